@@ -17,8 +17,11 @@ LOG_EVERY_S = 30.0
 
 
 def is_headless() -> bool:
-    """Say whether nobody watches: SD4MATCH_HEADLESS=1, or an error stream that is no terminal outside
-    Jupyter.""" if os.environ.get("SD4MATCH_HEADLESS") == "1":
+    """Say whether nobody watches.
+
+    That is when SD4MATCH_HEADLESS=1 is set, or outside Jupyter when the error stream is no terminal.
+    """
+    if os.environ.get("SD4MATCH_HEADLESS") == "1":
         return True
     # A kernel's stderr is no terminal either, yet somebody looks at the notebook.
     return "ipykernel" not in sys.modules and not sys.stderr.isatty()

@@ -1,0 +1,1 @@
+"""Data sets of picture pairs with corresponding points."""

@@ -1,0 +1,153 @@
+"""The frozen text model: strings to token embeddings, token embeddings to the UNet's context.
+
+Learned prompts live between the two (Sec. 3.2 of the paper): they stand in for rows of the embedding layer's output,
+positions included, and pass through the rest of the text model like any word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sd4match_lib.errors import UserError
+
+FILL_TOKEN_ID = 0
+"""The token id of the rows behind the end token of a learned prompt (released configuration)."""
+
+
+def inner_text_model(model: nn.Module) -> nn.Module:
+    """Return the module that owns `embeddings`: `model.text_model` in transformers 4, the model itself from 5 on."""
+    inner = getattr(model, "text_model", model)
+    return inner if isinstance(inner, nn.Module) else model
+
+
+class TextEncoder:
+    """A frozen CLIP text model and its tokenizer.
+
+    Symbols: `B` batch, `L` token positions of the model (77), `P` learned rows, `D` token width.
+
+    Attributes:
+        model: the text model, without gradients of its own.
+        tokenizer: its tokenizer.
+        length: `L`.
+        width: `D`.
+    """
+
+    def __init__(self, model: nn.Module, tokenizer: Callable[..., Any]) -> None:
+        """Freeze `model` (a stock `CLIPTextModel`) and pair it with its `CLIPTokenizer`."""
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer: Any = tokenizer
+        self.embeddings: Any = inner_text_model(model).embeddings
+        self.length: int = self.embeddings.position_embedding.num_embeddings
+        self.width: int = self.embeddings.token_embedding.embedding_dim
+        self._contexts: dict[str, Tensor] = {}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the text model lies."""
+        return self.embeddings.token_embedding.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the text model computes in."""
+        return self.embeddings.token_embedding.weight.dtype
+
+    def token_ids(self, strings: Sequence[str]) -> Tensor:
+        """Tokenise to exactly `L` ids: start, words, end, then the tokenizer's own padding; too long is cut.
+
+        Args:
+            strings: `B` prompts.
+
+        Returns:
+            (B, L) int64 on the text model's device.
+        """
+        encoded = self.tokenizer(
+            list(strings), padding="max_length", max_length=self.length, truncation=True, return_tensors="pt"
+        )
+        return encoded["input_ids"].to(self.device)
+
+    def embed_ids(self, token_ids: Tensor) -> Tensor:
+        """Return what the embedding layer makes of (B, L) ids: token plus position embeddings, (B, L, D)."""
+        with torch.no_grad():
+            return self.embeddings(input_ids=token_ids)
+
+    def embed_prompt(self, strings: Sequence[str]) -> Tensor:
+        """Return the token embeddings (B, L, D) of `B` strings, as the text model itself would make them."""
+        return self.embed_ids(self.token_ids(strings))
+
+    def assemble(self, learned: Tensor) -> Tensor:
+        """Put learned rows between the start and the end token.
+
+        Row 0 is the start token, rows 1..P are `learned` as they are (no position embedding is added), row P + 1 is the
+        end token, and the rest token id 0; every fixed row carries the position embedding of its own row.
+
+        Args:
+            learned: (B, P, D); gradients flow back to it.
+
+        Returns:
+            (B, L, D) in `learned`'s dtype.
+
+        Raises:
+            UserError: the prompt has more than L - 2 rows or another width than the text model.
+        """
+        rows, width = learned.shape[-2:]
+        if rows > self.length - 2:
+            raise UserError(
+                f"prompt length {rows} does not fit: the text model has {self.length} positions, of which the start "
+                f"and the end token take two; use at most {self.length - 2}."
+            )
+        if width != self.width:
+            raise UserError(
+                f"the prompt is {width} wide and this text model {self.width}; it was made for another model."
+            )
+        ids = torch.full((1, self.length), FILL_TOKEN_ID, dtype=torch.long, device=self.device)
+        ids[:, 0] = self.tokenizer.bos_token_id
+        ids[:, rows + 1] = self.tokenizer.eos_token_id
+        fixed = self.embed_ids(ids).to(learned).expand(len(learned), -1, -1)
+        return torch.cat([fixed[:, :1], learned, fixed[:, rows + 1 :]], dim=1)
+
+    def encode_tokens(self, token_embeds: Tensor) -> Tensor:
+        """Run the text model on token embeddings.
+
+        They replace the output of the embedding layer through a hook, so that everything behind it, the causal mask
+        above all, is the library's own. The final layer norm is applied. SD2's convention to read the layer before
+        the last needs nothing here: its checkpoint simply has one layer less.
+
+        Args:
+            token_embeds: (B, L, D), positions included; gradients flow back to it.
+
+        Returns:
+            The context (B, L, D) for the UNet's cross-attention, in the text model's dtype.
+
+        Raises:
+            UserError: the shape is not (B, L, D) of this text model.
+        """
+        if token_embeds.shape[1:] != (self.length, self.width):
+            raise UserError(
+                f"token embeddings are {tuple(token_embeds.shape)}, this text model needs "
+                f"(batch, {self.length}, {self.width}); they were made for another model."
+            )
+        replacement = token_embeds.to(device=self.device, dtype=self.dtype)
+
+        def replace(_module: nn.Module, _inputs: Any, _output: Tensor) -> Tensor:
+            return replacement
+
+        handle = self.embeddings.register_forward_hook(replace)
+        try:
+            # The ids only give the shape: their embeddings are replaced.
+            ids = torch.zeros(token_embeds.shape[:2], dtype=torch.long, device=self.device)
+            return self.model(input_ids=ids).last_hidden_state
+        finally:
+            handle.remove()
+
+    def encode_prompt(self, strings: Sequence[str]) -> Tensor:
+        """Return the contexts (B, L, D) of `B` strings; the text model runs once per distinct string, ever."""
+        for string in dict.fromkeys(strings):
+            if string not in self._contexts:
+                # One at a time: what a string becomes must not depend on its company in a batch.
+                with torch.no_grad():
+                    self._contexts[string] = self.encode_tokens(self.embed_prompt([string]))
+        return torch.cat([self._contexts[string] for string in strings])

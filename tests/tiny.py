@@ -1,0 +1,130 @@
+"""Tiny random models of the real architectures, written to a folder in diffusers / transformers layout."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+WORDS = ["a", "photo", "of", "cat", "dog", "car", "the", "red"]
+
+
+def write_tokenizer(folder: Path) -> int:
+    """Write a CLIP tokenizer that knows letters and WORDS; returns the size of its vocabulary."""
+    from transformers import CLIPTokenizer
+
+    letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    vocab = ["!", *letters, *(letter + "</w>" for letter in letters)]
+    merges = []
+    for word in WORDS:
+        left = word[0]
+        for index, letter in enumerate(word[1:], start=2):
+            right = letter + "</w>" if index == len(word) else letter
+            if (left, right) not in merges:
+                merges.append((left, right))
+                vocab.append(left + right)
+            left += letter
+    vocab = [*dict.fromkeys(vocab), "<|startoftext|>", "<|endoftext|>"]
+    tokenizer = CLIPTokenizer(
+        vocab={token: index for index, token in enumerate(vocab)},
+        merges=merges,
+        pad_token="!",
+        model_max_length=77,
+    )
+    tokenizer.save_pretrained(folder)
+    return len(vocab)
+
+
+def write_diffusion(folder: Path, *, levels: int = 3, seed: int = 0, width: int = 8) -> Path:
+    """Write a Stable Diffusion model: VAE with f = 4, UNet with `levels` levels, text model, scheduler."""
+    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    torch.manual_seed(seed)
+    vocabulary = write_tokenizer(folder / "tokenizer")
+    CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=vocabulary,
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=77,
+            bos_token_id=vocabulary - 2,
+            eos_token_id=vocabulary - 1,
+            # Real CLIP weights are far from the tiny initialisation; a prompt must move the features visibly.
+            initializer_factor=5.0,
+        )
+    ).save_pretrained(folder / "text_encoder")
+    channels = (width, 2 * width, 2 * width, 2 * width)[:levels]
+    UNet2DConditionModel(
+        sample_size=8,
+        in_channels=4,
+        out_channels=4,
+        block_out_channels=channels,
+        layers_per_block=1,
+        down_block_types=(*["CrossAttnDownBlock2D"] * (levels - 1), "DownBlock2D"),
+        up_block_types=("UpBlock2D", *["CrossAttnUpBlock2D"] * (levels - 1)),
+        cross_attention_dim=16,
+        attention_head_dim=2,
+        norm_num_groups=4,
+        use_linear_projection=True,
+    ).save_pretrained(folder / "unet")
+    AutoencoderKL(
+        block_out_channels=(8, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        latent_channels=4,
+        norm_num_groups=4,
+        scaling_factor=0.5,
+    ).save_pretrained(folder / "vae")
+    DDIMScheduler(
+        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, prediction_type="v_prediction"
+    ).save_pretrained(folder / "scheduler")
+    return folder
+
+
+def write_dinov2(folder: Path, *, seed: int = 0) -> Path:
+    """Write a DINOv2 with patches of 14 pixels, trained for 56-pixel images (16 patches)."""
+    from transformers import Dinov2Config, Dinov2Model
+
+    torch.manual_seed(seed)
+    config = Dinov2Config(
+        hidden_size=12, num_hidden_layers=2, num_attention_heads=2, image_size=56, patch_size=14, mlp_ratio=2
+    )
+    Dinov2Model(config).save_pretrained(folder)
+    return folder
+
+
+def write_dino(folder: Path, *, seed: int = 0) -> Path:
+    """Write a DINO (v1): a plain ViT with patches of 8 pixels."""
+    from transformers import ViTConfig, ViTModel
+
+    torch.manual_seed(seed)
+    config = ViTConfig(
+        hidden_size=12,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=24,
+        image_size=32,
+        patch_size=8,
+    )
+    ViTModel(config, add_pooling_layer=False).save_pretrained(folder)
+    return folder
+
+
+def write_old_clip_layout(folder: Path) -> Path:
+    """Give a text model's weights the names of transformers 4 (`text_model.` in front), as real checkpoints have."""
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    if not any(name.startswith("text_model.") for name in tensors):
+        tensors = {f"text_model.{name}": tensor for name, tensor in tensors.items()}
+        save_file(tensors, path, metadata={"format": "pt"})
+    return folder
+
+
+def read_json(path: Path) -> dict:
+    return json.loads(path.read_text())

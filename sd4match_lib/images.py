@@ -26,8 +26,8 @@ _SIDEWAYS = {5, 6, 7, 8}
 def read_image(path: Path | str) -> Image.Image:
     """Read a picture as RGB, the right way up.
 
-    The content decides, not the extension: PNG, JPEG, TIFF and whatever else Pillow reads; greyscale, palette,
-    CMYK and 16 bit; of an animation the first frame. See `to_rgb` for transparency and depth.
+    The content decides, not the extension: PNG, JPEG, TIFF and whatever else Pillow reads; greyscale,
+    palette, CMYK and 16 bit; of an animation the first frame. See `to_rgb` for transparency and depth.
 
     Args:
         path: the file.

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import overload
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image, ImageOps
 
+from sd4match_lib.data.reading import XY, count_outside
+from sd4match_lib.data.record import Box, ImageRecord
 from sd4match_lib.errors import DataError
 from sd4match_lib.files import sha256_file
-from sd4match_lib.geometry import HW
-from sd4match_lib.images import read_image
+from sd4match_lib.images import image_hw
 
-XY = npt.NDArray[np.float32]
-Box = tuple[float, float, float, float]
-"""(x0, y0, x1, y1) in pixels of the original picture."""
+_log = logging.getLogger(__name__)
 
 
 class ThresholdRule(StrEnum):
@@ -50,63 +49,6 @@ class Difficulty:
     scale: int
     truncation: int
     occlusion: int
-
-
-@dataclass(frozen=True, eq=False)
-class ImageRecord:
-    """One picture of a data set, not yet read.
-
-    Attributes:
-        image_id: ``"<category>/<stem>"``, with ``"#flip"`` at the end for the mirrored twin.
-        category: the object's category in the data set's own words.
-        path: the file.
-        hw_px: upright size (H, W), from the file's header.
-        box_px: the object's box in this record's (flipped, where it is) picture, or None where there is none.
-        mask_path: a PNG of class indices, or None.
-        flip: whether the picture is mirrored left to right after reading.
-        mask_value: the class index of the object in the mask, or None.
-    """
-
-    image_id: str
-    category: str
-    path: Path
-    hw_px: HW
-    box_px: Box | None = None
-    mask_path: Path | None = None
-    flip: bool = False
-    mask_value: int | None = None
-
-    def read(self) -> Image.Image:
-        """Read the picture: RGB, upright, mirrored when `flip` says so.
-
-        Raises:
-            DataError: the file cannot be read.
-        """
-        image = read_image(self.path)
-        return ImageOps.mirror(image) if self.flip else image
-
-    def read_mask(self) -> npt.NDArray[np.bool_] | None:
-        """Read the object's mask ``(H, W)``, mirrored with the picture; None where there is none.
-
-        Raises:
-            DataError: the file cannot be read, or does not hold one class index per pixel of the picture.
-        """
-        if self.mask_path is None:
-            return None
-        try:
-            with Image.open(self.mask_path) as image:
-                classes = np.asarray(image)
-        except Exception as error:  # Pillow's readers raise nearly anything on damaged files
-            raise DataError(
-                f"{self.mask_path}: the mask cannot be read ({error}); fetch it again."
-            ) from error
-        if classes.shape != self.hw_px:
-            raise DataError(
-                f"{self.mask_path}: the mask's shape is {classes.shape}, its picture's {self.hw_px}; "
-                "fetch both again."
-            )
-        mask = classes == self.mask_value
-        return mask[:, ::-1] if self.flip else mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,13 +90,19 @@ class PairDataset(Sequence[Pair]):
         name: the layout's name, e.g. ``"spair"``.
         split: ``"train"``, ``"val"`` or ``"test"``.
         root: the data set's folder.
-        categories: the categories of the split, sorted.
+        tolerance_px: how far outside its picture a keypoint may lie. Within it, points are kept as they are
+            and counted. One pixel covers annotations that count pixels from one.
     """
 
-    name: str
-    split: str
-    root: Path
-    categories: tuple[str, ...]
+    tolerance_px: float = 1.0
+
+    def __init__(self, name: str, split: str, root: Path) -> None:
+        """Say what the data set is; its reader then reads the list."""
+        self.name = name
+        self.split = split
+        self.root = root
+        self._records: dict[str, ImageRecord] = {}
+        self._outside: dict[str, int] = {}
 
     @overload
     def __getitem__(self, index: int) -> Pair: ...
@@ -170,15 +118,36 @@ class PairDataset(Sequence[Pair]):
         places = range(len(self))[index]
         return self._pair(places) if isinstance(places, int) else [self._pair(place) for place in places]
 
-    @abstractmethod
+    @cached_property
+    def categories(self) -> tuple[str, ...]:
+        """The categories of the split, sorted."""
+        firsts = (self._image_ids(place)[0] for place in range(len(self)))
+        return tuple(sorted({image_id.partition("/")[0] for image_id in firsts}))
+
     def images(self) -> dict[str, ImageRecord]:
-        """Return every picture of the split by its id, in the order of first appearance."""
+        """Return every picture of the split by its id, in the order of first appearance.
+
+        Raises:
+            DataError: an annotation or a picture is missing or damaged.
+        """
+        found: dict[str, ImageRecord] = {}
+        for place in range(len(self)):
+            ids = self._image_ids(place)
+            if any(image_id not in self._records for image_id in ids):
+                self._pair(place)
+            found.update((image_id, self._records[image_id]) for image_id in ids)
+        return found
+
+    @property
+    def points_outside(self) -> int:
+        """How many keypoints of the pictures read so far lie outside their picture, within the tolerance."""
+        return sum(self._outside.values())
 
     def fingerprint(self) -> str:
         """Return the sha256 of everything that a result on this split depends on.
 
-        That is the pairs in their order, the bytes of the lists and annotations, and the bytes of the pictures;
-        not where the data set lies.
+        That is the pairs in their order, and the bytes of the lists, annotations and pictures; not the folder
+        that they lie in.
 
         Raises:
             DataError: one of the files is missing.
@@ -199,9 +168,45 @@ class PairDataset(Sequence[Pair]):
         """Read the pair at a place that is known to exist."""
 
     @abstractmethod
+    def _image_ids(self, place: int) -> tuple[str, str]:
+        """The ids of a pair's two pictures, without reading anything."""
+
+    @abstractmethod
     def _pair_keys(self) -> Iterable[str]:
         """One text per pair, that says which pair it is."""
 
     @abstractmethod
     def _files(self) -> Iterable[Path]:
         """Every file that the split's pairs are read from, pictures included."""
+
+    def _image(
+        self,
+        image_id: str,
+        category: str,
+        path: Path,
+        *,
+        flip: bool = False,
+        box_px: Box | None = None,
+        mask_path: Path | None = None,
+        mask_value: int | None = None,
+    ) -> ImageRecord:
+        """The record of a picture, made on first use, so that each header is read once."""
+        if image_id not in self._records:
+            mask_path = mask_path if mask_path is not None and mask_path.is_file() else None
+            self._records[image_id] = ImageRecord(
+                image_id, category, path, image_hw(path), box_px, mask_path, flip, mask_value
+            )
+        return self._records[image_id]
+
+    def _check_points(self, xy_px: XY, record: ImageRecord, where: str) -> None:
+        """Refuse points far outside their picture; count and log those just outside."""
+        outside = count_outside(xy_px, record.hw_px, tolerance_px=self.tolerance_px, where=where)
+        if outside and record.image_id not in self._outside:
+            self._outside[record.image_id] = outside
+            pictures = len(self._outside)
+            # The first of a kind, then only every power of ten: real data sets have hundreds.
+            if str(pictures).strip("0") == "1":
+                _log.info(
+                    "%s %s: %d pictures so far have points just outside the frame (kept); the latest is %s",
+                    self.name, self.split, pictures, record.path,
+                )  # fmt: skip

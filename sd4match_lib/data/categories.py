@@ -1,0 +1,38 @@
+"""The words for categories: SPair-71k's own, which are PASCAL VOC's."""
+
+from __future__ import annotations
+
+VOC_CATEGORIES = (
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+)
+"""In the order of PASCAL VOC's class indices, which begin at 1 (0 is background)."""
+
+SPAIR_CATEGORIES = tuple(name for name in VOC_CATEGORIES if name not in ("diningtable", "sofa"))
+"""The 18 categories of SPair-71k."""
+
+VOC_INDEX = {name: index for index, name in enumerate(VOC_CATEGORIES, start=1)}
+"""Category -> class index, as in SPair-71k's masks and in PF-Pascal's lists."""
+
+
+def category_noun(category: str) -> str:
+    """Return the word of a category that a prompt can say: PF-Willow's ``"car(G)"`` is a ``"car"``."""
+    return category.partition("(")[0]

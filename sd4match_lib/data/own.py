@@ -1,0 +1,163 @@
+"""Pairs of your own: a CSV or JSON file that names two pictures and their points per entry.
+
+CSV has the columns ``src,trg,src_points`` and may have ``category`` and ``trg_points``; points are
+``"x,y;x,y"`` (in double quotes, because of the commas). JSON is a list of objects with the same fields, where
+points may also be ``[[x, y], ...]``. Paths are relative to the file. Points are pixels of the upright
+picture, counted from 0 at the centre of the top left pixel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sd4match_lib.data.reading import XY, as_numbers, as_points, evenly_spaced, read_csv, read_json
+from sd4match_lib.data.types import Pair, PairDataset, ThresholdRule
+from sd4match_lib.errors import DataError
+
+DEFAULT_CATEGORY = "object"
+"""The category of an entry that names none."""
+
+_FIELDS = ("src", "trg", "category", "src_points", "trg_points")
+
+
+@dataclass(frozen=True, eq=False)
+class _Entry:
+    """One pair of the file; `trg_px` is NaN where the file gives no target points."""
+
+    category: str
+    src: Path
+    trg: Path
+    src_px: XY
+    trg_px: XY
+    where: str
+
+
+class OwnPairs(PairDataset):
+    """Pairs of your own. Without target points a pair can be matched and shown, not scored."""
+
+    def __init__(self, file: Path, split: str, max_pairs: int | None = None) -> None:
+        """Read the file.
+
+        Args:
+            file: a ``.csv`` or ``.json`` file.
+            split: which split the pairs stand for.
+            max_pairs: use only so many pairs, evenly spaced over the file.
+
+        Raises:
+            DataError: the file is missing, has no entry, or one of its fields is missing or not understood.
+        """
+        super().__init__("own", split, file.parent)
+        self._file = file
+        entries = [self._read_entry(fields, where) for fields, where in _read_fields(file)]
+        if not entries:
+            raise DataError(f"{file}: there is no pair in the file; add at least one.")
+        self._entries = evenly_spaced(entries, max_pairs)
+        self._ids = _unique_ids(self._entries)
+
+    def __len__(self) -> int:
+        """Return the number of pairs."""
+        return len(self._entries)
+
+    def _read_entry(self, fields: dict[str, Any], where: str) -> _Entry:
+        unknown = [field for field in fields if field not in _FIELDS]
+        if unknown:
+            raise DataError(f"{where}: the field {unknown[0]!r} is unknown; known are {', '.join(_FIELDS)}.")
+        paths = []
+        for field in ("src", "trg"):
+            value = fields.get(field)
+            if not (isinstance(value, str) and value.strip()):
+                raise DataError(f"{where}, field {field!r}: this must be the path of a picture.")
+            paths.append(self._file.parent / value.strip())
+        src_px = _parse_points(fields.get("src_points"), f"{where}, field 'src_points'")
+        if not len(src_px):
+            raise DataError(f"{where}, field 'src_points': there is no point; give at least one as 'x,y'.")
+        trg_px = _parse_points(fields.get("trg_points"), f"{where}, field 'trg_points'")
+        if len(trg_px) not in (0, len(src_px)):
+            raise DataError(
+                f"{where}, field 'trg_points': {len(trg_px)} points for {len(src_px)} source points; "
+                "give as many, in the same order, or none."
+            )
+        known = trg_px if len(trg_px) else np.full_like(src_px, np.nan)
+        category = str(fields.get("category") or DEFAULT_CATEGORY).strip()
+        if "/" in category:
+            raise DataError(f"{where}, field 'category': {category!r} must not contain '/'.")
+        return _Entry(category, paths[0], paths[1], src_px, known, where)
+
+    def _image_ids(self, place: int) -> tuple[str, str]:
+        entry = self._entries[place]
+        return self._ids[entry.category, entry.src], self._ids[entry.category, entry.trg]
+
+    def _pair(self, place: int) -> Pair:
+        entry = self._entries[place]
+        src_id, trg_id = self._image_ids(place)
+        src = self._image(src_id, entry.category, entry.src)
+        trg = self._image(trg_id, entry.category, entry.trg)
+        self._check_points(entry.src_px, src, f"{entry.where}, field 'src_points'")
+        self._check_points(entry.trg_px, trg, f"{entry.where}, field 'trg_points'")
+        ids = tuple(str(number) for number in range(len(entry.src_px)))
+        return Pair(
+            self._pair_key(place),
+            entry.category,
+            src,
+            trg,
+            entry.src_px,
+            entry.trg_px,
+            ids,
+            ThresholdRule.IMAGE,
+        )
+
+    def _pair_key(self, place: int) -> str:
+        src_id, trg_id = self._image_ids(place)
+        return f"{place:04d}:{src_id}-{trg_id.partition('/')[2]}"
+
+    def _pair_keys(self) -> Iterable[str]:
+        return (self._pair_key(place) for place in range(len(self)))
+
+    def _files(self) -> Iterable[Path]:
+        yield self._file
+        for entry in self._entries:
+            yield from (entry.src, entry.trg)
+
+
+def _read_fields(file: Path) -> Iterable[tuple[dict[str, Any], str]]:
+    """Each entry's fields, and where they stand."""
+    if file.suffix.lower() == ".csv":
+        for line, row in enumerate(read_csv(file, ("src", "trg", "src_points")), start=2):
+            yield row, f"{file}, line {line}"
+    elif file.suffix.lower() == ".json":
+        content = read_json(file)
+        if not isinstance(content, list) or not all(isinstance(fields, dict) for fields in content):
+            raise DataError(f"{file}: this must be a JSON list of objects, one per pair.")
+        for number, fields in enumerate(content, start=1):
+            yield fields, f"{file}, entry {number}"
+    else:
+        raise DataError(f"{file}: pairs of your own come in a .csv or a .json file; rename or convert it.")
+
+
+def _parse_points(value: Any, where: str) -> XY:
+    """Points from ``"x,y;x,y"`` or ``[[x, y], ...]``; none from an empty or missing field."""
+    if not isinstance(value, str):
+        return as_points(value or [], where)
+    pieces = [piece for piece in value.split(";") if piece.strip()]
+    return as_points([as_numbers(piece, where, separator=",").tolist() for piece in pieces], where)
+
+
+def _unique_ids(entries: Iterable[_Entry]) -> dict[tuple[str, Path], str]:
+    """(category, path) -> image id; pictures of one name in several folders are numbered: ``~2``, ``~3``."""
+    ids: dict[tuple[str, Path], str] = {}
+    for entry in entries:
+        for path in (entry.src, entry.trg):
+            key = entry.category, path
+            if key in ids:
+                continue
+            plain = f"{entry.category}/{path.stem}"
+            image_id, number = plain, 2
+            while image_id in ids.values():
+                image_id, number = f"{plain}~{number}", number + 1
+            ids[key] = image_id
+    return ids

@@ -1,0 +1,177 @@
+"""PF-Pascal: the 20 categories of PASCAL VOC, pairs of similar views.
+
+Layout, as released: ``{train,val,test}_pairs.csv`` beside ``PF-dataset-PASCAL/JPEGImages/<stem>.jpg`` and
+``PF-dataset-PASCAL/Annotations/<category>/<stem>.mat``. The lists of training and validation name the
+pictures, the class (PASCAL VOC's index) and whether both pictures are mirrored; their points are the rows of
+the annotations' ``kps`` that are NaN in neither picture. The test list brings its points along.
+
+Coordinates are used as they are written, as the paper's code and its predecessors do.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sd4match_lib.data.categories import VOC_CATEGORIES
+from sd4match_lib.data.reading import XY, as_numbers, as_points, evenly_spaced, read_csv, read_mat
+from sd4match_lib.data.types import ImageRecord, Pair, PairDataset, ThresholdRule
+from sd4match_lib.errors import DataError
+from sd4match_lib.geometry import flip_points
+
+_log = logging.getLogger(__name__)
+_INLINE = ("XA", "YA", "XB", "YB")
+
+
+@dataclass(frozen=True, eq=False)
+class _Row:
+    """One line of a list: the points as annotated, before the flip."""
+
+    pair_id: str
+    category: str
+    src: str
+    trg: str
+    flip: bool
+    src_px: XY
+    trg_px: XY
+    keypoint_ids: tuple[str, ...]
+    where: str
+
+
+class PfPascalDataset(PairDataset):
+    """The pairs of one split of PF-Pascal.
+
+    The public training list has 2,940 rows, 1,470 of them mirrored twins of the others, and repeats some
+    pairs; all are kept, with ``#2``, ``#3`` at the end of a repeated pair's id. A pair without a shared
+    keypoint is skipped, as the data set's users do; `skipped` counts them.
+    """
+
+    tolerance_px = 10.0
+
+    def __init__(self, root: Path, split: str, max_pairs: int | None = None) -> None:
+        """Read the split's list and the annotations that it names.
+
+        Args:
+            root: the folder that holds the lists and ``PF-dataset-PASCAL``.
+            split: ``"train"``, ``"val"`` or ``"test"``.
+            max_pairs: use only so many pairs, evenly spaced over the list.
+
+        Raises:
+            DataError: the list or an annotation is missing or damaged.
+        """
+        super().__init__("pf_pascal", split, root)
+        self._list = root / f"{split}_pairs.csv"
+        self._annotations: dict[Path, XY] = {}
+        inline = split == "test"
+        columns = ("source_image", "target_image", "class", *(_INLINE if inline else ("flip",)))
+        seen: Counter[str] = Counter()
+        rows = []
+        for line, cells in enumerate(read_csv(self._list, columns), start=2):
+            rows.append(self._read_row(cells, f"{self._list}, line {line}", seen, inline))
+        usable = [row for row in rows if len(row.keypoint_ids)]
+        self.skipped = len(rows) - len(usable)
+        if self.skipped:
+            _log.warning("%s: skipped %d pairs without a shared keypoint", self._list, self.skipped)
+        self._rows = evenly_spaced(usable, max_pairs)
+
+    def __len__(self) -> int:
+        """Return the number of pairs that share a keypoint."""
+        return len(self._rows)
+
+    def _read_row(self, cells: dict[str, str], where: str, seen: Counter[str], inline: bool) -> _Row:
+        src, trg = cells["source_image"], cells["target_image"]
+        category = _category(cells["class"], where)
+        flip = not inline and _flag(cells["flip"], where)
+        if inline:
+            src_px, trg_px = _inline_points(cells, where)
+            ids = tuple(str(place) for place in range(len(src_px)))
+        else:
+            all_src, all_trg = self._keypoints(category, src), self._keypoints(category, trg)
+            if len(all_src) != len(all_trg):
+                raise DataError(
+                    f"{where}: the annotations of {src} and {trg} have {len(all_src)} and {len(all_trg)} "
+                    "rows of 'kps'; fetch the annotations again."
+                )
+            shared = np.flatnonzero(np.isfinite(all_src).all(axis=1) & np.isfinite(all_trg).all(axis=1))
+            src_px, trg_px = all_src[shared], all_trg[shared]
+            ids = tuple(str(place) for place in shared)
+        pair_id = f"{category}/{Path(src).stem}-{Path(trg).stem}{'#flip' if flip else ''}"
+        seen[pair_id] += 1
+        if seen[pair_id] > 1:
+            pair_id = f"{pair_id}#{seen[pair_id]}"
+        return _Row(pair_id, category, src, trg, flip, src_px, trg_px, ids, where)
+
+    def _annotation_path(self, category: str, picture: str) -> Path:
+        return self.root / "PF-dataset-PASCAL" / "Annotations" / category / f"{Path(picture).stem}.mat"
+
+    def _keypoints(self, category: str, picture: str) -> XY:
+        """All rows of a picture's annotation, ``(K, 2)``, NaN where a keypoint is not seen."""
+        path = self._annotation_path(category, picture)
+        if path not in self._annotations:
+            kps = read_mat(path, "kps").astype(np.float32)
+            if kps.ndim != 2 or kps.shape[1] != 2:
+                raise DataError(f"{path}, field 'kps': the shape is {kps.shape}, not (N, 2); fetch it again.")
+            self._annotations[path] = kps
+        return self._annotations[path]
+
+    def _image_ids(self, place: int) -> tuple[str, str]:
+        row = self._rows[place]
+        return _image_id(row, row.src), _image_id(row, row.trg)
+
+    def _pair(self, place: int) -> Pair:
+        row = self._rows[place]
+        src, src_px = self._side(row, row.src, row.src_px)
+        trg, trg_px = self._side(row, row.trg, row.trg_px)
+        return Pair(
+            row.pair_id, row.category, src, trg, src_px, trg_px, row.keypoint_ids, ThresholdRule.IMAGE
+        )
+
+    def _side(self, row: _Row, picture: str, xy_px: XY) -> tuple[ImageRecord, XY]:
+        """One picture of a pair, and its points, mirrored where the row says so."""
+        record = self._image(_image_id(row, picture), row.category, self.root / picture, flip=row.flip)
+        self._check_points(xy_px, record, f"{row.where}, points of {picture}")
+        return record, flip_points(xy_px, record.hw_px) if row.flip else xy_px
+
+    def _pair_keys(self) -> Iterable[str]:
+        return (row.pair_id for row in self._rows)
+
+    def _files(self) -> Iterable[Path]:
+        yield self._list
+        yield from self._annotations
+        for row in self._rows:
+            yield from (self.root / row.src, self.root / row.trg)
+
+
+def _image_id(row: _Row, picture: str) -> str:
+    return f"{row.category}/{Path(picture).stem}{'#flip' if row.flip else ''}"
+
+
+def _category(text: str, where: str) -> str:
+    """The category of a PASCAL VOC class index, 1 to 20."""
+    if not (text.isdecimal() and 1 <= int(text) <= len(VOC_CATEGORIES)):
+        raise DataError(f"{where}, column 'class': {text!r} is not 1 to 20; fetch the list again.")
+    return VOC_CATEGORIES[int(text) - 1]
+
+
+def _flag(text: str, where: str) -> bool:
+    if text not in ("0", "1"):
+        raise DataError(f"{where}, column 'flip': {text!r} is neither 0 nor 1; fetch the list again.")
+    return text == "1"
+
+
+def _inline_points(cells: dict[str, str], where: str) -> tuple[XY, XY]:
+    """The points of both pictures out of the cells XA, YA, XB and YB."""
+    numbers = [as_numbers(cells[column], f"{where}, column {column!r}") for column in _INLINE]
+    if len({len(column) for column in numbers}) != 1:
+        lengths = ", ".join(str(len(column)) for column in numbers)
+        raise DataError(f"{where}: 'XA', 'YA', 'XB', 'YB' hold {lengths} numbers; fetch the list again.")
+    xa, ya, xb, yb = numbers
+    return (
+        as_points(np.stack([xa, ya], axis=1), f"{where}, columns 'XA', 'YA'"),
+        as_points(np.stack([xb, yb], axis=1), f"{where}, columns 'XB', 'YB'"),
+    )

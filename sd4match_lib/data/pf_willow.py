@@ -1,0 +1,161 @@
+"""PF-Willow: four kinds of objects in ten sub-classes, ten keypoints each; a test split only.
+
+Layout, as released: ``PF-dataset/<sub-class>/<stem>.png`` with ``<stem>.mat`` (``pts_coord``, 2 x K) beside
+it, and the list ``test_pairs.csv``. Without the list, the pairs are generated: all ordered pairs of each
+sub-class, in the order of the names, which is the published list exactly.
+
+The annotations count pixels from one, and the published list repeats them as they are (equal to 5e-7 on all
+100 pictures): it does not subtract 1. Neither does this reader, with or without the list.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+
+from sd4match_lib.data.reading import XY, as_numbers, as_points, evenly_spaced, read_csv, read_mat
+from sd4match_lib.data.types import Pair, PairDataset, ThresholdRule
+from sd4match_lib.errors import DataError
+
+_COORDINATE_COLUMN = re.compile(r"(XA|YA|XB|YB)(\d+)")
+
+
+@dataclass(frozen=True, eq=False)
+class _Row:
+    """One pair: its pictures relative to the root, and the points that both have."""
+
+    src: Path
+    trg: Path
+    src_px: XY
+    trg_px: XY
+    keypoint_ids: tuple[str, ...]
+    where: str
+
+
+class PfWillowDataset(PairDataset):
+    """The pairs of PF-Willow: from the list where there is one, else generated from the annotations."""
+
+    def __init__(self, root: Path, split: str = "test", max_pairs: int | None = None) -> None:
+        """Read the list, or the annotations.
+
+        Args:
+            root: the folder that holds ``PF-dataset`` and, where there is one, ``test_pairs.csv``.
+            split: ``"test"``.
+            max_pairs: use only so many pairs, evenly spaced over the list.
+
+        Raises:
+            DataError: another split is asked for, or the data is missing or damaged.
+        """
+        if split != "test":
+            raise DataError(f"PF-Willow has no {split!r} split; use 'test'.")
+        super().__init__("pf_willow", split, root)
+        self._list = root / "test_pairs.csv"
+        self._annotations: list[Path] = []
+        rows = self._listed() if self._list.exists() else self._generated()
+        self._rows = evenly_spaced(rows, max_pairs)
+
+    def __len__(self) -> int:
+        """Return the number of pairs."""
+        return len(self._rows)
+
+    def _listed(self) -> list[_Row]:
+        rows = []
+        for line, cells in enumerate(
+            read_csv(self._list, ("imageA", "imageB", "XA1", "YA1", "XB1", "YB1")), 2
+        ):
+            where = f"{self._list}, line {line}"
+            src_px = _points(cells, "XA", "YA", where)
+            trg_px = _points(cells, "XB", "YB", where)
+            rows.append(_row(Path(cells["imageA"]), Path(cells["imageB"]), src_px, trg_px, where))
+        return rows
+
+    def _generated(self) -> list[_Row]:
+        folder = self.root / "PF-dataset"
+        sub_classes = sorted(path for path in folder.glob("*") if path.is_dir())
+        if not sub_classes:
+            raise DataError(
+                f"{folder}: there are no sub-classes, and no {self._list.name} beside it; "
+                "`sd4match doctor` says what belongs there."
+            )
+        rows = []
+        for sub_class in sub_classes:
+            points = {picture: self._annotation(picture) for picture in sorted(sub_class.glob("*.png"))}
+            for src, trg in permutations(points, 2):
+                where = f"{src.with_suffix('.mat')} or {trg.with_suffix('.mat')}, field 'pts_coord'"
+                relative = src.relative_to(self.root), trg.relative_to(self.root)
+                rows.append(_row(*relative, points[src], points[trg], where))
+        return rows
+
+    def _annotation(self, picture: Path) -> XY:
+        """All K keypoints of a picture, ``(K, 2)``, NaN where one is not there."""
+        path = picture.with_suffix(".mat")
+        points = read_mat(path, "pts_coord").astype(np.float32)
+        if points.ndim != 2 or points.shape[0] != 2:
+            raise DataError(
+                f"{path}, field 'pts_coord': the shape is {points.shape}, not (2, N); fetch it again."
+            )
+        self._annotations.append(path)
+        return points.T.copy()
+
+    def _image_ids(self, place: int) -> tuple[str, str]:
+        return _image_id(self._rows[place].src), _image_id(self._rows[place].trg)
+
+    def _pair(self, place: int) -> Pair:
+        row = self._rows[place]
+        src_id, trg_id = self._image_ids(place)
+        category = row.src.parent.name
+        src = self._image(src_id, category, self.root / row.src)
+        trg = self._image(trg_id, category, self.root / row.trg)
+        self._check_points(row.src_px, src, f"{row.where}, points of {row.src}")
+        self._check_points(row.trg_px, trg, f"{row.where}, points of {row.trg}")
+        pair_id = self._pair_key(row)
+        return Pair(
+            pair_id, category, src, trg, row.src_px, row.trg_px, row.keypoint_ids, ThresholdRule.KEYPOINTS
+        )
+
+    def _pair_key(self, row: _Row) -> str:
+        return f"{_image_id(row.src)}-{row.trg.stem}"
+
+    def _pair_keys(self) -> Iterable[str]:
+        return (self._pair_key(row) for row in self._rows)
+
+    def _files(self) -> Iterable[Path]:
+        yield from self._annotations or (self._list,)
+        for row in self._rows:
+            yield from (self.root / row.src, self.root / row.trg)
+
+
+def _image_id(picture: Path) -> str:
+    return f"{picture.parent.name}/{picture.stem}"
+
+
+def _points(cells: dict[str, str], x_name: str, y_name: str, where: str) -> XY:
+    """The points ``(K, 2)`` of the columns XA1, XA2, ... and YA1, YA2, ...; NaN where a cell is empty."""
+    axes = []
+    for name in (x_name, y_name):
+        numbered = (match for match in map(_COORDINATE_COLUMN.fullmatch, cells) if match and match[1] == name)
+        columns = [match[0] for match in sorted(numbered, key=lambda match: int(match[2]))]
+        axes.append(as_numbers(";".join(cells[column] for column in columns), f"{where}, columns {name!r}"))
+    if len(axes[0]) != len(axes[1]):
+        raise DataError(
+            f"{where}: there are not as many columns {x_name!r} as {y_name!r}; fetch the list again."
+        )
+    return np.stack(axes, axis=1)
+
+
+def _row(src: Path, trg: Path, src_px: XY, trg_px: XY, where: str) -> _Row:
+    """A pair with the keypoints that both pictures have."""
+    if len(src_px) != len(trg_px):
+        raise DataError(
+            f"{where}: {len(src_px)} and {len(trg_px)} keypoints cannot be paired; fetch them again."
+        )
+    shared = np.flatnonzero(np.isfinite(src_px).all(axis=1) & np.isfinite(trg_px).all(axis=1))
+    if not len(shared):
+        raise DataError(f"{where}: {src} and {trg} share no keypoint; fetch the data set again.")
+    ids = tuple(str(place) for place in shared)
+    return _Row(src, trg, as_points(src_px[shared], where), as_points(trg_px[shared], where), ids, where)

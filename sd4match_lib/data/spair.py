@@ -1,0 +1,169 @@
+"""SPair-71k: 18 categories, boxes, masks, and flags that say how hard a pair is.
+
+Layout, as released: ``Layout/large/{trn,val,test}.txt`` with a pair's name per line,
+``PairAnnotation/<split>/<name>.json``, ``JPEGImages/<category>/<stem>.jpg``,
+``Segmentation/<category>/<stem>.png`` (PASCAL VOC's class indices). A pair's name is
+``<number>-<source stem>-<target stem>:<category>``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from sd4match_lib.data.categories import VOC_INDEX
+from sd4match_lib.data.reading import as_points, evenly_spaced, read_json, read_text
+from sd4match_lib.data.types import Box, Difficulty, ImageRecord, Pair, PairDataset, ThresholdRule
+from sd4match_lib.errors import DataError
+
+_SPLIT_FILES = {"train": "trn", "val": "val", "test": "test"}
+
+
+class SpairDataset(PairDataset):
+    """The pairs of one split of SPair-71k. Opening it reads the list only, so 53,340 pairs cost no time."""
+
+    tolerance_px = 10.0
+
+    def __init__(self, root: Path, split: str, max_pairs: int | None = None) -> None:
+        """Read the split's list.
+
+        Args:
+            root: the folder that holds ``Layout``.
+            split: ``"train"``, ``"val"`` or ``"test"``.
+            max_pairs: use only so many pairs, evenly spaced over the list.
+
+        Raises:
+            DataError: the list is missing or one of its lines is not a pair's name.
+        """
+        super().__init__("spair", split, root)
+        self._part = _SPLIT_FILES[split]
+        self._list = root / "Layout" / "large" / f"{self._part}.txt"
+        lines = [line.strip() for line in read_text(self._list).splitlines() if line.strip()]
+        self._names = evenly_spaced(lines, max_pairs)
+        self._parts = [self._split_name(name) for name in self._names]
+
+    def __len__(self) -> int:
+        """Return the number of pairs."""
+        return len(self._names)
+
+    def _split_name(self, name: str) -> tuple[str, str, str]:
+        """Source stem, target stem and category of a pair's name."""
+        stems, _, category = name.rpartition(":")
+        parts = stems.split("-")
+        if len(parts) != 3 or category not in VOC_INDEX:
+            raise DataError(
+                f"{self._list}: the line {name!r} is not '<number>-<source>-<target>:<category>'; "
+                "fetch the list again."
+            )
+        return parts[1], parts[2], category
+
+    def _image_ids(self, place: int) -> tuple[str, str]:
+        src, trg, category = self._parts[place]
+        return f"{category}/{src}", f"{category}/{trg}"
+
+    def _annotation_path(self, name: str) -> Path:
+        folder = self.root / "PairAnnotation" / self._part
+        path = folder / f"{name}.json"
+        # Windows has no colons in file names, and its unpackers write an underscore.
+        plain = folder / f"{name.replace(':', '_')}.json"
+        return plain if not path.exists() and plain.exists() else path
+
+    def _picture_path(self, image_id: str) -> Path:
+        return self.root / "JPEGImages" / f"{image_id}.jpg"
+
+    def _pair(self, place: int) -> Pair:
+        name, category = self._names[place], self._parts[place][2]
+        path = self._annotation_path(name)
+        annotation = _Annotation(path)
+        src_id, trg_id = self._image_ids(place)
+        src, trg = self._picture(annotation, "src", src_id), self._picture(annotation, "trg", trg_id)
+        points = {}
+        for side, record in (("src", src), ("trg", trg)):
+            field = f"{side}_kps"
+            points[side] = as_points(annotation[field], f"{path}, field '{field}'")
+            self._check_points(points[side], record, f"{path}, field '{field}'")
+        ids = tuple(str(item) for item in annotation.list_of("kps_ids"))
+        if not len(points["src"]) == len(points["trg"]) == len(ids) > 0:
+            raise DataError(
+                f"{path}: 'src_kps', 'trg_kps' and 'kps_ids' hold {len(points['src'])}, {len(points['trg'])} "
+                f"and {len(ids)} entries instead of one number above 0; fetch the annotation again."
+            )
+        difficulty = Difficulty(
+            viewpoint=annotation.whole("viewpoint_variation"),
+            scale=annotation.whole("scale_variation"),
+            truncation=annotation.whole("truncation"),
+            occlusion=annotation.whole("occlusion"),
+        )
+        return Pair(
+            name, category, src, trg, points["src"], points["trg"], ids, ThresholdRule.BOX, difficulty
+        )
+
+    def _picture(self, annotation: _Annotation, side: str, image_id: str) -> ImageRecord:
+        category = image_id.partition("/")[0]
+        mask = self.root / "Segmentation" / f"{image_id}.png"
+        record = self._image(
+            image_id,
+            category,
+            self._picture_path(image_id),
+            box_px=annotation.box(f"{side}_bndbox"),
+            mask_path=mask,
+            mask_value=VOC_INDEX[category],
+        )
+        stated = annotation.list_of(f"{side}_imsize")[:2]
+        if stated != [record.hw_px[1], record.hw_px[0]]:
+            raise DataError(
+                f"{annotation.path}, field '{side}_imsize': {stated} is not the size (width, height) of "
+                f"{record.path}, which is {[record.hw_px[1], record.hw_px[0]]}; fetch both again."
+            )
+        return record
+
+    def _pair_keys(self) -> Iterable[str]:
+        return self._names
+
+    def _files(self) -> Iterable[Path]:
+        for place, name in enumerate(self._names):
+            yield self._annotation_path(name)
+            yield from (self._picture_path(image_id) for image_id in self._image_ids(place))
+
+
+class _Annotation:
+    """One JSON annotation whose fields say what is wrong with them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fields = read_json(path)
+        if not isinstance(self._fields, dict):
+            raise DataError(f"{path}: this is not an annotation (a JSON object); fetch it again.")
+
+    def __getitem__(self, field: str) -> Any:
+        if field not in self._fields:
+            raise DataError(f"{self.path}: the field {field!r} is missing; fetch the annotation again.")
+        return self._fields[field]
+
+    def list_of(self, field: str) -> list[Any]:
+        value = self[field]
+        if not isinstance(value, list):
+            raise DataError(
+                f"{self.path}, field {field!r}: {value!r} is not a list; fetch the annotation again."
+            )
+        return value
+
+    def whole(self, field: str) -> int:
+        value = self[field]
+        if type(value) is not int:
+            raise DataError(
+                f"{self.path}, field {field!r}: {value!r} is not a whole number; fetch the annotation again."
+            )
+        return value
+
+    def box(self, field: str) -> Box:
+        value = self.list_of(field)
+        if len(value) != 4 or not all(isinstance(side, int | float) for side in value):
+            raise DataError(
+                f"{self.path}, field {field!r}: {value!r} is not [x0, y0, x1, y1]; fetch it again."
+            )
+        x0, y0, x1, y1 = (float(side) for side in value)
+        if not (x0 < x1 and y0 < y1):
+            raise DataError(f"{self.path}, field {field!r}: the box {value!r} has no area; fetch it again.")
+        return x0, y0, x1, y1

@@ -88,7 +88,7 @@ class RunRecord:
 
 
 def utc(seconds: float | None = None) -> str:
-    """Return a time (now when None; else seconds since the epoch) in ISO 8601; such texts compare like times."""
+    """Return now, or a time in seconds since the epoch, in ISO 8601; such texts compare like times."""
     moment = datetime.now(UTC) if seconds is None else datetime.fromtimestamp(seconds, UTC)
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 

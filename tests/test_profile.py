@@ -1,0 +1,107 @@
+import dataclasses
+import json
+import re
+
+import pytest
+
+from sd4match_lib.errors import UserError
+from sd4match_lib.paths import package_path
+from sd4match_lib.profile import DatasetKind, load_profile, profile_names
+
+
+def write(tmp_path, text):
+    path = tmp_path / "own.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("name", ["mini", "smoke", "paper"])
+def test_shipped_profiles_load_and_are_frozen(name):
+    profile = load_profile(name)
+    assert profile.name == name
+    assert profile.results_dir == f"results/{name}"
+    assert re.fullmatch("[0-9a-f]{8}", profile.hash)
+    assert load_profile(name) == profile
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        profile.seed = 1
+
+
+def test_the_paper_profile_is_the_papers_setting():
+    paper = load_profile("paper")
+    assert paper.model.image_hw == (768, 768)
+    assert (paper.features.up_block, paper.features.timestep, paper.features.train_timestep) == (1, 50, 261)
+    assert (paper.features.ensemble, paper.evaluation.sigma, paper.evaluation.temperature) == (8, 7.0, 0.04)
+    assert paper.dataset("spair").published_counts == {"train": 53340, "val": 5384, "test": 12234}
+    assert paper.dataset("pf_pascal").published_counts == {"train": 2941, "val": 308, "test": 299}
+    assert paper.dataset("pf_willow").published_counts == {"test": 900}
+    assert paper.baselines.sd_dino.model.image_hw == (960, 960)
+
+
+def test_smoke_is_mini_on_a_slice():
+    mini, smoke = load_profile("mini"), load_profile("smoke")
+    assert smoke.model == mini.model and smoke.features == mini.features
+    assert smoke.dataset("spair").root == mini.dataset("spair").root
+    assert smoke.dataset("spair").max_pairs["test"] == 12 and not mini.dataset("spair").max_pairs
+    assert smoke.hash != mini.hash
+
+
+def test_the_kernel_covers_the_same_part_of_the_picture_in_both_worlds():
+    assert load_profile("mini").evaluation.sigma / 32 == pytest.approx(7 / 48, abs=1e-4)
+
+
+def test_a_file_of_ones_own_states_only_what_differs(tmp_path):
+    own = load_profile(write(tmp_path, 'extends = "mini"\nname = "own"\n[features]\nensemble = 3\n'))
+    assert own.features.ensemble == 3
+    assert own.features.timestep == load_profile("mini").features.timestep
+    (tmp_path / "third.toml").write_text('extends = "own.toml"\nseed = 7\n')
+    assert load_profile(tmp_path / "third.toml").features.ensemble == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[features]\ntimestpe = 1", "unknown key 'features.timestpe'"),
+        ("[features]\ntimestep = 1000", "'features.timestep' must be at most 999, not 1000"),
+        ('[features]\ntimestep = "50"', "'features.timestep' must be a whole number, not '50'"),
+        ("[features]\nensemble = true", "'features.ensemble' must be a whole number, not True"),
+        ("[model]\nimage_hw = [128]", "'model.image_hw' must have 2 values, not 1"),
+        ('[model]\ndtype = "float8"', "'model.dtype' must be one of 'float32', 'bfloat16', 'float16'"),
+        ("[evaluation]\nalphas = [0.1, 10]", "'evaluation.alphas' must be at most 1.0, not 10"),
+        ("[evaluation]\ntemperature = 0", "'evaluation.temperature' must be above 0.0"),
+        ('[datasets.spair]\nkind = "spairs"', "'datasets.spair.kind' must be one of 'spair'"),
+        ('[datasets.mine]\nkind = "own"', "key 'datasets.mine.root' is missing"),
+        ("vision = 3", "'vision' must be a table, not 3"),
+        ("seed = ", "is not valid TOML"),
+    ],
+)
+def test_mistakes_name_file_and_key(tmp_path, text, message):
+    path = write(tmp_path, f'extends = "mini"\n{text}\n')
+    with pytest.raises(UserError) as caught:
+        load_profile(path)
+    assert message in str(caught.value)
+    assert "own.toml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_profiles_that_do_not_exist_are_named(tmp_path):
+    with pytest.raises(UserError, match="there is no profile 'maxi'; use one of mini, paper, smoke"):
+        load_profile("maxi")
+    with pytest.raises(UserError, match="leads back"):
+        load_profile(write(tmp_path, 'extends = "own.toml"\n'))
+    with pytest.raises(UserError, match=r"has no dataset 'tss'; it has: pf_pascal, pf_willow, spair"):
+        load_profile("mini").dataset("tss")
+
+
+def test_the_hash_follows_every_value(tmp_path):
+    base = load_profile("mini")
+    changed = load_profile(write(tmp_path, 'extends = "mini"\n[evaluation]\nsigma = 5\n'))
+    assert changed.hash != base.hash
+    assert json.loads(json.dumps(base.to_dict()))["datasets"]["spair"]["kind"] == "spair"
+    assert base.dataset("pf_willow").kind is DatasetKind.PF_WILLOW
+
+
+def test_no_code_asks_for_a_profiles_name():
+    names = "|".join(profile_names())
+    asks = re.compile(rf"""(==|!=|\bin|case)\s*[("'\[{{]*["']({names})["']|["']({names})["']\s*(==|!=)""")
+    for path in package_path("").rglob("*.py"):
+        assert not asks.search(path.read_text(encoding="utf-8")), path

@@ -56,8 +56,9 @@ def image_hw(path: Path | str) -> HW:
     """
     with _open(path) as image:
         width, height = image.size
-        # Pillow already turns the size of a TIFF, and then drops the tag.
-        return (width, height) if _orientation(image) in _SIDEWAYS else (height, width)
+        sideways = _orientation(image) in _SIDEWAYS
+        # Pillow has already turned the size of a TIFF, but leaves the tag until it has turned the pixels.
+        return (width, height) if sideways and image.format != "TIFF" else (height, width)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

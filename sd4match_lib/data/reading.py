@@ -91,7 +91,8 @@ def read_mat(path: Path, field: str) -> npt.NDArray[np.float64]:
     from scipy.io import loadmat  # here, because it is slow to import and only two layouts need it
 
     try:
-        content = loadmat(path, variable_names=[field])
+        with path.open("rb") as stream:
+            content = loadmat(stream, variable_names=[field])
     except FileNotFoundError as error:
         raise DataError(f"{path}: there is no such annotation; fetch the data set again.") from error
     except Exception as error:  # scipy's reader raises nearly anything on damaged files

@@ -4,8 +4,9 @@ import torch
 
 from sd4match_lib.config import ModelConfig
 from sd4match_lib.errors import UserError
+from sd4match_lib.features.latents import Latents, image_noise
 from sd4match_lib.features.loading import UNET_WEIGHTS, file_hash, find_diffusion
-from sd4match_lib.features.stable_diffusion import Latents, StableDiffusionFeatures, image_noise
+from sd4match_lib.features.stable_diffusion import StableDiffusionFeatures
 from sd4match_lib.files import sha256_file
 
 IDS = ["cat/one", "cat/two", "dog/one", "dog/one#flip", "car/x"]

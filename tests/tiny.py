@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
@@ -115,7 +114,7 @@ def write_dino(folder: Path, *, seed: int = 0) -> Path:
 
 
 def write_old_clip_layout(folder: Path) -> Path:
-    """Give a text model's weights the names of transformers 4 (`text_model.` in front), as real checkpoints have."""
+    """Give a text model's weights the names of transformers 4 (`text_model.` in front), as real ones have."""
     from safetensors.torch import load_file, save_file
 
     path = folder / "model.safetensors"
@@ -124,7 +123,3 @@ def write_old_clip_layout(folder: Path) -> Path:
         tensors = {f"text_model.{name}": tensor for name, tensor in tensors.items()}
         save_file(tensors, path, metadata={"format": "pt"})
     return folder
-
-
-def read_json(path: Path) -> dict:
-    return json.loads(path.read_text())

@@ -1,7 +1,7 @@
 """Finding a model: a local folder, the package's own weights, or a hub, with hashes of what was found.
 
-Models move (Stable Diffusion 2-1 left its hub in 2025), so a profile lists several sources and the first complete one
-is used; every result records the SHA-256 of the files that were loaded.
+Models move (Stable Diffusion 2-1 left its hub in 2025), so a profile lists several sources and the first
+complete one is used; every result records the SHA-256 of the files that were loaded.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
 
 from sd4match_lib.config import ModelConfig, VisionConfig
 from sd4match_lib.errors import UserError
@@ -83,30 +81,6 @@ def find_vision(config: VisionConfig, cache_dir: Path | None = None, *, download
     return _find(config, VISION_FILES, VISION_WEIGHTS, "vision model", cache_dir, download)
 
 
-def resolve_device(device: torch.device | str | None) -> torch.device:
-    """Return the device asked for, or, for None, the first GPU where there is one and the CPU elsewhere.
-
-    Raises:
-        UserError: the device does not exist here.
-    """
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        found = torch.device(device)
-    except RuntimeError as error:
-        raise UserError(f"device {device!r} is not known; use 'cpu' or 'cuda'.") from error
-    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
-        raise UserError(
-            f"device {str(device)!r} is not there: PyTorch sees {torch.cuda.device_count()} GPUs."
-        )
-    return found
-
-
-def resolve_dtype(name: str) -> torch.dtype:
-    """Return the torch type that a profile's "float32", "bfloat16" or "float16" means."""
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
-
-
 @contextmanager
 def quiet_loading() -> Iterator[None]:
     """Keep the model libraries from drawing a progress bar for every part that they load."""
@@ -169,8 +143,8 @@ def _find(
             f"{source} ({weights} has sha256 {files[weights]}, but the profile's sha256 says {config.sha256})"
         )
     raise UserError(
-        f"the {what} was not found; tried {'; '.join(reasons)}; put {', '.join(needed)} into one of these folders, or "
-        "name another folder or hub id first in the profile's `sources`."
+        f"the {what} was not found; tried {'; '.join(reasons)}; put {', '.join(needed)} into one of these "
+        "folders, or name another folder or hub id first in the profile's `sources`."
     )
 
 

@@ -1,16 +1,14 @@
 """Stable Diffusion as a feature extractor: one denoising step, read inside the UNet's decoder.
 
-Stock diffusers modules; a forward hook reads the wanted up blocks and ends the pass there, so nothing behind them is
-computed. All randomness belongs to the image (seed, image id, ensemble member) and is drawn on the CPU in float32, so
-that a feature does not depend on its batch, on the order, or on the device (up to the rounding of its arithmetic).
+Stock diffusers modules; a forward hook reads the wanted up blocks and ends the pass there, so nothing behind
+them is computed. All randomness belongs to the image (seed, image id, ensemble member) and is drawn on the
+CPU in float32, so that a feature does not depend on its batch, on the order, or on the device (up to the
+rounding of its arithmetic).
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,91 +16,17 @@ import torch
 from torch import Tensor, nn
 
 from sd4match_lib.errors import UserError
+from sd4match_lib.features.capture import capture_up_blocks
+from sd4match_lib.features.latents import Latents, image_noise
 from sd4match_lib.features.loading import quiet_loading
 from sd4match_lib.features.text import TextEncoder
-
-
-@dataclass(frozen=True, eq=False)
-class Latents:
-    """What the VAE says about a batch of images, before any sampling: encode once, sample often.
-
-    Attributes:
-        mean: (B, 4, H/f, W/f) float32, not yet scaled.
-        std: (B, 4, H/f, W/f) float32.
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __len__(self) -> int:
-        """How many images."""
-        return len(self.mean)
-
-    @classmethod
-    def stack(cls, items: Sequence[Latents]) -> Self:
-        """Join batches of latents along the batch axis."""
-        return cls(torch.cat([item.mean for item in items]), torch.cat([item.std for item in items]))
-
-
-class _Stop(Exception):
-    """Ends a UNet pass once the last wanted block has answered."""
-
-
-def image_noise(seed: int | str, image_id: str, member: int | str, shape: Sequence[int]) -> Tensor:
-    """Draw the standard normal noise that belongs to one image and one member of the ensemble.
-
-    Args:
-        seed: the experiment's seed; training passes a new one each step.
-        image_id: `ImageRecord.image_id`.
-        member: index in the ensemble, or a word for another use of randomness.
-        shape: of the noise, without a batch axis.
-
-    Returns:
-        float32 on the CPU, the same on every machine.
-    """
-    digest = hashlib.sha256(f"{seed}\x1f{image_id}\x1f{member}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-    return torch.randn(tuple(shape), generator=generator)
-
-
-@contextmanager
-def capture_up_blocks(unet: Any, blocks: Sequence[int]) -> Iterator[dict[int, Tensor]]:
-    """Record the outputs of some up blocks during one UNet pass and end the pass after the last of them.
-
-    The call to the UNet inside the `with` block never returns: the pass ends by an exception that is caught here.
-
-    Args:
-        unet: a stock `UNet2DConditionModel`.
-        blocks: indices into `unet.up_blocks`.
-
-    Yields:
-        A dict, filled on leaving the `with` block: up block index -> (B, C, h, w).
-    """
-    outputs: dict[int, Tensor] = {}
-    last = max(blocks)
-
-    def record(index: int) -> Any:
-        def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-            outputs[index] = output
-            if index == last:
-                raise _Stop
-
-        return hook
-
-    handles = [unet.up_blocks[index].register_forward_hook(record(index)) for index in blocks]
-    try:
-        yield outputs
-    except _Stop:
-        pass
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 class StableDiffusionFeatures:
     """A frozen Stable Diffusion model, read at its decoder.
 
-    Symbols: `B` batch, `C` channels, `H W` network input in pixels, `h w` feature grid, `L` tokens, `D` token width,
+    Symbols: `B` batch, `C` channels, `H W` network input in pixels, `h w` feature grid, `L` tokens, `D` token
+        width,
     `E` ensemble members.
 
     Attributes:
@@ -119,7 +43,8 @@ class StableDiffusionFeatures:
         """
         if not 0 <= up_block < len(unet.up_blocks):
             raise UserError(
-                f"features.up_block is {up_block}, but this UNet has up blocks 0 to {len(unet.up_blocks) - 1}."
+                f"features.up_block is {up_block}, but this UNet has up blocks 0 to "
+                f"{len(unet.up_blocks) - 1}; name one of these."
             )
         self.unet: Any = unet.eval().requires_grad_(False)
         self.vae: Any = vae.eval().requires_grad_(False)
@@ -165,7 +90,8 @@ class StableDiffusionFeatures:
             vae = load(AutoencoderKL, "vae", torch_dtype=dtype)
             text_model = load(CLIPTextModel, "text_encoder", dtype=dtype)
             tokenizer = load(CLIPTokenizer, "tokenizer")
-            # `add_noise` only knows the betas, which every scheduler class reads alike from the model's own file.
+            # `add_noise` only knows the betas, which every scheduler class reads alike from the model's own
+            # file.
             scheduler = load(DDIMScheduler, "scheduler")
         features = cls(unet, vae, TextEncoder(text_model, tokenizer), scheduler, up_block=up_block)
         for index in range(up_block + 1, len(unet.up_blocks)):
@@ -191,7 +117,7 @@ class StableDiffusionFeatures:
         return self.unet.dtype
 
     def encode(self, images: Tensor) -> Latents:
-        """Run the VAE's encoder, image by image (its activations are the peak of memory, its cost is paid once).
+        """Run the VAE's encoder, image by image: its activations are the peak of memory.
 
         Args:
             images: (B, 3, H, W) in [-1, 1].

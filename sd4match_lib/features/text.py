@@ -1,7 +1,7 @@
 """The frozen text model: strings to token embeddings, token embeddings to the UNet's context.
 
-Learned prompts live between the two (Sec. 3.2 of the paper): they stand in for rows of the embedding layer's output,
-positions included, and pass through the rest of the text model like any word.
+Learned prompts live between the two (Sec. 3.2 of the paper): they stand in for rows of the embedding layer's
+output, positions included, and pass through the rest of the text model like any word.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ FILL_TOKEN_ID = 0
 """The token id of the rows behind the end token of a learned prompt (released configuration)."""
 
 
-def inner_text_model(model: nn.Module) -> nn.Module:
-    """Return the module that owns `embeddings`: `model.text_model` in transformers 4, the model itself from 5 on."""
-    inner = getattr(model, "text_model", model)
-    return inner if isinstance(inner, nn.Module) else model
+def inner_text_model(model: Any) -> Any:
+    """Return the module that owns `embeddings`: `model.text_model` up to transformers 4, later the model."""
+    return getattr(model, "text_model", model)
 
 
 class TextEncoder:
@@ -38,7 +37,7 @@ class TextEncoder:
 
     def __init__(self, model: nn.Module, tokenizer: Callable[..., Any]) -> None:
         """Freeze `model` (a stock `CLIPTextModel`) and pair it with its `CLIPTokenizer`."""
-        self.model = model.eval().requires_grad_(False)
+        self.model: Any = model.eval().requires_grad_(False)
         self.tokenizer: Any = tokenizer
         self.embeddings: Any = inner_text_model(model).embeddings
         self.length: int = self.embeddings.position_embedding.num_embeddings
@@ -81,8 +80,9 @@ class TextEncoder:
     def assemble(self, learned: Tensor) -> Tensor:
         """Put learned rows between the start and the end token.
 
-        Row 0 is the start token, rows 1..P are `learned` as they are (no position embedding is added), row P + 1 is the
-        end token, and the rest token id 0; every fixed row carries the position embedding of its own row.
+        Row 0 is the start token, rows 1..P are `learned` as they are (no position embedding is added), row P
+        + 1 is the end token, and the rest token id 0; every fixed row carries the position embedding of its
+        own row.
 
         Args:
             learned: (B, P, D); gradients flow back to it.
@@ -96,8 +96,8 @@ class TextEncoder:
         rows, width = learned.shape[-2:]
         if rows > self.length - 2:
             raise UserError(
-                f"prompt length {rows} does not fit: the text model has {self.length} positions, of which the start "
-                f"and the end token take two; use at most {self.length - 2}."
+                f"prompt length {rows} does not fit: the text model has {self.length} positions, of which "
+                f"the start and the end token take two; use at most {self.length - 2}."
             )
         if width != self.width:
             raise UserError(
@@ -112,9 +112,9 @@ class TextEncoder:
     def encode_tokens(self, token_embeds: Tensor) -> Tensor:
         """Run the text model on token embeddings.
 
-        They replace the output of the embedding layer through a hook, so that everything behind it, the causal mask
-        above all, is the library's own. The final layer norm is applied. SD2's convention to read the layer before
-        the last needs nothing here: its checkpoint simply has one layer less.
+        They replace the output of the embedding layer through a hook, so that everything behind it, the
+        causal mask above all, is the library's own. The final layer norm is applied. SD2's convention to read
+        the layer before the last needs nothing here: its checkpoint simply has one layer less.
 
         Args:
             token_embeds: (B, L, D), positions included; gradients flow back to it.
@@ -144,7 +144,7 @@ class TextEncoder:
             handle.remove()
 
     def encode_prompt(self, strings: Sequence[str]) -> Tensor:
-        """Return the contexts (B, L, D) of `B` strings; the text model runs once per distinct string, ever."""
+        """Return the contexts (B, L, D) of `B` strings; the model runs once per distinct string, ever."""
         for string in dict.fromkeys(strings):
             if string not in self._contexts:
                 # One at a time: what a string becomes must not depend on its company in a batch.

@@ -1,0 +1,110 @@
+"""What a prompt is: tokens for a batch, and a scope that says what may be cached.
+
+Adding a kind of prompt is adding one file with one subclass of `Prompt`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from torch import Tensor, nn
+
+from sd4match_lib.features.text import TextEncoder
+from sd4match_lib.features.vision import VisionTokens
+
+
+class Scope(StrEnum):
+    """What a prompt depends on, and with it the features that it gives."""
+
+    DATASET = "dataset"
+    """One prompt for everything."""
+    IMAGE = "image"
+    """One prompt per image, or per category: features once per image."""
+    PAIR = "pair"
+    """One prompt per pair: features once per pair."""
+
+
+@dataclass(frozen=True, eq=False)
+class PromptBatch:
+    """What a prompt may look at, one row per prompt wanted.
+
+    A row is an image for prompts of scope dataset and image, and a pair for those of scope pair.
+
+    Attributes:
+        image_ids: of the images; of a pair the source.
+        categories: in the data set's own words.
+        trg_image_ids: of the pairs' targets; empty where rows are images.
+        vision: the vision model's tokens of the images (of a pair the source), for prompts that need them.
+        trg_vision: those of the pairs' targets.
+    """
+
+    image_ids: tuple[str, ...]
+    categories: tuple[str, ...]
+    trg_image_ids: tuple[str, ...] = ()
+    vision: VisionTokens | None = None
+    trg_vision: VisionTokens | None = None
+
+    def __len__(self) -> int:
+        """How many rows."""
+        return len(self.image_ids)
+
+    def select(self, rows: Sequence[int]) -> PromptBatch:
+        """Return some of the rows."""
+        return PromptBatch(
+            tuple(self.image_ids[row] for row in rows),
+            tuple(self.categories[row] for row in rows),
+            tuple(self.trg_image_ids[row] for row in rows) if self.trg_image_ids else (),
+            self.vision.select(rows) if self.vision is not None else None,
+            self.trg_vision.select(rows) if self.trg_vision is not None else None,
+        )
+
+
+class Prompt(nn.Module, ABC):
+    """A prompt, learned or not.
+
+    Symbols: `B` rows of the batch, `L` tokens (77), `D` token width.
+
+    Attributes:
+        scope: what the prompt depends on.
+        needs_vision: whether batches must carry `vision` (and, in scope pair, `trg_vision`).
+    """
+
+    scope: Scope
+    needs_vision: bool = False
+
+    @abstractmethod
+    def tokens(self, batch: PromptBatch, encoder: TextEncoder) -> Tensor:
+        """Return the assembled token embeddings (B, L, D) that go into the text model.
+
+        Args:
+            batch: `B` rows.
+            encoder: the text model that will read them.
+        """
+
+    @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """Return plain data that says exactly which prompt this is, hashes of learned weights included."""
+
+    def cache_keys(self, batch: PromptBatch) -> list[str]:
+        """Return one key per row; rows with equal keys have the same prompt."""
+        match self.scope:
+            case Scope.DATASET:
+                return [""] * len(batch)
+            case Scope.IMAGE:
+                return list(batch.image_ids)
+            case Scope.PAIR:
+                return [
+                    f"{src}\n{trg}" for src, trg in zip(batch.image_ids, batch.trg_image_ids, strict=True)
+                ]
+
+    def context(self, batch: PromptBatch, encoder: TextEncoder) -> Tensor:
+        """Return the cross-attention input (B, L, D), encoding each distinct prompt of the batch once."""
+        keys = self.cache_keys(batch)
+        distinct = list(dict.fromkeys(keys))
+        firsts = batch.select([keys.index(key) for key in distinct])
+        contexts = encoder.encode_tokens(self.tokens(firsts, encoder))
+        return contexts[[distinct.index(key) for key in keys]]

@@ -1,0 +1,115 @@
+"""The implicit captioner: a prompt made from what a vision model sees in the image.
+
+The conditioning that SD+DINO borrows from ODISE (method, section 3): the global descriptor of the image,
+projected to token space, plus one learned embedding per position, through the text encoder. It is learned
+once on the denoising loss and then frozen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from sd4match_lib.errors import UserError
+from sd4match_lib.features.text import TextEncoder
+from sd4match_lib.prompts.base import Prompt, PromptBatch, Scope
+from sd4match_lib.prompts.prompt_file import PromptFile, read_prompt_file, write_prompt_file
+
+KIND = "captioner"
+LENGTH = 75
+
+
+class ImplicitCaptioner(Prompt):
+    """Global vision descriptor (CLS) to prompt, per image.
+
+    Attributes:
+        projection: linear, `Dv -> D`.
+        positions: (P, D), what distinguishes the rows.
+        about: where the weights come from, for people.
+    """
+
+    scope = Scope.IMAGE
+    needs_vision = True
+
+    def __init__(self, vision_width: int, token_width: int, length: int = LENGTH) -> None:
+        """Make an untrained captioner.
+
+        Args:
+            vision_width: `Dv`, width of the vision model's descriptor.
+            token_width: `D`, width of the text model's tokens.
+            length: `P`, number of prompt rows, at most 75.
+        """
+        super().__init__()
+        self.projection = nn.Linear(vision_width, token_width)
+        self.positions = nn.Parameter(0.01 * torch.randn(length, token_width))
+        self.about: dict[str, Any] = {}
+
+    def learned(self, cls: Tensor) -> Tensor:
+        """Return the prompt rows (B, P, D) for global descriptors (B, Dv)."""
+        return self.projection(cls)[:, None] + self.positions
+
+    def tokens(self, batch: PromptBatch, encoder: TextEncoder) -> Tensor:
+        """Return the assembled token embeddings; see `Prompt.tokens`.
+
+        Raises:
+            UserError: the batch has no vision tokens, or they or the text model have another width.
+        """
+        if batch.vision is None:
+            raise UserError("the implicit captioner needs the vision model's tokens of the images.")
+        if batch.vision.cls.shape[1] != self.projection.in_features:
+            raise UserError(
+                f"the captioner was trained with vision features of width {self.projection.in_features}, the "
+                f"vision model gives {batch.vision.cls.shape[1]}; use the vision model that it was trained with."
+            )
+        return encoder.assemble(self.learned(batch.vision.cls.to(self.positions)))
+
+    def identity(self) -> dict[str, Any]:
+        """Return kind and a hash of the weights; see `Prompt.identity`."""
+        return {"kind": KIND, "weights": weights_hash(self.state_dict())}
+
+    def save(self, path: Path | str, about: Mapping[str, Any]) -> None:
+        """Write weights and header.
+
+        Args:
+            path: a `.safetensors` file.
+            about: where the weights come from: model, data, steps, licence.
+        """
+        length, token_width = self.positions.shape
+        config = {
+            "vision_width": self.projection.in_features,
+            "token_width": token_width,
+            "length": length,
+        }
+        write_prompt_file(path, PromptFile(KIND, config, dict(about), self.state_dict()))
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """Read a captioner that `save` wrote, frozen.
+
+        Raises:
+            UserError: the file is missing, damaged or something else.
+        """
+        content = read_prompt_file(path, KIND)
+        try:
+            captioner = cls(**content.config)
+            captioner.load_state_dict({name: tensor.float() for name, tensor in content.tensors.items()})
+        except (TypeError, RuntimeError) as error:
+            raise UserError(
+                f"{path} does not hold a captioner's weights ({error}); make it again."
+            ) from error
+        captioner.about = content.about
+        return captioner.eval().requires_grad_(False)
+
+
+def weights_hash(state: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 over the names, shapes and float32 values of a module's weights."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(f"{name}{list(state[name].shape)}".encode())
+        digest.update(state[name].detach().cpu().float().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -111,6 +111,7 @@ def _execute(notebook: Notebook, cwd: Path, heartbeat: Heartbeat, fresh_since: s
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
+    from traitlets.config import Config
 
     stem = notebook.stem
     limit = notebook.profile.notebooks.timeout_s
@@ -131,6 +132,7 @@ def _execute(notebook: Notebook, cwd: Path, heartbeat: Heartbeat, fresh_since: s
                 store_widget_state=False,
                 coalesce_streams=True,
                 record_timing=False,
+                config=Config({"KernelManager": {"transport_encryption": "auto"}}),
                 on_cell_execute=heartbeat.enter_cell,
             )
     except PapermillExecutionError as error:

@@ -1,0 +1,31 @@
+# make reproduce | test | lab | lint     (PROFILE=mini, PYTHON=python3)
+# Each makes .venv itself when it is missing or when pyproject.toml or constraints.txt changed.
+
+PYTHON ?= python3
+PROFILE ?= mini
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DELETE_ON_ERROR:
+.PHONY: reproduce test lab lint
+
+reproduce: $(STAMP)
+	$(BIN)/sd4match reproduce --profile $(PROFILE)
+
+test: lint
+	$(BIN)/python -m pytest
+
+lab: $(STAMP)
+	$(BIN)/jupyter-lab notebooks/00_start_here.ipynb
+
+lint: $(STAMP)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sd4match needs Python 3.11 or newer; name one with PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@

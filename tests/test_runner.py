@@ -1,0 +1,226 @@
+import logging
+import os
+import sys
+import time
+
+import nbformat
+import pytest
+from tiny_notebooks import WORK, write_notebook
+
+from sd4match_lib.errors import UserError
+from sd4match_lib.heartbeat import Heartbeat
+from sd4match_lib.notebook import open_notebook
+from sd4match_lib.profile import load_profile
+from sd4match_lib.report.record import notebook_record_path
+from sd4match_lib.report.run_record import RunRecord
+from sd4match_lib.reproduce import reproduce
+from sd4match_lib.runner import Failure, NotebookError, run_notebook
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "notebooks"
+
+
+@pytest.fixture
+def run(scratch_profile):
+    """Run a notebook file with the scratch profile and the given parameters."""
+    profile = load_profile(scratch_profile)
+
+    def run(source, cwd=None, **parameters):
+        notebook = open_notebook(source, profile, {"PROFILE": str(scratch_profile), **parameters})
+        return run_notebook(notebook, cwd=cwd)
+
+    return run
+
+
+def record_of(scratch_profile, stem):
+    return RunRecord.read(notebook_record_path(load_profile(scratch_profile).results_path, stem))
+
+
+def fail(run, source, kind, scratch_profile):
+    with pytest.raises(NotebookError) as caught:
+        run(source)
+    assert caught.value.kind is kind
+    assert record_of(scratch_profile, source.stem).status == "failed"
+    results = load_profile(scratch_profile).results_path / "notebooks"
+    assert not (results / source.name).exists(), "a failed run leaves no executed copy that looks complete"
+    assert (results / f"{source.stem}.partial.ipynb").is_file()
+    return caught.value
+
+
+def test_a_notebook_runs_with_its_parameters_and_leaves_a_clean_copy(folder, run, tmp_path, scratch_profile):
+    source = write_notebook(folder / "00_a.ipynb", work=WORK + "\nimport os, sys\nprint(os.getcwd())")
+    record = run(source, cwd=tmp_path, WORD="bonjour")
+    assert (tmp_path / "results" / "tables" / "bonjour.txt").read_text() == "bonjour"
+    assert record == record_of(scratch_profile, "00_a")
+    assert record.status == "complete" and list(record.outputs) == ["tables/bonjour.txt"]
+    assert record.config["parameters"] == {"PROFILE": str(scratch_profile), "WORD": "bonjour"}
+    executed = nbformat.read(tmp_path / "results" / "notebooks" / "00_a.ipynb", as_version=4)
+    assert set(executed.metadata) == {"kernelspec", "language_info"}
+    assert [cell.id for cell in executed.cells][2] == "injected-parameters"
+    assert all(set(cell.metadata) <= {"tags"} for cell in executed.cells)
+    assert executed.cells[4].outputs[0].text == f"{tmp_path}\n"
+    assert sorted(os.listdir(tmp_path / "results" / "notebooks")) == ["00_a.ipynb", "00_a.json"]
+
+
+def test_the_kernel_is_this_environments_own_headless_and_isolated(folder, run, tmp_path, monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    look = (
+        "\nimport os, sys\nenviron = os.environ\nprint(sys.executable, environ['SD4MATCH_HEADLESS'])"
+        "\nprint(environ['HF_HUB_OFFLINE'], environ['MPLBACKEND'], environ['IPYTHONDIR'])"
+    )
+    run(write_notebook(folder / "00_a.ipynb", work=WORK + look))
+    executed = nbformat.read(tmp_path / "results" / "notebooks" / "00_a.ipynb", as_version=4)
+    first, second = executed.cells[4].outputs[0].text.splitlines()
+    # Paths below the project's root are shortened in the executed copy.
+    assert sys.executable.endswith(first.split()[0]) and first.split()[1] == "1"
+    assert second.startswith("1 ") and "inline" in second and "sd4match-" in second
+    assert os.environ["MPLBACKEND"] == "agg"
+
+
+def test_an_unknown_parameter_is_refused_before_anything_runs(folder, run, scratch_profile, tmp_path):
+    with pytest.raises(UserError, match=r"00_a\.ipynb has no parameter 'WROD'; it has: PROFILE, WORD"):
+        run(write_notebook(folder / "00_a.ipynb"), WROD="x")
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_failing_cell_is_named_with_its_error(folder, run, scratch_profile):
+    source = write_notebook(folder / "00_a.ipynb", work="1 / 0")
+    error = fail(run, source, Failure.CELL, scratch_profile)
+    assert str(error) == "00_a, cell 'work': ZeroDivisionError: division by zero"
+    record = record_of(scratch_profile, "00_a")
+    assert record.config["cell"] == "work" and record.error == "ZeroDivisionError: division by zero"
+
+
+def test_a_killed_kernel_never_passes_as_complete(folder, run, scratch_profile):
+    source = write_notebook(folder / "00_a.ipynb", work="import os\nos.kill(os.getpid(), 9)")
+    error = fail(run, source, Failure.KERNEL, scratch_profile)
+    assert error.cell == "work" and int(error.kind) == 138
+
+
+def test_a_kernel_killed_after_the_record_was_written_does_not_pass_either(folder, run, scratch_profile):
+    source = write_notebook(folder / "00_a.ipynb", after="import os\nos.kill(os.getpid(), 9)")
+    assert fail(run, source, Failure.KERNEL, scratch_profile).cell == "after"
+
+
+def test_a_cell_that_takes_too_long_is_a_timeout(folder, run, scratch_profile):
+    scratch_profile.write_text(scratch_profile.read_text().replace("timeout_s = 60", "timeout_s = 1"))
+    source = write_notebook(folder / "00_a.ipynb", work="import time\ntime.sleep(30)")
+    profile = load_profile(scratch_profile)
+    with pytest.raises(NotebookError, match="timeout_s is 1") as caught:
+        run_notebook(open_notebook(source, profile, {"PROFILE": str(scratch_profile)}))
+    assert caught.value.kind is Failure.TIMEOUT and caught.value.cell == "work"
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"finish": "pass"}, "without calling finish_notebook"),
+        ({"after": "table.unlink()"}, r"not there as declared: tables/hello\.txt"),
+        ({"after": "_ = table.write_text('changed')"}, "not there as declared"),
+        ({"work": WORK + "\nraise SystemExit(0)", "finish": "pass"}, "without calling finish_notebook"),
+    ],
+)
+def test_missing_records_and_outputs_are_failures(folder, run, scratch_profile, parts, message):
+    source = write_notebook(folder / "00_a.ipynb", **parts)
+    error = fail(run, source, Failure.OUTPUTS, scratch_profile)
+    with pytest.raises(NotebookError, match=message):
+        raise error
+
+
+def test_an_old_success_does_not_cover_a_new_failure(folder, run, scratch_profile):
+    source = write_notebook(folder / "00_a.ipynb")
+    run(source)
+    write_notebook(source, work="import os\nos.kill(os.getpid(), 9)")
+    with pytest.raises(NotebookError):
+        run(source)
+    assert record_of(scratch_profile, "00_a").status == "failed"
+
+
+@pytest.fixture
+def same_library(monkeypatch):
+    """Hold the library still, however it is being edited meanwhile."""
+    monkeypatch.setattr("sd4match_lib.reproduce.library_hash", lambda: "same")
+
+
+def starts(caplog):
+    lines = [record.getMessage() for record in caplog.records]
+    caplog.clear()
+    return [line.split()[0] for line in lines if " starts" in line]
+
+
+@pytest.mark.usefixtures("same_library")
+def test_reproduce_skips_what_is_complete_and_reruns_what_changed(
+    folder, scratch_profile, caplog, tmp_path, monkeypatch
+):
+    caplog.set_level(logging.INFO)
+    first, second = (write_notebook(folder / f"0{n}_{n}.ipynb") for n in range(2))
+    write_notebook(second, work=WORK.replace("{WORD}", "{WORD}2"))
+
+    def again(**options):
+        records = reproduce(str(scratch_profile), notebooks_dir=folder, **options)
+        assert all(record.status == "complete" for record in records)
+        return starts(caplog)
+
+    assert again() == ["00_0", "01_1"]
+    assert again() == []
+    write_notebook(first, work=WORK + "  # another comment")
+    assert again() == ["00_0"], "its outputs are the same, so that what follows need not run again"
+    write_notebook(first, work=WORK.replace("write_text(WORD)", "write_text('other')"))
+    assert again() == ["00_0", "01_1"], "its outputs changed, and the next notebook may read them"
+    (tmp_path / "results" / "tables" / "hello2.txt").write_text("edited")
+    assert again() == ["01_1"]
+    scratch_profile.write_text(
+        scratch_profile.read_text() + '[notebooks.parameters.01_1]\nWORD = "salut"\n[evaluation]\nsigma = 2\n'
+    )
+    assert again(only=["01"]) == ["01_1"]
+    assert again() == ["00_0"]
+    assert again(only=["00"], fresh=True) == ["00_0"]
+    monkeypatch.setattr("sd4match_lib.reproduce.library_hash", lambda: "edited")
+    assert again(only=["00"]) == ["00_0"]
+
+
+@pytest.mark.usefixtures("same_library")
+def test_reproduce_stops_at_a_failure_and_goes_on_from_there(folder, scratch_profile, caplog):
+    caplog.set_level(logging.INFO)
+    write_notebook(folder / "00_0.ipynb")
+    write_notebook(folder / "01_1.ipynb", work="raise ValueError('no data')")
+    with pytest.raises(NotebookError, match="01_1, cell 'work': ValueError: no data"):
+        reproduce(str(scratch_profile), notebooks_dir=folder)
+    assert starts(caplog) == ["00_0", "01_1"]
+    write_notebook(folder / "01_1.ipynb")
+    reproduce(str(scratch_profile), notebooks_dir=folder)
+    assert starts(caplog) == ["01_1"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"only": ["07"]}, "there is no notebook '07'; there are: 00_0"),
+        ({"notebooks_dir": None}, "no notebooks in"),
+    ],
+)
+def test_requests_that_cannot_be_met_are_named(folder, scratch_profile, options, message):
+    write_notebook(folder / "00_0.ipynb")
+    options = {"notebooks_dir": folder, **options}
+    if options["notebooks_dir"] is None:
+        options["notebooks_dir"] = folder / "nowhere"
+    with pytest.raises(UserError, match=message):
+        reproduce(str(scratch_profile), **options)
+
+
+def test_a_profile_cannot_set_parameters_of_a_notebook_that_is_not_there(folder, scratch_profile):
+    write_notebook(folder / "00_0.ipynb")
+    scratch_profile.write_text(scratch_profile.read_text() + "[notebooks.parameters.99_x]\nWORD = 'a'\n")
+    with pytest.raises(UserError, match=r"sets notebooks\.parameters for '99_x'"):
+        reproduce(str(scratch_profile), notebooks_dir=folder)
+
+
+def test_long_cells_are_reported_with_the_time_left(caplog):
+    caplog.set_level(logging.INFO)
+    with Heartbeat("00_a (1 of 2)", expected_s=100.0, every_s=0.01) as heartbeat:
+        heartbeat.enter_cell(cell={"id": "work"}, cell_index=3)
+        time.sleep(0.05)
+    assert "00_a (1 of 2): cell work, 0 s so far, about 1 min 40 s left" in caplog.text

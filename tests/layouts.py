@@ -8,19 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from PIL import Image
 from scipy.io import savemat
-
-SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-
-
-def shared_data(name: str) -> Path:
-    """A folder of the real data, or a skip that says what is missing."""
-    folder = SHARED_DATA / name
-    if not folder.is_dir():
-        pytest.skip(f"needs the real data in ../shared/data/{name}, which is not here")
-    return folder
 
 
 def write_picture(path: Path, hw: tuple[int, int] = (40, 60), seed: int = 0) -> None:

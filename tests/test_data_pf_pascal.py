@@ -2,7 +2,7 @@ import logging
 
 import numpy as np
 import pytest
-from layouts import shared_data, write_csv, write_pf_pascal, write_picture
+from layouts import write_csv, write_pf_pascal, write_picture
 from PIL import ImageOps
 from scipy.io import savemat
 
@@ -146,9 +146,9 @@ def test_broken_annotations_are_named(tmp_path):
 @pytest.mark.parametrize(
     ("split", "rows", "distinct"), [("train", 2940, 2452), ("val", 308, 308), ("test", 299, 299)]
 )
-def test_the_published_lists_are_read_whole(tmp_path, split, rows, distinct):
+def test_the_published_lists_are_read_whole(tmp_path, shared_data, split, rows, distinct):
     """The real lists with stand-ins for the pictures and annotations, which cannot be shared."""
-    source = shared_data("pf-pascal-lists") / f"{split}_pairs.csv"
+    source = shared_data / "pf-pascal-lists" / f"{split}_pairs.csv"
     (tmp_path / source.name).symlink_to(source)
     stems = {
         cell.split("/")[-1][:-4]

@@ -2,7 +2,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from layouts import shared_data, write_csv, write_pf_willow
+from layouts import write_csv, write_pf_willow
 from scipy.io import savemat
 
 from sd4match_lib.data import PfWillowDataset, ThresholdRule
@@ -71,8 +71,8 @@ def test_what_is_missing_or_broken_is_named(tmp_path):
         PfWillowDataset(root)
 
 
-def test_the_real_data_set_reads_and_the_generated_pairs_are_the_published_ones(tmp_path):
-    real = shared_data("pf-willow")
+def test_the_real_data_set_reads_and_the_generated_pairs_are_the_published_ones(tmp_path, shared_data):
+    real = shared_data / "pf-willow"
     (tmp_path / "PF-dataset").symlink_to(real / "PF-dataset")
 
     listed, generated = PfWillowDataset(real), PfWillowDataset(tmp_path)

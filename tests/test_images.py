@@ -3,7 +3,7 @@ import io
 import numpy as np
 import pytest
 import torch
-from layouts import shared_data, write_picture
+from layouts import write_picture
 from PIL import Image
 
 from sd4match_lib import images
@@ -152,8 +152,8 @@ def test_tensors_are_channels_first_in_minus_one_to_one():
     torch.testing.assert_close(tensor[:, 0, 1], torch.tensor([1.0, -1.0, -0.6]))
 
 
-def test_the_users_own_photos_can_be_read():
-    photos = [path for path in shared_data("own-photos").rglob("*") if path.suffix in (".png", ".jpg")]
+def test_the_users_own_photos_can_be_read(shared_data):
+    photos = [path for path in (shared_data / "own-photos").rglob("*") if path.suffix in (".png", ".jpg")]
 
     assert len(photos) >= 8
     for photo in photos:

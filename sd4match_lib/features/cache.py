@@ -99,6 +99,12 @@ class MemoryCache:
         # Cloned: a slice would hold on to its whole batch.
         self._insert(key, {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()})
 
+    def clear(self) -> None:
+        """Forget everything, on disk too."""
+        self._entries.clear()
+        self.used = 0
+        self._overflow.clear()
+
     def _insert(self, key: str, tensors: Tensors) -> None:
         self.used += _size(tensors) - _size(self._entries.pop(key, {}))
         self._entries[key] = tensors

@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from sd4match_lib.config import VisionConfig
 from sd4match_lib.errors import UserError
@@ -55,15 +55,14 @@ class VisionFeatures:
         patch: side of a patch in pixels.
     """
 
-    def __init__(self, model: nn.Module, config: VisionConfig) -> None:
+    def __init__(self, model: Any, config: VisionConfig) -> None:
         """Freeze a stock `Dinov2Model` or `ViTModel` and feed it as `config` says.
 
         Raises:
             UserError: a size of the configuration is no multiple of the patch, or the crop is larger than the
                 image.
         """
-        self.model: Any = model.eval()
-        self.model.requires_grad_(False)
+        self.model = model.eval().requires_grad_(False)
         self.config = config
         self.width: int = self.model.config.hidden_size
         self.patch: int = self.model.config.patch_size
@@ -115,7 +114,7 @@ class VisionFeatures:
         return height // self.patch, width // self.patch
 
     def tokens(self, images: Sequence[Image.Image]) -> VisionTokens:
-        """Look at images as a prompt does (method, section 3): shorter side to `resize`, middle `crop` cut out.
+        """Look at images as a prompt does (method, section 3): shorter side `resize`, middle `crop` cut out.
 
         Args:
             images: `B` pictures of any size.

@@ -63,7 +63,7 @@ def _load_captioner(profile: Profile) -> ImplicitCaptioner:
         where = f"there is no file {path}" if path else "it names none"
         raise UserError(
             f"profile {profile.name!r} has no captioner weights ({where}); train them with "
-            "`sd4match miniature pretrain captioner`, name a file as `captioner` in the profile, or use another "
-            "prompt."
+            "`sd4match miniature pretrain captioner`, name a file as `captioner` in the profile, or use "
+            "another prompt."
         )
     return ImplicitCaptioner.load(path)

@@ -63,8 +63,8 @@ class ImplicitCaptioner(Prompt):
             raise UserError("the implicit captioner needs the vision model's tokens of the images.")
         if batch.vision.cls.shape[1] != self.projection.in_features:
             raise UserError(
-                f"the captioner was trained with vision features of width {self.projection.in_features}, the "
-                f"vision model gives {batch.vision.cls.shape[1]}; use the vision model that it was trained with."
+                f"the captioner was trained with vision features of width {self.projection.in_features}, "
+                f"the vision model gives {batch.vision.cls.shape[1]}; use the one that it was trained with."
             )
         return encoder.assemble(self.learned(batch.vision.cls.to(self.positions)))
 

@@ -1,0 +1,95 @@
+"""What is computed once per image and kept on disk between runs: latents and vision tokens.
+
+An entry is found again by the content of the picture and of the weights, not by any name, so data sets may
+move and share pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from sd4match_lib.data.record import ImageRecord
+from sd4match_lib.features.cache import DiskCache, Tensors
+from sd4match_lib.features.latents import Latents
+from sd4match_lib.features.loading import VAE_WEIGHTS, FoundModel
+from sd4match_lib.features.stable_diffusion import StableDiffusionFeatures
+from sd4match_lib.features.vision import VisionFeatures, VisionTokens
+from sd4match_lib.files import sha256_file
+from sd4match_lib.geometry import HW
+from sd4match_lib.images import stretch_image, to_tensor
+
+
+class LatentStore:
+    """The VAE's latents of pictures, each encoded once.
+
+    Attributes:
+        encoded: how many pictures have gone through the VAE here.
+    """
+
+    def __init__(
+        self, model: StableDiffusionFeatures, found: FoundModel, image_hw: HW, cache_dir: Path
+    ) -> None:
+        """Keep latents of pictures stretched to `image_hw` below `cache_dir`."""
+        self._model = model
+        self._image_hw = image_hw
+        vae = [found.files[VAE_WEIGHTS], found.files["vae/config.json"]]
+        settings = {"what": "latents", "vae": vae, "image_hw": image_hw, "dtype": str(model.dtype)}
+        self._cache = DiskCache(cache_dir / "latents", settings)
+        self.encoded = 0
+
+    def get(self, records: Sequence[ImageRecord]) -> Latents:
+        """Return the latents of `B` pictures.
+
+        Raises:
+            DataError: a picture cannot be read.
+        """
+        found = [_cached(self._cache, record, self._encode) for record in records]
+        return Latents(
+            torch.stack([item["mean"] for item in found]), torch.stack([item["std"] for item in found])
+        )
+
+    def _encode(self, record: ImageRecord) -> Tensors:
+        self.encoded += 1
+        latents = self._model.encode(to_tensor(stretch_image(record.read(), self._image_hw))[None])
+        return {"mean": latents.mean[0], "std": latents.std[0]}
+
+
+class VisionStore:
+    """The vision model's tokens of pictures, as prompts see them, each computed once."""
+
+    def __init__(self, model: VisionFeatures, found: FoundModel, cache_dir: Path) -> None:
+        """Keep tokens below `cache_dir`."""
+        self._model = model
+        sizes = [model.config.resize, model.config.crop]
+        self._cache = DiskCache(
+            cache_dir / "vision", {"what": "tokens", "model": found.sha256, "sizes": sizes}
+        )
+
+    def get(self, records: Sequence[ImageRecord]) -> VisionTokens:
+        """Return the tokens of `B` pictures.
+
+        Raises:
+            DataError: a picture cannot be read.
+        """
+        found = [_cached(self._cache, record, self._look) for record in records]
+        return VisionTokens(
+            torch.stack([item["patches"] for item in found]), torch.stack([item["cls"] for item in found])
+        )
+
+    def _look(self, record: ImageRecord) -> Tensors:
+        tokens = self._model.tokens([record.read()])
+        return {"patches": tokens.patches[0], "cls": tokens.cls[0]}
+
+
+def _cached(cache: DiskCache, record: ImageRecord, compute: Callable[[ImageRecord], Tensors]) -> Tensors:
+    # A missing picture is for `record.read` to complain about, in its own words.
+    content = sha256_file(record.path) if record.path.is_file() else "missing"
+    key = f"{content}{'#flip' if record.flip else ''}"
+    found = cache.get(key)
+    if found is None:
+        found = compute(record)
+        cache.put(key, found)
+    return found

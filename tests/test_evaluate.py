@@ -1,0 +1,376 @@
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+import torch
+from PIL import Image
+
+from sd4match_lib import pair_matching
+from sd4match_lib.config import DatasetConfig, DatasetKind
+from sd4match_lib.errors import UserError
+from sd4match_lib.evaluate import evaluate
+from sd4match_lib.features.grid import feature_grid
+from sd4match_lib.features.stable_diffusion import StableDiffusionFeatures
+from sd4match_lib.features.vision import VisionFeatures
+from sd4match_lib.matching import Method
+from sd4match_lib.method_models import MethodModels
+from sd4match_lib.methods import Baseline, method_settings
+from sd4match_lib.profile import load_profile
+from sd4match_lib.prompts import ImplicitCaptioner, Prompt, Scope
+from sd4match_lib.rows import ROW_COLUMNS
+
+IMAGES = 5
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    tiny.write_diffusion(folder / "sd")
+    tiny.write_dinov2(folder / "dinov2")
+    tiny.write_dino(folder / "dino")
+    return folder
+
+
+def write_smooth_picture(path, hw, seed):
+    """Soft blobs of colour: neighbouring places look alike, distant ones do not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    blobs = np.random.default_rng(seed).integers(0, 256, (5, 7, 3), dtype=np.uint8)
+    Image.fromarray(blobs).resize(hw[::-1], Image.Resampling.BICUBIC).save(path)
+
+
+def write_pairs(folder, *, truth=True):
+    """Ten pairs among five pictures, with 1 to 4 points each; the first two pair a picture with itself."""
+    rng = np.random.default_rng(3)
+    for index in range(IMAGES):
+        write_smooth_picture(folder / f"{index}.png", hw=(48 + 8 * index, 70), seed=index)
+    chosen = [(0, 0), (3, 3), (0, 1), (1, 2), (2, 0), (3, 4), (4, 3), (1, 0), (2, 1), (0, 2)]
+    entries = []
+    for number, (src, trg) in enumerate(chosen):
+        points = rng.uniform(2, 45, (1 + number % 4, 2)).round(1)
+        found = points if src == trg else rng.uniform(2, 45, points.shape).round(1)
+        entry = {"src": f"{src}.png", "trg": f"{trg}.png", "category": "cat" if src < 3 else "dog"}
+        entry["src_points"] = points.tolist()
+        entries.append({**entry, "trg_points": found.tolist()} if truth else entry)
+    path = folder / "pairs.json"
+    path.write_text(json.dumps(entries))
+    return path
+
+
+@pytest.fixture
+def profile(models, tmp_path):
+    mini = load_profile("mini")
+    model = dataclasses.replace(mini.model, sources=(str(models / "sd"),), image_hw=(64, 64))
+    vision = dataclasses.replace(
+        mini.vision, sources=(str(models / "dinov2"),), resize=64, crop=56, dense_hw=(112, 112)
+    )
+    dino = dataclasses.replace(vision, sources=(str(models / "dino"),), crop=64, dense_hw=(64, 64))
+    sd_dino = dataclasses.replace(mini.baselines.sd_dino, model=model, pca_dim=4, grid_hw=(16, 16))
+    baselines = dataclasses.replace(mini.baselines, sd_dino=sd_dino, dino=dino)
+    own = DatasetConfig(kind=DatasetKind.OWN, root=str(write_pairs(tmp_path / "data")))
+    return dataclasses.replace(
+        mini,
+        name="tiny",
+        model=model,
+        vision=vision,
+        baselines=baselines,
+        datasets={"own": own},
+        results_dir=str(tmp_path / "results"),
+        cache_dir=str(tmp_path / "cache"),
+        captioner=str(tmp_path / "captioner.safetensors"),
+    )
+
+
+def run(profile, **request):
+    return evaluate(profile, dataset="own", **{"device": "cpu", **request})
+
+
+def assert_same_rows(first, second):
+    # Predictions may differ by the rounding of sums that depends on the batch; everything else is equal.
+    pd.testing.assert_frame_equal(first, second, atol=1e-3, rtol=0)
+
+
+def test_features_are_computed_once_per_image_and_member(profile):
+    result = run(profile, ensemble=3)
+    assert list(result.rows.columns) == list(ROW_COLUMNS)
+    assert result.rows["pair_id"].nunique() == 10
+    assert result.record.metrics["unet_passes"] == IMAGES * 3
+    assert result.record.metrics["pairs"] == 10 and result.record.metrics["keypoints"] == len(result.rows)
+    assert result.record.status == "complete" and result.record.config["prompt"]["kind"] == "text"
+
+
+@pytest.mark.parametrize("matcher", ["nn", "kernel_softargmax"])
+def test_a_picture_matches_itself(profile, matcher):
+    rows = run(profile, matcher=matcher, ensemble=1).rows
+    same = rows[rows["src_image"] == rows["trg_image"]]
+    cell = 64 / 16
+    # Random features are noisy but a place is still most like itself; the soft matcher spreads a little.
+    assert len(same) == 3
+    assert (same["distance_in"] < (cell if matcher == "nn" else 3 * cell)).all()
+
+
+def test_the_prediction_is_what_the_matcher_says_in_the_original_frame(profile):
+    """The whole way by hand for one pair: picture, latents, features, match, and back to its pixels."""
+    from sd4match_lib.data import open_dataset
+    from sd4match_lib.geometry import from_grid, stretch_points, to_grid, unstretch_points
+    from sd4match_lib.images import stretch_image, to_tensor
+    from sd4match_lib.matching import match_points
+
+    pair = open_dataset(profile.datasets["own"], "test")[4]
+    model = StableDiffusionFeatures.from_folder(profile.model.sources[0], up_block=1)
+    maps = []
+    for record in (pair.src, pair.trg):
+        pixels = to_tensor(stretch_image(record.read(), (64, 64)))[None]
+        context = model.text.encode_prompt([f"a photo of a {record.category}"])
+        with torch.no_grad():
+            latents = model.encode(pixels)
+            maps.append(model.features(latents, [record.image_id], context, timestep=50, ensemble=2))
+    src_in = stretch_points(pair.src_px, hw_px=pair.src.hw_px, hw_in=(64, 64))
+    src_ft = torch.from_numpy(to_grid(src_in, hw_in=(64, 64), hw_ft=(16, 16)))[None]
+    sigma = profile.evaluation.sigma
+    trg_in = from_grid(match_points(maps[0], maps[1], src_ft, sigma=sigma)[0], hw_in=(64, 64), hw_ft=(16, 16))
+    expected = unstretch_points(trg_in, hw_px=pair.trg.hw_px, hw_in=(64, 64)).numpy()
+
+    rows = run(profile).rows
+    found = rows[rows["pair_id"] == pair.pair_id].set_index("keypoint").loc[list(pair.keypoint_ids)]
+    np.testing.assert_allclose(found[["pred_x_px", "pred_y_px"]].to_numpy(), expected, atol=1e-3)
+
+
+def test_rows_do_not_depend_on_batch_size_memory_or_parts(profile, tmp_path, monkeypatch):
+    rows = run(profile, batch_size=4).rows
+    assert_same_rows(run(profile, batch_size=1, results_dir=tmp_path / "alone").rows, rows)
+    monkeypatch.setattr(pair_matching, "PART_PAIRS", 3)
+    monkeypatch.setattr(pair_matching, "FEATURE_BYTES", 20_000)
+    small = run(profile, batch_size=3, results_dir=tmp_path / "small")
+    assert_same_rows(small.rows, rows)
+    assert small.record.metrics["unet_passes"] == IMAGES * 2
+
+
+def test_rows_do_not_depend_on_the_order_or_number_of_pairs(profile, tmp_path):
+    rows = run(profile).rows
+    path = Path(profile.datasets["own"].root)
+    entries = json.loads(path.read_text())
+    path.write_text(json.dumps(entries[::-1]))
+    columns = ["src_x_px", "src_y_px", "trg_x_px", "pred_x_px", "pred_y_px", "distance_in"]
+    turned = run(profile, batch_size=3).rows
+    first, second = (table.sort_values(columns[:3])[columns].to_numpy() for table in (rows, turned))
+    np.testing.assert_allclose(first, second, atol=1e-3)
+    few = run(profile, max_pairs=4).rows
+    assert few["pair_id"].nunique() == 4
+
+
+def test_the_same_request_finds_the_finished_run(profile, monkeypatch):
+    first = run(profile)
+    assert sorted(path.name for path in first.folder.iterdir()) == ["rows.parquet", "run.json"]
+    monkeypatch.setattr(StableDiffusionFeatures, "from_folder", None)
+    second = run(profile, batch_size=1)
+    assert second.reused and not first.reused
+    pd.testing.assert_frame_equal(first.rows, second.rows)
+    pd.testing.assert_frame_equal(first.table, second.table)
+    assert first.table["category"].tolist() == ["cat", "dog", "all"]
+
+
+def test_other_settings_data_or_weights_are_another_run(profile, tmp_path):
+    first = run(profile)
+    folders = {first.folder}
+    for request in ({"timestep": 261}, {"ensemble": 1}, {"matcher": "nn"}, {"prompt": "empty"}, {"seed": 1}):
+        folders.add(run(profile, **request).folder)
+    other = tiny.write_diffusion(tmp_path / "other", seed=1)
+    changed = dataclasses.replace(profile, model=dataclasses.replace(profile.model, sources=(str(other),)))
+    folders.add(run(changed).folder)
+    write_smooth_picture(tmp_path / "data" / "0.png", hw=(48, 70), seed=99)
+    folders.add(run(profile).folder)
+    assert len(folders) == 8
+
+
+def test_an_image_is_encoded_once_for_all_runs(profile, monkeypatch):
+    run(profile)
+    monkeypatch.setattr(StableDiffusionFeatures, "encode", None)
+    assert not run(profile, timestep=261, prompt="empty").reused
+
+
+KILLED = """
+import os, pickle, signal, sys
+sys.path.insert(0, {tests!r})
+from sd4match_lib import evaluate, pair_matching
+profile = pickle.load(open({profile!r}, "rb"))
+pair_matching.PART_PAIRS = 2
+write, written = pair_matching.write_rows, []
+def write_two_then_die(rows, path):
+    if len(written) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(rows, path)
+    written.append(path)
+pair_matching.write_rows = write_two_then_die
+evaluate.evaluate(profile, dataset="own", device="cpu")
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_where_it_was(profile, tmp_path, monkeypatch):
+    import pickle
+
+    path = tmp_path / "profile.pickle"
+    path.write_bytes(pickle.dumps(profile))
+    script = KILLED.format(tests=str(Path(__file__).parent), profile=str(path))
+    killed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert killed.returncode == -9, killed.stderr
+    parts = sorted(Path(profile.results_dir).rglob("parts/*.parquet"))
+    assert len(parts) == 2
+    before = [part.stat().st_mtime_ns for part in parts]
+    # A damaged part is matched again, a finished one is not.
+    parts[1].write_bytes(b"cut off")
+    monkeypatch.setattr(pair_matching, "PART_PAIRS", 2)
+    matched = []
+    plain = pair_matching.rows_for_pair
+    monkeypatch.setattr(
+        pair_matching, "rows_for_pair", lambda pair, *rest: matched.append(pair) or plain(pair, *rest)
+    )
+    cleared = []
+    monkeypatch.setattr(
+        pair_matching.PairMatcher, "clear", lambda self: cleared.append(parts[0].stat().st_mtime_ns)
+    )
+    resumed = run(profile)
+    assert cleared == before[:1] and len(matched) == 8
+    whole = run(profile, results_dir=tmp_path / "undisturbed")
+    assert_same_rows(resumed.rows, whole.rows)
+    assert resumed.record.status == "complete"
+
+
+@pytest.mark.parametrize("baseline", list(Baseline))
+def test_every_baseline_runs_and_says_what_it_used(profile, baseline):
+    result = run(profile, baseline=baseline, max_pairs=4)
+    assert result.rows["pair_id"].nunique() == 4 and np.isfinite(result.rows["distance_in"]).all()
+    config, inputs = result.record.config, result.record.inputs
+    assert config["baseline"] == baseline.value and (config["prompt"] is not None) == baseline.prompted
+    assert ("vision" in inputs) == (baseline in (Baseline.DINOV2, Baseline.DINO, Baseline.SD_DINO))
+    assert ("model" in inputs) == (baseline.prompted or baseline is Baseline.RAW_LATENTS)
+    same = result.rows[result.rows["src_image"] == result.rows["trg_image"]]
+    # The four numbers of a latent are easily confused with their neighbours'.
+    limit = 24 if baseline is Baseline.RAW_LATENTS else 8
+    assert len(same) and (same["distance_in"] < limit).all()
+
+
+def test_dift_is_its_own_timestep_and_matcher_on_the_same_features(profile):
+    dift = run(profile, baseline="dift")
+    assert dift.record.config["timestep"] == 261 and dift.record.config["matcher"] == "nn"
+    same = run(profile, baseline="sd", timestep=261, matcher="nn")
+    pd.testing.assert_frame_equal(dift.rows, same.rows)
+
+
+def test_sd_dino_without_weight_on_dino_is_sd_dino_star(profile):
+    fused = dataclasses.replace(profile.baselines.sd_dino, sd_weight=1.0)
+    only_sd = dataclasses.replace(profile, baselines=dataclasses.replace(profile.baselines, sd_dino=fused))
+    star, joined = run(profile, baseline="sd_dino_star").rows, run(profile, baseline="sd_dino").rows
+    assert_same_rows(run(only_sd, baseline="sd_dino").rows, star)
+    assert (joined["pred_x_px"] != star["pred_x_px"]).any()
+
+
+def test_the_captioner_looks_at_each_image_once(profile, monkeypatch):
+    ImplicitCaptioner(12, 16).save(profile.captioner, {})
+    looked = []
+    plain = VisionFeatures.tokens
+    monkeypatch.setattr(
+        VisionFeatures, "tokens", lambda self, images: looked.append(1) or plain(self, images)
+    )
+    result = run(profile, prompt="captioner")
+    assert len(looked) == IMAGES and "vision" in result.record.inputs
+    assert result.record.metrics["unet_passes"] == IMAGES * 2
+    assert (result.rows["pred_x_px"] != run(profile).rows["pred_x_px"]).any()
+
+
+class PairPrompt(Prompt):
+    """A toy prompt of the pair: both images' descriptors make its rows."""
+
+    scope = Scope.PAIR
+    needs_vision = True
+
+    def tokens(self, batch, encoder):
+        both = torch.cat([batch.vision.cls, batch.trg_vision.cls], dim=1)
+        return encoder.assemble(both[:, None, :16].expand(-1, 5, -1))
+
+    def identity(self):
+        return {"kind": "toy"}
+
+
+def test_a_prompt_of_the_pair_is_run_per_pair_and_shared_by_both_images(profile, tmp_path):
+    result = run(profile, prompt=PairPrompt(), batch_size=4)
+    assert result.record.metrics["unet_passes"] == 2 * 10 * 2
+    alone = run(profile, prompt=PairPrompt(), batch_size=1, results_dir=tmp_path / "alone")
+    assert_same_rows(result.rows, alone.rows)
+    same = result.rows[result.rows["src_image"] == result.rows["trg_image"]]
+    assert (same["distance_in"] < 12).all()
+
+
+def test_sigma_covers_the_same_part_of_the_image_on_every_grid(profile):
+    settings = method_settings(profile, "dinov2", matcher="kernel_softargmax")
+    matching = MethodModels(profile, settings).matching
+    # The profile's own grid is 16 cells wide.
+    assert matching(16)["sigma"] == pytest.approx(profile.evaluation.sigma)
+    assert matching(8)["sigma"] == pytest.approx(profile.evaluation.sigma / 2)
+    assert "sigma" not in MethodModels(profile, method_settings(profile, "dinov2")).matching(16)
+
+
+@pytest.mark.parametrize("levels", [3, 4])
+def test_the_grid_is_known_without_loading_the_model(tmp_path, levels):
+    folder = tiny.write_diffusion(tmp_path, levels=levels)
+    model = StableDiffusionFeatures.from_folder(folder, up_block=levels - 1)
+    with torch.no_grad():
+        latents = model.encode(torch.zeros(1, 3, 96, 64))
+        context = model.text.encode_prompt([""])
+        maps = model.pyramid(latents, ["x"], context, range(levels), timestep=50)
+    for block, features in enumerate(maps):
+        assert feature_grid(folder, image_hw=(96, 64), up_block=block) == tuple(features.shape[2:])
+
+
+def test_pairs_without_known_targets_are_matched_but_not_scored(profile, tmp_path):
+    path = write_pairs(tmp_path / "unknown", truth=False)
+    result = evaluate(profile, dataset="own", data_root=path, device="cpu")
+    assert np.isfinite(result.rows["pred_x_px"]).all() and result.rows["distance_in"].isna().all()
+    assert "pck@0.10" not in result.record.metrics
+
+
+def test_half_precision_evaluates_too(profile):
+    half = dataclasses.replace(profile, model=dataclasses.replace(profile.model, dtype="bfloat16"))
+    rows = run(half, matcher="nn").rows
+    same = rows[rows["src_image"] == rows["trg_image"]]
+    assert (same["distance_in"] < 4).all()
+
+
+def test_requests_that_make_no_sense_are_one_sentence_each(profile):
+    no_dino = dataclasses.replace(profile, baselines=dataclasses.replace(profile.baselines, dino=None))
+    for request, message in [
+        ({"baseline": "sift"}, "no baseline 'sift'"),
+        ({"baseline": "dinov2", "prompt": "text"}, "a prompt means nothing"),
+        ({"baseline": "raw_pixels", "timestep": 3}, "timestep means nothing"),
+        ({"baseline": "sd_dino", "up_block": 1}, "up_block means nothing"),
+        ({"prompt": "captioner"}, "no captioner weights"),
+        ({"timestep": 1000}, "timestep is 1000"),
+        ({"ensemble": 0}, "ensemble is 0"),
+        ({"up_block": 3}, "up blocks 0 to 2"),
+        ({"matcher": "best"}, "Unknown matcher"),
+        ({"max_pairs": 0}, "max_pairs is 0"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"device": "tpu"}, "device 'tpu'"),
+        ({"split": "holdout"}, "no split 'holdout'"),
+        ({"baseline": "dino"}, "names no DINO model"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            run(no_dino, **request)
+    with pytest.raises(UserError, match="no dataset 'spair'"):
+        evaluate(profile, dataset="spair")
+
+
+def test_settings_come_from_the_profile_unless_given(profile):
+    default = method_settings(profile, "sd")
+    assert (default.up_blocks, default.timestep, default.ensemble) == ((1,), 50, 2)
+    assert default.matcher is Method.KERNEL_SOFTARGMAX
+    given = method_settings(profile, "sd", up_block=2, timestep=0, ensemble=5, matcher="bilinear")
+    assert (given.up_blocks, given.timestep, given.ensemble) == ((2,), 0, 5)
+    assert given.matcher is Method.BILINEAR
+    assert method_settings(profile, "raw_latents").matcher is Method.NN

@@ -202,6 +202,14 @@ def test_the_first_complete_source_is_used_and_its_files_are_hashed(folder, tmp_
     assert found == find_diffusion(config, tmp_path / "cache") and len(found.sha256) == 64
 
 
+def test_a_tokenizer_without_its_words_is_missing(tmp_path):
+    # transformers would load it without complaint and map every word to the end token.
+    folder = tiny.write_diffusion(tmp_path)
+    (folder / "tokenizer" / "tokenizer.json").unlink()
+    with pytest.raises(UserError, match=r"lacks tokenizer/vocab\.json or tokenizer/tokenizer\.json"):
+        find_diffusion(ModelConfig(sources=(str(folder),), image_hw=(64, 64)))
+
+
 def test_without_a_source_the_error_lists_each_with_its_reason(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     config = ModelConfig(

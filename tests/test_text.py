@@ -123,6 +123,22 @@ def test_checkpoints_with_the_names_of_transformers_4_load_alike(encoder, tmp_pa
     assert torch.equal(old.encode_prompt(STRINGS), encoder.encode_prompt(STRINGS))
 
 
+def test_a_tokenizer_in_the_published_models_files_gives_the_same_ids(encoder, folder, tmp_path):
+    import json
+
+    from transformers import CLIPTokenizer
+
+    model = json.loads((folder / "tokenizer" / "tokenizer.json").read_text())["model"]
+    merges = [" ".join(pair) for pair in model["merges"]]
+    (tmp_path / "vocab.json").write_text(json.dumps(model["vocab"]))
+    (tmp_path / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
+    (tmp_path / "tokenizer_config.json").write_text('{"model_max_length": 77, "pad_token": "<|endoftext|>"}')
+    # SD2-1 says "!" here, and something else in its configuration.
+    (tmp_path / "special_tokens_map.json").write_text('{"pad_token": "!"}')
+    published = TextEncoder(encoder.model, CLIPTokenizer.from_pretrained(tmp_path))
+    assert torch.equal(published.token_ids(STRINGS), encoder.token_ids(STRINGS))
+
+
 def test_a_string_is_encoded_once_whatever_its_company(folder):
     encoder = load(folder)
     calls = []

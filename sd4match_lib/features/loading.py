@@ -30,8 +30,12 @@ DIFFUSION_FILES = (
     "text_encoder/model.safetensors",
     "text_encoder/config.json",
     "tokenizer/tokenizer_config.json",
+    # Without either, the tokenizer would load all the same, knowing no word.
+    "tokenizer/vocab.json|tokenizer/tokenizer.json",
     "scheduler/scheduler_config.json",
 )
+"""What a model in diffusers layout needs; "a|b" is one of the two."""
+
 VISION_FILES = (VISION_WEIGHTS, "config.json")
 _TOKENIZER_FILES = "tokenizer/*"
 
@@ -142,8 +146,9 @@ def _find(
         reasons.append(
             f"{source} ({weights} has sha256 {files[weights]}, but the profile's sha256 says {config.sha256})"
         )
+    files_needed = ", ".join(needed).replace("|", " or ")
     raise UserError(
-        f"the {what} was not found; tried {'; '.join(reasons)}; put {', '.join(needed)} into one of these "
+        f"the {what} was not found; tried {'; '.join(reasons)}; put {files_needed} into one of these "
         "folders, or name another folder or hub id first in the profile's `sources`."
     )
 
@@ -187,4 +192,8 @@ def _hub_folder(repo: str, revision: str | None, needed: Sequence[str], download
 
 
 def _missing(folder: Path, needed: Sequence[str]) -> list[str]:
-    return [name for name in needed if not (folder / name).is_file()]
+    return [
+        " or ".join(names)
+        for names in (entry.split("|") for entry in needed)
+        if not any((folder / name).is_file() for name in names)
+    ]

@@ -102,8 +102,8 @@ class StableDiffusionFeatures:
 
     def to(self, device: torch.device | str) -> Self:
         """Move all modules to `device`; returns self."""
-        for module in (self.unet, self.vae, self.text.model):
-            module.to(device)
+        for part in (self.unet, self.vae, self.text):
+            part.to(device)
         return self
 
     @property

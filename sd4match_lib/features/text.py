@@ -54,6 +54,11 @@ class TextEncoder:
         """What the text model computes in."""
         return self.embeddings.token_embedding.weight.dtype
 
+    def to(self, device: torch.device | str) -> None:
+        """Move the text model; contexts that were made elsewhere are forgotten."""
+        self.model.to(device)
+        self._contexts.clear()
+
     def token_ids(self, strings: Sequence[str]) -> Tensor:
         """Tokenise to exactly `L` ids: start, words, end, then the tokenizer's own padding; too long is cut.
 

@@ -6,8 +6,6 @@ import re
 from pathlib import Path
 from typing import Any
 
-import nbformat
-
 from sd4match_lib.files import atomic_write_text
 
 INJECTED_TAG = "injected-parameters"
@@ -26,6 +24,8 @@ def clean_notebook(path: Path, root: Path) -> Any:
     Returns:
         The notebook node.
     """
+    import nbformat
+
     notebook = nbformat.read(path, as_version=4)
     notebook.metadata = nbformat.from_dict(
         {
@@ -45,11 +45,15 @@ def clean_notebook(path: Path, root: Path) -> Any:
 
 def save_notebook(notebook: Any, path: Path) -> None:
     """Write a notebook node atomically."""
+    import nbformat
+
     atomic_write_text(path, nbformat.writes(notebook) + "\n")
 
 
 def failure_in(path: Path) -> str:
     """Return the id of the cell that raised in an executed notebook, or "" when none did."""
+    import nbformat
+
     for cell in nbformat.read(path, as_version=4).cells:
         if _ERROR_MARKER_TAG in cell.metadata.get("tags", []):
             continue

@@ -1,0 +1,44 @@
+"""What the terminal shows of a finished evaluation: its table and where its record is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sd4match_lib.bootstrap import Interval
+from sd4match_lib.pck import describe_protocol
+from sd4match_lib.progress import format_duration
+from sd4match_lib.report.run_record import RunRecord
+from sd4match_lib.report.tables import format_percent, table_caption
+
+if TYPE_CHECKING:
+    from sd4match_lib.evaluate import EvaluationResult
+
+
+def summarise_evaluation(result: EvaluationResult) -> str:
+    """Return the table by category with its caption, and below it the run's record in short."""
+    record = result.record
+    lines = [_describe(record), ""]
+    if any(name.startswith("pck@") for name in record.metrics):
+        table = result.table.map(lambda cell: format_percent(cell) if isinstance(cell, Interval) else cell)
+        caption = table_caption(
+            "PCK in percent with 95 % intervals", profile=record.profile, protocol=describe_protocol()
+        )
+        lines += [caption, "", table.to_string(index=False), ""]
+    else:
+        lines += ["These pairs say no targets, so that there is nothing to score.", ""]
+    lines += [_provenance(record), f"record: {result.folder / 'run.json'}"]
+    if result.reused:
+        lines.append("found finished; nothing was computed again")
+    return "\n".join(lines) + "\n"
+
+
+def _describe(record: RunRecord) -> str:
+    counts = f"{record.metrics['pairs']} pairs, {record.metrics['keypoints']} keypoints"
+    return f"{record.name} (profile {record.profile}): {counts}"
+
+
+def _provenance(record: RunRecord) -> str:
+    memory = ", ".join(f"{value:.0f} MB {name}" for name, value in record.peak_memory_mb.items())
+    commit = record.commit.get("id", "")[:8] + ("+changes" if record.commit.get("dirty") else "")
+    at = f" at {commit}" if commit else ""
+    return f"computed in {format_duration(record.wall_s)} on {record.device}, peak {memory}{at}"

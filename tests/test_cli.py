@@ -1,0 +1,120 @@
+import subprocess
+import sys
+import time
+
+import pytest
+
+from sd4match_lib import cli
+from sd4match_lib.errors import UserError
+from sd4match_lib.runner import Failure, NotebookError
+
+
+def test_help_is_quick_and_loads_no_models():
+    script = (
+        "import sys; from sd4match_lib.cli import main\ntry: main(['--help'])\nfinally: print(*sys.modules)"
+    )
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    # 0.1 s on an idle machine; the bound only has to catch an import of torch, which takes seconds.
+    assert time.monotonic() - started < 1.5
+    assert not {"torch", "pandas", "papermill", "matplotlib"} & set(done.stdout.splitlines()[-1].split())
+    assert "examples:" in done.stdout
+
+
+def test_the_bare_command_says_what_to_do_first(capsys):
+    assert cli.main([]) == 0
+    assert "sd4match doctor" in capsys.readouterr().out
+
+
+def test_the_installed_command_is_this_one():
+    done = subprocess.run(
+        [sys.executable, "-c", "import sd4match_lib.cli as c; c.main(['--version'])"],
+        text=True,
+        capture_output=True,
+    )
+    assert done.returncode == 0 and done.stdout.startswith("sd4match ")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (UserError("run.json is broken; delete it."), 2, "sd4match: run.json is broken; delete it.\n"),
+        (
+            NotebookError(Failure.CELL, "01_x", "train", "ValueError: no"),
+            3,
+            "sd4match: 01_x, cell 'train': ValueError: no\n",
+        ),
+        (NotebookError(Failure.TIMEOUT, "01_x", "train", "slow"), 4, "sd4match: 01_x, cell 'train': slow\n"),
+        (NotebookError(Failure.OUTPUTS, "01_x", "", "no record"), 5, "sd4match: 01_x: no record\n"),
+        (NotebookError(Failure.KERNEL, "01_x", "train", "dead"), 138, "sd4match: 01_x, cell 'train': dead\n"),
+        (
+            KeyboardInterrupt(),
+            130,
+            "sd4match: interrupted; the same command goes on from what is complete.\n",
+        ),
+    ],
+)
+def test_failures_are_one_line_and_an_exit_code(monkeypatch, capsys, error, code, message):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("sd4match_lib.reproduce.reproduce", fail)
+    assert cli.main(["reproduce"]) == code
+    assert capsys.readouterr().err == message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["reproduce", "--profile", "maxi"], "there is no profile 'maxi'"),
+        (["evaluate", "--dataset", "tss"], "has no dataset 'tss'"),
+        (["evaluate", "--dataset", "spair", "--data-root", "gone"], "gone"),
+        (["evaluate", "--dataset", "spair", "--data-root", "gone", "--timestep", "1000"], "timestep"),
+        (["evaluate", "--dataset", "spair", "--data-root", "gone", "--max-pairs", "0"], "max_pairs is 0"),
+        (["evaluate", "--dataset", "spair", "--data-root", "gone", "--batch-size", "0"], "batch_size is 0"),
+    ],
+)
+def test_mistakes_are_one_line(capsys, arguments, message):
+    assert cli.main(arguments) == 2
+    err = capsys.readouterr().err
+    assert message in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["reproduce", "--what"],
+        ["miniature"],
+        ["miniature", "pretrain", "cat"],
+        ["evaluate"],
+        ["evaluate", "--dataset", "spair", "--prompt", "x"],
+    ],
+)
+def test_the_parser_refuses_what_it_does_not_know(capsys, arguments):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments)
+    assert caught.value.code == 2
+    assert "usage: sd4match" in capsys.readouterr().err
+
+
+def test_the_choices_are_those_of_the_library():
+    from typing import get_args
+
+    from sd4match_lib.config import Matcher
+    from sd4match_lib.matching import Method
+    from sd4match_lib.methods import Baseline
+    from sd4match_lib.prompts import PromptKind
+
+    assert list(cli.BASELINES) == list(Baseline)
+    assert list(cli.PROMPTS) == list(PromptKind)
+    assert list(cli.MATCHERS) == list(Method) == list(get_args(Matcher))
+
+
+def test_reproduce_passes_its_options_on(monkeypatch, capsys):
+    seen = []
+    monkeypatch.setattr(
+        "sd4match_lib.reproduce.reproduce", lambda *args, **options: seen.append((args, options)) or [1, 2]
+    )
+    assert cli.main(["reproduce", "--profile", "smoke", "--only", "00", "13", "--fresh"]) == 0
+    assert seen == [(("smoke",), {"only": ["00", "13"], "fresh": True})]
+    assert "2 notebooks are complete" in capsys.readouterr().out

@@ -1,0 +1,165 @@
+import ast
+import json
+import re
+import subprocess
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+PROJECT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
+EXECUTED = sorted((PROJECT / "results" / "mini" / "notebooks").glob("*.ipynb"))
+
+
+def constraints():
+    lines = (PROJECT / "constraints.txt").read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def installed_by(name, extras=frozenset(), seen=None):
+    """The requirements that installing a distribution brings here, by canonical name."""
+    seen = {} if seen is None else seen
+    for text in metadata.requires(name) or []:
+        requirement = Requirement(text)
+        wanted = [{"extra": extra} for extra in (*extras, "")]
+        if requirement.marker and not any(requirement.marker.evaluate(env) for env in wanted):
+            continue
+        key = (canonicalize_name(requirement.name), frozenset(requirement.extras))
+        if key not in seen:
+            seen[key] = requirement
+            installed_by(requirement.name, requirement.extras, seen)
+    return seen
+
+
+def test_every_package_that_an_install_brings_is_pinned_and_is_that_version():
+    pinned = dict(line.split("==") for line in constraints())
+    pinned = {canonicalize_name(name): version for name, version in pinned.items()}
+    assert pinned["torch"] == "2.13.0"
+    for (name, _), requirement in installed_by("sd4match", ["dev"]).items():
+        exact = [part.version for part in requirement.specifier if part.operator == "=="]
+        # A package may pin its own parts itself, as torch does its CUDA libraries.
+        assert name in pinned or exact, f"{name} is not in constraints.txt"
+        if name in pinned:
+            assert metadata.version(name).split("+")[0] == pinned[name]
+
+
+def test_conda_installs_what_make_installs():
+    environment = yaml.safe_load((PROJECT / "environment.yml").read_text())
+    python, pip, lines = environment["dependencies"]
+    assert (python, pip) == ("python=3.11", "pip")
+    recipe = re.search(r"pip install .*", (PROJECT / "Makefile").read_text()).group()
+    through_make = recipe.replace("'", "").split("-check ")[1]
+    assert " ".join(lines["pip"]) == through_make == "-c constraints.txt -e .[dev]"
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())
+    assert project["project"]["requires-python"] == ">=3.11"
+    assert project["tool"]["mypy"]["python_version"] == "3.11"
+
+
+def test_make_installs_once_and_is_quick_afterwards(tmp_path):
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        (tmp_path / name).write_text((PROJECT / name).read_text())
+
+    def plan(target):
+        command = ["make", "--dry-run", "--no-print-directory", target]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+    for target in ("reproduce", "test", "lab", "lint"):
+        assert "-m venv .venv" in plan(target) and "pip install" in plan(target)
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / ".installed").touch()
+    assert plan("reproduce").strip() == ".venv/bin/sd4match reproduce --profile mini"
+    assert plan("test").split() == (
+        [
+            ".venv/bin/ruff",
+            "check",
+            ".venv/bin/ruff",
+            "format",
+            "--check",
+            ".venv/bin/mypy",
+            ".venv/bin/python",
+            "-m",
+            "pytest",
+        ]
+    )
+    (tmp_path / "constraints.txt").write_text("changed")
+    assert "pip install" in plan("lab")
+
+
+def test_the_package_ships_what_it_reads():
+    patterns = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    package = PROJECT / "sd4match_lib"
+    shipped = {path for pattern in patterns["sd4match_lib"] for path in package.glob(pattern)}
+    data = {
+        path for path in package.rglob("*") if path.suffix in {".toml", ".csv", ".mplstyle", ".safetensors"}
+    }
+    assert data and data <= shipped
+
+
+def test_code_that_could_run_what_it_reads_is_nowhere():
+    loads = re.compile(r"\bimport pickle\b|torch\.load\(|\beval\(|allow_pickle=True")
+    for path in (PROJECT / "sd4match_lib").rglob("*.py"):
+        assert not loads.search(path.read_text(encoding="utf-8").replace(".eval()", "")), path
+
+
+def test_files_stay_small_enough_to_read():
+    for path in (PROJECT / "sd4match_lib").rglob("*.py"):
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 250, path
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_are_committed_stripped_and_thin(path):
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    assert (raw["nbformat"], raw["nbformat_minor"]) == (4, 5)
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert set(notebook.metadata) <= {"kernelspec", "language_info"}
+    identities = [cell["id"] for cell in raw["cells"]]
+    assert len(set(identities)) == len(identities)
+    assert all(re.fullmatch(r"[a-z][a-z0-9-]*", identity) for identity in identities), "ids are for people"
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs or cell.execution_count for cell in code)
+    for cell in code:
+        lines = [
+            line for line in cell.source.splitlines() if line.strip() and not line.lstrip().startswith("#")
+        ]
+        assert len(lines) <= 12, f"cell {cell.id} has {len(lines)} lines of code"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_papermill_sees_every_parameter(path):
+    notebook = nbformat.read(path, as_version=4)
+    tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    assert len(tagged) == 1
+    names = set()
+    for statement in ast.parse(tagged[0].source).body:
+        assert isinstance(statement, ast.Assign | ast.AnnAssign), "the parameters cell holds assignments only"
+        ast.literal_eval(statement.value)
+        target = statement.target if isinstance(statement, ast.AnnAssign) else statement.targets[0]
+        names.add(target.id)
+    seen = papermill.inspect_notebook(str(path))
+    assert set(seen) == names and {"PROFILE", "SEED"} <= names
+    assert all(name.isupper() for name in names)
+    assert all(parameter["help"] for parameter in seen.values()), "each parameter has a help comment"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_declare_themselves_complete_last(path):
+    code = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    calls = [source for source in code if "finish_notebook(" in source]
+    assert calls == code[-1:] and f'"{path.stem}"' in calls[0]
+
+
+@pytest.mark.parametrize("path", EXECUTED, ids=lambda path: path.stem)
+def test_executed_copies_are_small_and_tell_nothing_of_their_machine(path):
+    text = path.read_text(encoding="utf-8")
+    assert len(text) < 1_500_000
+    assert str(PROJECT) not in text and not re.search(r"/(home|root|Users|tmp)/\w", text)
+    assert '"papermill"' not in text and '"output_type": "error"' not in text

@@ -1,8 +1,11 @@
+import json
 import subprocess
 import sys
 import time
 
+import layouts
 import pytest
+import tiny
 
 from sd4match_lib import cli
 from sd4match_lib.errors import UserError
@@ -118,3 +121,40 @@ def test_reproduce_passes_its_options_on(monkeypatch, capsys):
     assert cli.main(["reproduce", "--profile", "smoke", "--only", "00", "13", "--fresh"]) == 0
     assert seen == [(("smoke",), {"only": ["00", "13"], "fresh": True})]
     assert "2 notebooks are complete" in capsys.readouterr().out
+
+
+@pytest.fixture
+def tiny_profile(scratch_profile, tmp_path):
+    tiny.write_diffusion(tmp_path / "sd")
+    text = scratch_profile.read_text()
+    model = f'[model]\nsources = ["{(tmp_path / "sd").as_posix()}"]\nimage_hw = [64, 64]\n'
+    scratch_profile.write_text(text + model)
+    return scratch_profile
+
+
+def test_evaluate_prints_the_table_and_its_record_and_finds_it_again(tiny_profile, tmp_path, capsys):
+    root = layouts.write_pf_willow(tmp_path / "willow", {"car(G)": ["a", "b"], "duck(S)": ["a", "b"]})
+    command = ["evaluate", "--profile", str(tiny_profile), "--dataset", "pf_willow", "--data-root", str(root)]
+    command += ["--max-pairs", "3", "--ensemble", "1", "--device", "cpu", "--batch-size", "2"]
+    assert cli.main(command) == 0
+    first = capsys.readouterr().out
+    assert first.startswith("pf_willow-test-sd-text (profile scratch): 3 pairs, 30 keypoints\n")
+    assert "Profile `scratch`; PCK per image" in first and "PCK@0.10" in first
+    lines = [line.split() for line in first.splitlines()]
+    assert [line[1] for line in lines if line[:1] == ["all"]] == ["3"]
+    (record,) = (tmp_path / "results" / "runs").glob("*/run.json")
+    assert f"record: {record}" in first and "peak" in first
+    assert cli.main(command) == 0
+    again = capsys.readouterr().out
+    assert again == first + "found finished; nothing was computed again\n"
+
+
+def test_pairs_without_targets_are_matched_but_not_scored(tiny_profile, tmp_path, capsys):
+    for name in ("a.png", "b.png"):
+        layouts.write_picture(tmp_path / name)
+    pairs = [{"src": "a.png", "trg": "b.png", "src_points": [[5, 5], [20, 9]]}]
+    (tmp_path / "pairs.json").write_text(json.dumps(pairs))
+    command = ["evaluate", "--profile", str(tiny_profile), "--dataset", "own", "--ensemble", "1"]
+    assert cli.main([*command, "--data-root", str(tmp_path / "pairs.json"), "--device", "cpu"]) == 0
+    out = capsys.readouterr().out
+    assert "1 pairs, 2 keypoints" in out and "nothing to score" in out and "PCK" not in out

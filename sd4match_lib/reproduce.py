@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
 from sd4match_lib.errors import UserError
-from sd4match_lib.files import sha256_file
+from sd4match_lib.files import atomic_write_text, sha256_file
 from sd4match_lib.fingerprint import content_hash, library_hash, weights_hash
 from sd4match_lib.notebook import Notebook, open_notebook
 from sd4match_lib.paths import project_root
@@ -31,6 +32,7 @@ def reproduce(
 
     A notebook's inputs are its source, its parameters, the profile, the library's code, the shipped weights,
     the outputs of the notebooks before it, and its own outputs, which must still be as it wrote them.
+    What came with a checkout was made elsewhere and does not count as complete here.
 
     Args:
         profile_name: a profile's name or the path of its TOML file.
@@ -53,11 +55,12 @@ def reproduce(
     _check_parameters(profile, [notebook.stem for notebook in found])
     prepare_data(profile)
     common = {"profile": profile.hash, "library": library_hash(), "weights": weights_hash()}
+    common["place"] = _place(profile)
     records: list[RunRecord] = []
     due = [notebook for notebook in found if notebook.stem in chosen]
     # Runs that notebooks share are recomputed too, but only once: those that begin after this moment count.
     fresh_since = utc() if fresh else ""
-    for place, notebook in enumerate(due):
+    for position, notebook in enumerate(due):
         earlier = {other.stem: _outputs(other) for other in found[: found.index(notebook)]}
         own = {"source": sha256_file(notebook.source), "parameters": notebook.parameters}
         fingerprint = content_hash({**common, **own, "earlier": earlier})
@@ -65,8 +68,8 @@ def reproduce(
         if record is not None and not fresh and _is_done(notebook, record, fingerprint):
             logger.info("%s is complete for the same inputs", notebook.stem)
         else:
-            label = f"{notebook.stem} ({place + 1} of {len(due)})"
-            expected = _expected_s(due[place:])
+            label = f"{notebook.stem} ({position + 1} of {len(due)})"
+            expected = _expected_s(due[position:])
             left = "" if expected is None else f", about {format_duration(expected)} left in all"
             logger.info("%s starts%s", label, left)
             record = run_notebook(
@@ -109,6 +112,14 @@ def _check_parameters(profile: Profile, stems: Sequence[str]) -> None:
                 f"profile {profile.name!r} sets notebooks.parameters for {stem!r}, which is no notebook; "
                 f"there are: {', '.join(stems)}."
             )
+
+
+def _place(profile: Profile) -> str:
+    """Return this place's own mark; it is kept in the cache, which is not committed and so never travels."""
+    path = profile.cache_path / "place.txt"
+    if not path.is_file():
+        atomic_write_text(path, uuid.uuid4().hex)
+    return path.read_text(encoding="utf-8")
 
 
 def _outputs(notebook: Notebook) -> dict[str, str]:

@@ -1,5 +1,6 @@
 import logging
 import os
+import shutil
 import sys
 import time
 
@@ -180,6 +181,17 @@ def test_reproduce_skips_what_is_complete_and_reruns_what_changed(
     assert again(only=["00"], fresh=True) == ["00_0"]
     monkeypatch.setattr("sd4match_lib.reproduce.library_hash", lambda: "edited")
     assert again(only=["00"]) == ["00_0"]
+
+
+@pytest.mark.usefixtures("same_library")
+def test_results_that_came_with_a_checkout_are_made_again_here(folder, scratch_profile, caplog, tmp_path):
+    caplog.set_level(logging.INFO)
+    write_notebook(folder / "00_0.ipynb")
+    reproduce(str(scratch_profile), notebooks_dir=folder)
+    assert starts(caplog) == ["00_0"]
+    shutil.rmtree(tmp_path / "cache")  # what a fresh clone lacks
+    reproduce(str(scratch_profile), notebooks_dir=folder)
+    assert starts(caplog) == ["00_0"]
 
 
 @pytest.mark.usefixtures("same_library")

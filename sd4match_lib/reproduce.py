@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from sd4match_lib.fingerprint import content_hash, library_hash, weights_hash
 from sd4match_lib.notebook import Notebook, open_notebook
 from sd4match_lib.paths import project_root
 from sd4match_lib.prepare import prepare_data
-from sd4match_lib.profile import Profile, load_profile
+from sd4match_lib.profile import Profile, load_profile, profile_names
 from sd4match_lib.progress import format_duration
 from sd4match_lib.report.run_record import RunRecord, utc
 from sd4match_lib.runner import run_notebook
@@ -55,7 +56,7 @@ def reproduce(
     _check_parameters(profile, [notebook.stem for notebook in found])
     prepare_data(profile)
     common = {"profile": profile.hash, "library": library_hash(), "weights": weights_hash()}
-    common["place"] = _place(profile)
+    common.update(place=_place(profile), data=os.environ.get("SD4MATCH_DATA", ""))
     records: list[RunRecord] = []
     due = [notebook for notebook in found if notebook.stem in chosen]
     # Runs that notebooks share are recomputed too, but only once: those that begin after this moment count.
@@ -81,7 +82,9 @@ def reproduce(
 
 
 def _open(path: Path, profile: Profile, profile_name: str) -> Notebook:
-    overrides = {"PROFILE": profile_name, **profile.notebooks.parameters.get(path.stem, {})}
+    # The kernel's working directory is another one.
+    name = profile_name if profile_name in profile_names() else str(Path(profile_name).expanduser().resolve())
+    overrides = {"PROFILE": name, **profile.notebooks.parameters.get(path.stem, {})}
     return open_notebook(path, profile, overrides)
 
 

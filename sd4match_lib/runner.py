@@ -171,6 +171,8 @@ def _environment(profile: Profile, fresh_since: str) -> Iterator[None]:
         os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
         os.environ["JUPYTER_RUNTIME_DIR"] = f"{scratch}/runtime"
         os.environ["IPYTHONDIR"] = f"{scratch}/ipython"
+        if data := os.environ.get("SD4MATCH_DATA"):
+            os.environ["SD4MATCH_DATA"] = os.path.abspath(data)
         if profile.notebooks.offline:
             os.environ["HF_HUB_OFFLINE"] = "1"
         if fresh_since:

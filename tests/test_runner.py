@@ -184,10 +184,13 @@ def test_reproduce_skips_what_is_complete_and_reruns_what_changed(
 
 
 @pytest.mark.usefixtures("same_library")
-def test_results_that_came_with_a_checkout_are_made_again_here(folder, scratch_profile, caplog, tmp_path):
+def test_results_that_came_with_a_checkout_are_made_again_here(
+    folder, scratch_profile, caplog, tmp_path, monkeypatch
+):
     caplog.set_level(logging.INFO)
+    monkeypatch.chdir(tmp_path)  # a relative profile means the same to the kernel, which works elsewhere
     write_notebook(folder / "00_0.ipynb")
-    reproduce(str(scratch_profile), notebooks_dir=folder)
+    reproduce(scratch_profile.name, notebooks_dir=folder)
     assert starts(caplog) == ["00_0"]
     shutil.rmtree(tmp_path / "cache")  # what a fresh clone lacks
     reproduce(str(scratch_profile), notebooks_dir=folder)

@@ -1,0 +1,101 @@
+"""The pretraining pictures: rendered once with all cores, kept in chunks on disk, the same for a seed on any
+machine.
+
+Every object is photographed twice, the second time from elsewhere and in other colours: the vision model
+learns from such twins. Their objects are drawn from seeds that no MiniPair split uses.
+"""
+
+import json
+import os
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from sd4match_lib.files import atomic_write_bytes, atomic_write_text
+from sd4match_lib.miniature.catalogue import ALL_KINDS, EXTRA
+from sd4match_lib.miniature.model import ObjectModel
+from sd4match_lib.miniature.palette import ANY
+from sd4match_lib.miniature.scene import IMAGE_SIZE, Picture, take_picture
+from sd4match_lib.miniature.style import Look
+from sd4match_lib.progress import progress
+
+CHUNK: Final = 256
+_SEED: Final = 20231017
+_LOOKS: Final = (Look.SPAIR, Look.SPAIR, Look.SPAIR, Look.PF_PASCAL, Look.PF_WILLOW)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the captions may say about one picture; `azimuth` in radians."""
+
+    category: str
+    azimuth: float
+    colours: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Bank:
+    """`images` is `(2 N, S, S, 3)` uint8: picture `2 i` and its twin `2 i + 1` show the same object."""
+
+    images: np.ndarray
+    entries: list[Entry]
+
+
+def recolour(model: ObjectModel, rng: np.random.Generator) -> ObjectModel:
+    """The same object with every named colour drawn anew."""
+    colours = {part: ANY[int(rng.integers(len(ANY)))] for part in model.colours}
+    old = model.colours
+    parts = [(p, colours[p] if old.get(p) == word else word, solid) for p, word, solid in model.parts]
+    return replace(model, parts=parts, colours=colours)
+
+
+def _twins(index: int) -> tuple[str, list[Picture]]:
+    """Renders object `index` twice."""
+    rng = np.random.default_rng([_SEED, index])
+    kinds = list(ALL_KINDS)
+    kind = kinds[int(rng.integers(len(kinds)))]
+    if kind in EXTRA and float(rng.random()) < 0.5:
+        kind = "bird" if kind == "duck" else "bottle"
+    make = ALL_KINDS[kind]
+    pictures = []
+    for twin in (0, 1):
+        look = _LOOKS[int(rng.integers(len(_LOOKS)))]
+        view, paint = np.random.default_rng([_SEED, index, 1, twin]), np.random.default_rng([_SEED, index, 2])
+        built = make if twin == 0 else (lambda r, paint=paint: recolour(make(r), paint))
+        pictures.append(take_picture(built, np.random.default_rng([_SEED, index, 0]), view, look))
+    return kind, pictures
+
+
+def _render_chunk(folder: Path, chunk: int) -> None:
+    """Writes one chunk's pictures and entries; the entries last, so that they vouch for the pictures."""
+    images, entries = [], []
+    for index in range(chunk * CHUNK, (chunk + 1) * CHUNK):
+        kind, pictures = _twins(index)
+        images += [picture.rgb for picture in pictures]
+        entries += [[kind, picture.camera.azimuth, picture.model.colours] for picture in pictures]
+    atomic_write_bytes(folder / f"{chunk:05d}.rgb", np.stack(images).tobytes())
+    atomic_write_text(folder / f"{chunk:05d}.json", json.dumps(entries))
+
+
+def build_bank(folder: Path, objects: int) -> Bank:
+    """Renders what is missing of the first `objects` objects (rounded up to whole chunks); opens the bank."""
+    folder.mkdir(parents=True, exist_ok=True)
+    chunks = -(-objects // CHUNK)
+    missing = [c for c in range(chunks) if not (folder / f"{c:05d}.json").is_file()]
+    if missing:
+        with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+            jobs = [pool.submit(_render_chunk, folder, chunk) for chunk in missing]
+            for job in progress(jobs, description="rendering pretraining pictures", unit="chunk"):
+                job.result()
+    shape = (2 * CHUNK * chunks, IMAGE_SIZE, IMAGE_SIZE, 3)
+    images = np.empty(shape, dtype=np.uint8)
+    entries: list[Entry] = []
+    for chunk in range(chunks):
+        flat = np.fromfile(folder / f"{chunk:05d}.rgb", dtype=np.uint8)
+        images[2 * CHUNK * chunk : 2 * CHUNK * (chunk + 1)] = flat.reshape(-1, *shape[1:])
+        entries += [Entry(*entry) for entry in json.loads((folder / f"{chunk:05d}.json").read_text())]
+    return Bank(images, entries)

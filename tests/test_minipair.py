@@ -1,0 +1,336 @@
+"""MiniPair: what is rendered is what is annotated, and what is on disk is what was rendered."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sd4match_lib.data import SPAIR_CATEGORIES, VOC_INDEX, PfPascalDataset, PfWillowDataset, SpairDataset
+from sd4match_lib.data.types import Difficulty
+from sd4match_lib.errors import UserError
+from sd4match_lib.miniature import write
+from sd4match_lib.miniature.caption import random_caption, view_words
+from sd4match_lib.miniature.catalogue import ALL_KINDS, CATEGORIES
+from sd4match_lib.miniature.difficulty import pair_difficulty
+from sd4match_lib.miniature.palette import COLOURS
+from sd4match_lib.miniature.scene import IMAGE_SIZE, Picture, take_picture
+from sd4match_lib.miniature.style import STYLES, Look
+from sd4match_lib.miniature.write import MANIFEST, Sizes, ensure_minipair, render_minipair
+from sd4match_lib.miniature.write_pf import SUB_CLASSES
+
+TINY = Sizes(
+    categories=("bottle", "car"),
+    spair_objects=(3, 2, 2),
+    spair_pairs=(3, 1, 2),
+    pascal_pairs=(2, 1, 1),
+    sub_classes=("duck(S)", "winebottle(wC)"),
+    willow_pictures=3,
+)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("minipair")
+    render_minipair(root, 5, TINY)
+    return root
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()
+    }
+
+
+def shoot(kind: str, degrees: float | None = None, draw: int = 0, look: Look = Look.PF_WILLOW) -> Picture:
+    bounds = (0.0, 2 * math.pi) if degrees is None else (math.radians(degrees),) * 2
+    rngs = [np.random.default_rng([91, draw, i]) for i in (1, 2)]
+    return take_picture(ALL_KINDS[kind], *rngs, look, bounds)
+
+
+def datasets(root: Path) -> list:
+    spair = [SpairDataset(root / "SPair-71k", split) for split in ("train", "val", "test")]
+    pascal = [PfPascalDataset(root / "pf-pascal", split) for split in ("train", "val", "test")]
+    return [*spair, *pascal, PfWillowDataset(root / "pf-willow")]
+
+
+# On disk
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tiny: Path, tmp_path: Path) -> None:
+    render_minipair(tmp_path / "again", 5, TINY)
+    assert contents(tmp_path / "again") == contents(tiny)
+    render_minipair(tmp_path / "other", 1, TINY)
+    first, other = contents(tiny), contents(tmp_path / "other")
+    pictures = [name for name in first if name.endswith(".jpg")]
+    assert pictures and all(first[name] != other[name] for name in pictures if name in other)
+
+
+def test_pictures_are_the_ones_that_the_shipped_weights_were_trained_on() -> None:
+    digest = hashlib.sha256()
+    for kind in ALL_KINDS:
+        picture = shoot(kind, look=Look.SPAIR)
+        digest.update(picture.rgb.tobytes() + picture.mask.tobytes())
+        digest.update(json.dumps(picture.keypoints).encode())
+    # Another digest means other pictures on this machine or by this code: RECIPE counts up, weights go stale.
+    assert digest.hexdigest()[:16] == "d38a795c2c5749ca"
+
+
+@pytest.mark.parametrize("harm", ["delete", "change", "manifest"])
+def test_what_is_damaged_is_rendered_again(tiny: Path, tmp_path: Path, harm: str) -> None:
+    root, before = shutil.copytree(tiny, tmp_path / "data"), contents(tiny)
+    victim = root / (MANIFEST if harm == "manifest" else "pf-pascal/train_pairs.csv")
+    if harm == "delete":
+        victim.unlink()
+    else:
+        victim.write_bytes(victim.read_bytes()[:-9])
+    ensure_minipair(root, TINY)
+    after = contents(root)
+    # Without its manifest nobody knows the seed any more: the standard one is used.
+    assert (after == before) == (harm != "manifest")
+    assert json.loads(after[MANIFEST])["seed"] == (0 if harm == "manifest" else 5)
+
+
+def test_what_is_complete_is_left_alone(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("rendered again")
+
+    monkeypatch.setattr(write, "render_minipair", refuse)
+    ensure_minipair(tiny, TINY)
+    with pytest.raises(AssertionError, match="rendered again"):
+        ensure_minipair(tiny, replace(TINY, willow_pictures=2))
+    monkeypatch.setattr(write, "RECIPE", -1)
+    with pytest.raises(AssertionError, match="rendered again"):
+        ensure_minipair(tiny, TINY)
+
+
+def test_files_of_an_older_minipair_go(tiny: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(tiny, tmp_path / "data")
+    render_minipair(root, 5, replace(TINY, willow_pictures=2))
+    assert len(list((root / "pf-willow" / "PF-dataset" / "duck(S)").glob("*.png"))) == 2
+    listed = json.loads((root / MANIFEST).read_text())["files"]
+    assert set(listed) == set(contents(root)) - {MANIFEST}
+
+
+def test_the_real_datasets_are_not_overwritten(tmp_path: Path) -> None:
+    theirs = tmp_path / "SPair-71k" / "Layout" / "large" / "trn.txt"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("precious\n")
+    with pytest.raises(UserError, match=r"SPair-71k was not rendered by sd4match.*--out"):
+        render_minipair(tmp_path, 0, TINY)
+    assert theirs.read_text() == "precious\n"
+
+
+# Through the readers
+
+
+def test_every_pair_of_every_layout_shares_three_points_inside_its_pictures(tiny: Path) -> None:
+    counts = []
+    for dataset in datasets(tiny):
+        counts.append(len(dataset))
+        for pair in dataset:
+            assert len(pair.src_px) == len(pair.trg_px) == len(pair.keypoint_ids) >= 3
+            assert np.all(pair.src_px >= 0) and np.all(pair.src_px <= IMAGE_SIZE - 1)
+            assert np.all(pair.trg_px >= 0) and np.all(pair.trg_px <= IMAGE_SIZE - 1)
+            assert pair.src.read().size == (IMAGE_SIZE, IMAGE_SIZE)
+    assert counts == [6, 2, 4, 8, 2, 2, 12]
+
+
+def test_the_whole_minipair_has_432_test_pairs_and_900_of_willow() -> None:
+    full = Sizes()
+    assert len(full.categories) * full.spair_pairs[2] == 432
+    assert len(full.sub_classes) * full.willow_pictures * (full.willow_pictures - 1) == 900
+    assert tuple(CATEGORIES) == full.categories == SPAIR_CATEGORIES
+
+
+def test_splits_share_neither_names_nor_pictures(tiny: Path) -> None:
+    every = datasets(tiny)
+    for splits in (every[:3], every[3:6]):
+        names = [{record.path for record in dataset.images().values()} for dataset in splits]
+        assert sum(map(len, names)) == len(set.union(*names))
+        digests = [hashlib.sha256(path.read_bytes()).digest() for path in set.union(*names)]
+        assert len(set(digests)) == len(digests)
+
+
+def test_masks_hold_the_voc_class_and_fill_their_boxes(tiny: Path) -> None:
+    for record in SpairDataset(tiny / "SPair-71k", "test").images().values():
+        mask = record.read_mask()
+        assert mask is not None and record.box_px is not None
+        rows, columns = np.nonzero(mask)
+        assert (columns.min(), rows.min(), columns.max(), rows.max()) == record.box_px
+        values = set(np.unique(np.asarray(Image.open(record.mask_path))).tolist())
+        assert values == {0, VOC_INDEX[record.category]}
+
+
+def test_spair_annotations_agree_with_each_other(tiny: Path) -> None:
+    root = tiny / "SPair-71k"
+    for path in (root / "PairAnnotation").rglob("*.json"):
+        pair = json.loads(path.read_text())
+        for side in ("src", "trg"):
+            stem = pair[f"{side}_imname"].removesuffix(".jpg")
+            image = json.loads((root / "ImageAnnotation" / pair["category"] / f"{stem}.json").read_text())
+            assert pair[f"{side}_bndbox"] == image["bndbox"] and pair[f"{side}_pose"] == image["pose"]
+            assert pair[f"{side}_kps"] == [image["kps"][number] for number in pair["kps_ids"]]
+            bit = 1 if side == "src" else 2
+            assert bool(pair["truncation"] & bit) == bool(image["truncated"])
+            assert bool(pair["occlusion"] & bit) == bool(image["occluded"])
+
+
+def test_pascal_pairs_look_alike_and_are_mirrored_for_training(tiny: Path) -> None:
+    train = PfPascalDataset(tiny / "pf-pascal", "train")
+    plain, mirrored = train[0], train[1]
+    assert mirrored.pair_id == f"{plain.pair_id}#flip"
+    np.testing.assert_allclose(mirrored.src_px[:, 0], IMAGE_SIZE - 1 - plain.src_px[:, 0])
+    flipped = np.asarray(mirrored.src.read())
+    np.testing.assert_array_equal(flipped, np.asarray(plain.src.read())[:, ::-1])
+
+
+def test_willow_lists_what_its_annotations_generate(tiny: Path, tmp_path: Path) -> None:
+    listed = PfWillowDataset(tiny / "pf-willow")
+    (tmp_path / "PF-dataset").symlink_to(tiny / "pf-willow" / "PF-dataset")
+    generated = PfWillowDataset(tmp_path)
+    assert [pair.pair_id for pair in listed] == [pair.pair_id for pair in generated]
+    for ours, theirs in zip(listed, generated, strict=True):
+        assert len(ours.src_px) == 10
+        np.testing.assert_array_equal(ours.src_px, theirs.src_px)
+        np.testing.assert_array_equal(ours.trg_px, theirs.trg_px)
+
+
+def test_willow_has_ten_sub_classes_of_ten_known_keypoints() -> None:
+    assert len(SUB_CLASSES) == 10
+    for sub_class in SUB_CLASSES.values():
+        known = [point.name for point in ALL_KINDS[sub_class.kind](np.random.default_rng(0)).keypoints]
+        chosen = sub_class.keypoints or tuple(known)
+        assert len(set(chosen)) == 10 and set(chosen) <= set(known)
+
+
+# In the picture
+
+
+@pytest.mark.parametrize("degrees", range(0, 360, 30))
+def test_left_and_right_of_a_car_hold_all_around(degrees: int) -> None:
+    for draw in range(3):
+        seen = shoot("car", degrees, draw).keypoints
+        wheels = {name.split()[0] for name in seen if name.endswith("wheel")}
+        if 30 <= degrees <= 150:
+            assert "left" in wheels
+        if 210 <= degrees <= 330:
+            assert "right" in wheels
+        if degrees in (90, 270):
+            assert wheels == {"left" if degrees == 90 else "right"}
+            nose, tail = seen["bonnet front"][0], seen["boot back"][0] if "boot back" in seen else None
+            assert tail is None or (nose < tail) == (degrees == 90)
+        if degrees == 0:
+            assert seen["left headlight"][0] > seen["right headlight"][0]
+            assert not any("tail light" in name for name in seen)
+        if degrees == 180:
+            assert seen["left tail light"][0] < seen["right tail light"][0]
+            assert not any("headlight" in name for name in seen)
+
+
+@pytest.mark.parametrize("kind", ["cat", "person", "aeroplane", "chair", "tvmonitor"])
+def test_the_left_of_what_faces_us_is_on_the_pictures_right(kind: str) -> None:
+    seen = shoot(kind, 0).keypoints
+    twins = [name for name in seen if name.startswith("left ") and name.replace("left", "right") in seen]
+    assert len(twins) >= 1
+    for name in twins:
+        assert seen[name][0] > seen[name.replace("left", "right")][0], name
+
+
+@pytest.mark.parametrize("kind", ["bottle", "pottedplant", "winebottle"])
+def test_outline_keypoints_keep_their_side_of_the_picture(kind: str) -> None:
+    for degrees in (10, 130, 250):
+        seen = shoot(kind, degrees).keypoints
+        lefts = [name for name in seen if name.endswith("on the left")]
+        pairs = [(name, name.replace("left", "right")) for name in lefts]
+        pairs = [(left, right) for left, right in pairs if right in seen]
+        assert pairs and all(seen[left][0] < seen[right][0] for left, right in pairs)
+
+
+@pytest.mark.parametrize("kind", list(ALL_KINDS))
+def test_mask_box_and_keypoints_agree(kind: str) -> None:
+    for look in (Look.SPAIR, Look.PF_PASCAL):
+        picture = shoot(kind, draw=4, look=look)
+        x0, y0, x1, y1 = picture.box
+        outside = picture.mask.copy()
+        outside[y0 : y1 + 1, x0 : x1 + 1] = False
+        assert picture.mask.any() and not outside.any()
+        assert picture.mask[y0].any() and picture.mask[:, x0].any()
+        assert picture.mask[y1].any() and picture.mask[:, x1].any()
+        for x, y in picture.keypoints.values():
+            assert 0 <= x <= IMAGE_SIZE - 1 and 0 <= y <= IMAGE_SIZE - 1
+
+
+def test_keypoints_lie_on_the_object() -> None:
+    near = []
+    for draw, kind in enumerate(sorted(set(ALL_KINDS) - {"pottedplant"})):
+        picture = shoot(kind, draw=draw)
+        for x, y in picture.keypoints.values():
+            row, column = round(y), round(x)
+            near.append(picture.mask[max(0, row - 3) : row + 4, max(0, column - 3) : column + 4].any())
+    assert all(near) and len(near) > 100
+
+
+def test_a_zoomed_object_is_truncated_and_a_covered_one_occluded(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = shoot("car", 90)
+    assert not plain.truncated and not plain.occluded
+    style = STYLES[Look.PF_WILLOW]
+    monkeypatch.setitem(STYLES, Look.PF_WILLOW, replace(style, zoom=(1.6, 1.7)))
+    zoomed = shoot("car", 90)
+    assert zoomed.truncated and not zoomed.occluded and len(zoomed.keypoints) < len(plain.keypoints)
+    monkeypatch.setitem(STYLES, Look.PF_WILLOW, replace(style, occluder=1.0))
+    covered = [shoot("car", 90, draw) for draw in range(8)]
+    hit = [picture for picture in covered if picture.occluded]
+    assert hit and not any(picture.truncated for picture in covered)
+    monkeypatch.setitem(STYLES, Look.PF_WILLOW, style)
+    free = shoot("car", 90, covered.index(hit[0]))
+    assert hit[0].mask.sum() < free.mask.sum()
+
+
+def test_difficulty_counts_sides_and_levels() -> None:
+    picture = shoot("car", 10)
+
+    def turned(degrees: float, **changes: object) -> Picture:
+        camera = replace(picture.camera, azimuth=math.radians(degrees))
+        return replace(picture, camera=camera, **changes)
+
+    base = replace(picture, box=(0, 0, 99, 99), truncated=False, occluded=False)
+    assert pair_difficulty(base, base) == Difficulty(0, 0, 0, 0)
+    across = turned(350, box=(0, 0, 74, 74), truncated=True, occluded=False)
+    assert pair_difficulty(base, across) == Difficulty(0, 1, 2, 0)
+    behind = turned(190, box=(0, 0, 49, 49), truncated=True, occluded=True)
+    assert pair_difficulty(behind, base) == Difficulty(2, 2, 1, 1)
+    assert pair_difficulty(behind, behind) == Difficulty(0, 0, 3, 3)
+    assert pair_difficulty(turned(60), turned(10)).viewpoint == 1
+
+
+@pytest.mark.parametrize("kind", list(ALL_KINDS))
+def test_a_category_has_8_to_15_keypoints_always_the_same(kind: str) -> None:
+    names = {
+        tuple(p.name for p in ALL_KINDS[kind](np.random.default_rng(seed)).keypoints) for seed in range(12)
+    }
+    assert len(names) == 1
+    (only,) = names
+    assert 8 <= len(only) <= 15 and len(set(only)) == len(only)
+
+
+def test_captions_say_the_recorded_colours_and_nothing_else() -> None:
+    model = shoot("horse", 90).model
+    assert model.colours and set(model.colours.values()) <= set(COLOURS)
+    painted = {(part, colour) for part, colour, _ in model.parts}
+    assert all(item in painted for item in model.colours.items())
+    captions = [random_caption("horse", 0.0, model.colours, np.random.default_rng(i)) for i in range(80)]
+    phrases = {f"{colour} {part}" for part, colour in model.colours.items()}
+    said = {
+        p for caption in captions if " with " in caption for p in caption.split(" with ")[1].split(" and ")
+    }
+    assert said == phrases
+    assert "" in captions and "a photo of a horse" in captions
+    assert [view_words(math.radians(a)) for a in (0, 90, 180, 275)] == ["front", "left", "back", "right"]

@@ -1,0 +1,54 @@
+"""The miniature's tokenizer: CLIP's byte-level BPE, trained on the words that captions and the paper's
+prompts use.
+
+Every known word is one token; any other word falls apart into smaller known pieces, down to bytes, as in
+CLIP.
+"""
+
+import json
+import string
+
+import numpy as np
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel, Whitespace
+from tokenizers.trainers import BpeTrainer
+from transformers import CLIPTokenizer
+
+from sd4match_lib.miniature.caption import view_words
+from sd4match_lib.miniature.catalogue import ALL_KINDS
+from sd4match_lib.miniature.palette import COLOURS
+
+_TEMPLATES = (
+    "a photo of an object the with and from on in seen facing image picture painting drawing "
+    "animal vehicle thing plant head tail wing wheel eye leg foot top bottom front back left right "
+    "big small small two three facing same different"
+)
+
+
+def known_words() -> list[str]:
+    """The words that are one token each, sorted."""
+    parts: set[str] = set()
+    for index, make in enumerate(ALL_KINDS.values()):
+        for draw in range(30):
+            parts.update(make(np.random.default_rng([index, draw])).colours)
+    views = [view_words(octant * np.pi / 4) for octant in range(8)]
+    text = " ".join([*ALL_KINDS, *COLOURS, *parts, *views, _TEMPLATES])
+    return sorted(set(text.split()))
+
+
+def build_tokenizer() -> CLIPTokenizer:
+    """Trains the byte-pair merges on the known words and wraps them as a stock CLIP tokenizer, with id 0 as
+    padding like SD2-1's.
+    """
+    trained = Tokenizer(BPE(end_of_word_suffix="</w>"))
+    trained.pre_tokenizer = Whitespace()
+    trainer = BpeTrainer(vocab_size=10_000, min_frequency=1, end_of_word_suffix="</w>", show_progress=False)
+    trained.train_from_iterator(known_words(), trainer)
+    merges = [tuple(pair) for pair in json.loads(trained.to_str())["model"]["merges"]]
+    printable = [c for c in string.printable if c in ByteLevel.alphabet()]
+    alphabet = ["!", *sorted(set(ByteLevel.alphabet()) - {"!"}, key=lambda c: (c not in printable, c))]
+    tokens = [*alphabet, *(c + "</w>" for c in alphabet), *("".join(pair) for pair in merges)]
+    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    vocabulary = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
+    return CLIPTokenizer(vocab=vocabulary, merges=merges, pad_token="!", model_max_length=77)

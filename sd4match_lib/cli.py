@@ -148,6 +148,11 @@ def _add_miniature(commands: argparse._SubParsersAction[argparse.ArgumentParser]
     pretrain.add_argument("--device", help="cpu or cuda; default: a GPU where there is one")
     pretrain.add_argument("--fresh", action="store_true", help="begin anew instead of going on")
     pretrain.set_defaults(handler=_pretrain)
+    check = steps.add_parser("check", help="measure what the miniature must show on held-out MiniPair")
+    check.add_argument(
+        "--steps", type=int, default=400, metavar="N", help="of the steering test; default: 400"
+    )
+    check.set_defaults(handler=_check_miniature)
 
 
 def _add_profile(parser: argparse.ArgumentParser) -> None:
@@ -201,6 +206,17 @@ def _pretrain(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         fresh=arguments.fresh,
     )
+    return 0
+
+
+def _check_miniature(arguments: argparse.Namespace) -> int:
+    from sd4match_lib.miniature.check import check_miniature, format_findings
+    from sd4match_lib.prepare import prepare_data
+    from sd4match_lib.profile import load_profile
+
+    profile = load_profile("mini")
+    prepare_data(profile)
+    sys.stdout.write(format_findings(check_miniature(profile, steps=arguments.steps)))
     return 0
 
 

@@ -1,0 +1,93 @@
+"""The shipped miniature: that it is what the profile says, small enough, and good for what it is for."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTokenizer, Dinov2Model
+
+from sd4match_lib.data import open_dataset
+from sd4match_lib.features.loading import find_diffusion
+from sd4match_lib.features.stable_diffusion import StableDiffusionFeatures
+from sd4match_lib.features.stores import LatentStore
+from sd4match_lib.miniature.check import Finding, format_findings
+from sd4match_lib.miniature.samples import sample_pictures
+from sd4match_lib.miniature.steer import tune_context
+from sd4match_lib.miniature.vocabulary import build_tokenizer
+from sd4match_lib.paths import package_path
+from sd4match_lib.prepare import prepare_data
+from sd4match_lib.profile import load_profile
+
+WEIGHTS = package_path("miniature/weights")
+
+
+def test_stock_classes_load_every_part():
+    folder = WEIGHTS / "diffusion"
+    unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet")
+    text = CLIPTextModel.from_pretrained(folder, subfolder="text_encoder")
+    vae = AutoencoderKL.from_pretrained(folder, subfolder="vae")
+    tokenizer = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer")
+    vision = Dinov2Model.from_pretrained(WEIGHTS / "vision")
+    assert unet.config.cross_attention_dim == text.config.hidden_size
+    assert len(tokenizer) == text.config.vocab_size
+    assert 0 < vae.config.scaling_factor < 2
+    assert (vision.config.image_size // vision.config.patch_size) ** 2 >= 50
+    scheduler = json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+    assert scheduler["prediction_type"] == "v_prediction" and scheduler["beta_schedule"] == "scaled_linear"
+
+
+def test_the_tokenizer_is_the_recipes():
+    shipped = CLIPTokenizer.from_pretrained(WEIGHTS / "diffusion" / "tokenizer")
+    text = "a photo of a winebottle with zebra stripes"
+    assert shipped.get_vocab() == build_tokenizer().get_vocab()
+    assert shipped(text).input_ids == build_tokenizer()(text).input_ids
+
+
+def test_the_weights_are_small_enough_to_ship():
+    sizes = [path.stat().st_size for path in WEIGHTS.rglob("*") if path.is_file()]
+    assert max(sizes) <= 16e6 and sum(sizes) <= 40e6
+
+
+def test_the_autoencoder_gives_back_what_it_saw():
+    profile = load_profile("mini")
+    prepare_data(profile)
+    vae = AutoencoderKL.from_pretrained(WEIGHTS / "diffusion", subfolder="vae").float()
+    picture = np.array(open_dataset(profile.dataset("spair"), "test")[0].src.read())
+    image = torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 127.5 - 1
+    with torch.no_grad():
+        back = vae.decode(vae.encode(image).latent_dist.mean).sample
+    error = (back - image).square().mean()
+    assert error < 0.2 * (image - image.mean(dim=(2, 3), keepdim=True)).square().mean()
+
+
+@pytest.mark.slow
+def test_steering_moves_the_context_and_nothing_else():
+    profile = load_profile("mini")
+    prepare_data(profile)
+    found = find_diffusion(profile.model, profile.cache_path)
+    model = StableDiffusionFeatures.from_folder(found.folder, up_block=profile.features.up_block)
+    store = LatentStore(model, found, profile.model.image_hw, profile.cache_path)
+    before = {name: value.clone() for name, value in model.unet.state_dict().items()}
+    pairs = open_dataset(profile.dataset("spair"), "train")
+    context = tune_context(profile, model, store, pairs, 2)
+    moved = context.rows - model.text.encode_prompt([""])
+    assert torch.isfinite(moved).all() and float(moved.abs().max()) > 1e-3
+    assert all(torch.equal(value, before[name]) for name, value in model.unet.state_dict().items())
+    assert torch.equal(tune_context(profile, model, store, pairs, 2).rows, context.rows)
+
+
+@pytest.mark.slow
+def test_the_pipeline_paints_the_same_picture_for_a_seed():
+    paint = lambda: sample_pictures(WEIGHTS / "diffusion", ["a photo of a car"], steps=2)  # noqa: E731
+    first, again = paint()[0], paint()[0]
+    assert first.size == (128, 128) and np.array_equal(np.asarray(first), np.asarray(again))
+
+
+def test_findings_say_what_is_not_met():
+    text = format_findings(
+        [Finding("short", 0.1, 0.2), Finding("long", 0.3, 0.2), Finding("plain", 0.5, 0.0)]
+    )
+    short, long, plain = text.splitlines()
+    assert "NOT met" in short and "NOT" not in long and "met" in long and "bar" not in plain

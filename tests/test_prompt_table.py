@@ -1,0 +1,50 @@
+import dataclasses
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from sd4match_lib.profile import load_profile
+from sd4match_lib.report.page import write_report
+from sd4match_lib.report.prompt_table import prompt_table
+from sd4match_lib.report.record import finish_notebook
+
+
+def result(distances):
+    """An evaluation of one keypoint a pair, with thresholds of 10 px at alpha 1."""
+    count = len(distances)
+    rows = pd.DataFrame(
+        {
+            "pair_id": [str(i) for i in range(count)],
+            "category": "cat",
+            "keypoint": "nose",
+            "distance_in": [float(d) for d in distances],
+            "theta_in": 10.0,
+            "distance_px": 0.0,
+            "theta_px": 10.0,
+        }
+    )
+    return SimpleNamespace(rows=rows, record=SimpleNamespace(seed=0))
+
+
+def test_gains_are_paired_differences_to_the_reference():
+    results = {("M", "empty"): result([0, 5, 5, 5]), ("M", "text"): result([0, 0, 5, 5])}
+    table = prompt_table(results, 0.1)
+    assert table["PCK@0.10"].map(lambda cell: cell.value).tolist() == [0.25, 0.5]
+    assert table["gain over empty"][0] is None
+    assert table["gain over empty"][1].value == pytest.approx(0.25)
+    assert table["pairs"].tolist() == [4, 4]
+
+
+def test_the_report_shows_what_was_measured_and_says_what_was_not(tmp_path):
+    profile = dataclasses.replace(load_profile("mini"), results_dir=str(tmp_path))
+    text = write_report(profile).read_text()
+    assert "--only 01" in text and "no notebook for it" in text
+    for name in ("table1_prompts", "table1_baselines"):
+        path = tmp_path / "tables" / f"{name}.md"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"| {name} |\n")
+    finish_notebook("01_prompt_baselines", profile, [tmp_path / "tables" / "table1_prompts.md"])
+    text = write_report(profile).read_text()
+    assert "| table1_prompts |" in text and "--only 01" not in text
+    assert "figures/table1_prompts.png" in text

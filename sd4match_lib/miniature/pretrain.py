@@ -20,6 +20,7 @@ from sd4match_lib.features.stable_diffusion import StableDiffusionFeatures
 from sd4match_lib.features.text import TextEncoder
 from sd4match_lib.features.vision import VisionFeatures
 from sd4match_lib.miniature.bank import Bank, build_bank
+from sd4match_lib.miniature.card import draw_card
 from sd4match_lib.miniature.loop import Box
 from sd4match_lib.miniature.networks import build_scheduler
 from sd4match_lib.miniature.pretrain_captioner import pretrain_captioner
@@ -97,7 +98,7 @@ def _diffusion(bank: Bank, box: Box, folder: Path, device: torch.device) -> None
 
 
 def _captioner(bank: Bank, box: Box, folder: Path, device: torch.device) -> None:
-    """Trains the implicit captioner on the finished models."""
+    """Trains the implicit captioner on the finished models, and draws the model card's pictures."""
     weights = folder / "weights"
     vae = _load(AutoencoderKL, weights / "diffusion" / "vae", "vae")
     unet = _load(UNet2DConditionModel, weights / "diffusion" / "unet", "diffusion")
@@ -111,6 +112,7 @@ def _captioner(bank: Bank, box: Box, folder: Path, device: torch.device) -> None
         weights / "captioner.safetensors",
         {"trained on": "MiniPair renders, denoising loss", "licence": "Apache-2.0"},
     )
+    draw_card(folder)
 
 
 def _load(kind: Any, folder: Path, stage: str) -> Any:

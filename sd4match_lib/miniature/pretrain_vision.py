@@ -55,6 +55,13 @@ def _places(view: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
     return row * _GRID + column, inside
 
 
+def _contrast(one: Tensor, other: Tensor) -> Tensor:
+    """InfoNCE both ways between unit vectors `(B, D)` whose rows belong together."""
+    labels = torch.arange(len(one), device=one.device)
+    similarity = one @ other.T / _TEMPERATURE
+    return (cross_entropy(similarity, labels) + cross_entropy(similarity.T, labels)) / 2
+
+
 def pretrain_vision(bank: Bank, box: Box, folder: Path, device: torch.device) -> Dinov2Model:
     """Trains the vision model on the bank's twins."""
     torch.manual_seed(0)
@@ -75,10 +82,8 @@ def pretrain_vision(bank: Bank, box: Box, folder: Path, device: torch.device) ->
         views = [_crops(picture, generator) for picture in (image, image, twin)]
         hidden = modules["vision"](to_input(torch.cat([crop for crop, _ in views]))).last_hidden_state
         first, second, third = hidden.chunk(3)
-        a, c = (normalize(modules["cls"](h[:, 0]).float(), dim=-1) for h in (first, third))
-        labels = torch.arange(box.batch, device=device)
-        similarity = a @ c.T / _TEMPERATURE
-        whole = (cross_entropy(similarity, labels) + cross_entropy(similarity.T, labels)) / 2
+        a, b, c = (normalize(modules["cls"](h[:, 0]).float(), dim=-1) for h in (first, second, third))
+        whole = (_contrast(a, b) + _contrast(a, c) + _contrast(b, c)) / 3
         p, q = (normalize(modules["patch"](h[:, 1:]).float(), dim=-1) for h in (first, second))
         target, inside = _places(views[0][1], views[1][1])
         logits = (p @ q.transpose(1, 2) / _TEMPERATURE)[inside.to(device)]

@@ -1,0 +1,44 @@
+"""The pictures of the model card: how the losses fell, what the probe measured, and what the model paints."""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from sd4match_lib.miniature.caption import plain_caption
+from sd4match_lib.miniature.catalogue import CATEGORIES
+from sd4match_lib.miniature.samples import sample_pictures
+from sd4match_lib.report.figures import figure_style, plot_image_grid, save_figure
+
+_STAGES = ("vae", "vision", "diffusion", "captioner")
+_PROBED = {
+    "vision": ("category_accuracy", "pck_patches"),
+    "diffusion": ("pck_text", "pck_empty", "influence"),
+}
+
+
+def draw_card(folder: Path) -> None:
+    """Draws `curves` and `samples` beside the finished models.
+
+    Args:
+        folder: the recipe's working folder, with its logs and `weights/`.
+    """
+    with figure_style():
+        figure, grid = plt.subplots(2, 3, figsize=(9, 4.6), layout="constrained")
+    axes = iter(grid.flat)
+    for stage in _STAGES:
+        log = pd.read_csv(folder / f"{stage}.csv")
+        axis = next(axes)
+        axis.plot(log["samples"], log["loss"])
+        axis.set(title=f"{stage}: loss", xlabel="samples seen")
+    for stage, names in _PROBED.items():
+        probe = pd.read_csv(folder / f"{stage}_probe.csv")
+        axis = next(axes)
+        for name in names:
+            axis.plot(probe["samples"], probe[name], marker="o", markersize=3, label=name)
+        axis.set(title=f"{stage}: probe", xlabel="samples seen")
+        axis.legend()
+    save_figure(figure, folder / "weights", "curves", note="profile mini")
+    pictures = sample_pictures(folder / "weights" / "diffusion", [plain_caption(name) for name in CATEGORIES])
+    cells = plot_image_grid(pictures, list(CATEGORIES))
+    save_figure(cells[0].figure, folder / "weights", "samples", note="profile mini")

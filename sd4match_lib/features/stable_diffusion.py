@@ -86,8 +86,8 @@ class StableDiffusionFeatures:
                 raise UserError(f"{Path(folder) / part} cannot be loaded: {reason}") from error
 
         with quiet_loading():
-            unet = load(UNet2DConditionModel, "unet", torch_dtype=dtype)
-            vae = load(AutoencoderKL, "vae", torch_dtype=dtype)
+            unet = load(UNet2DConditionModel, "unet", dtype=dtype)
+            vae = load(AutoencoderKL, "vae", dtype=dtype)
             text_model = load(CLIPTextModel, "text_encoder", dtype=dtype)
             tokenizer = load(CLIPTokenizer, "tokenizer")
             # `add_noise` only knows the betas, which every scheduler class reads alike from the model's own

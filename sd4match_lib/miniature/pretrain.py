@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextModel
 
@@ -91,10 +91,12 @@ def _diffusion(bank: Bank, box: Box, folder: Path, device: torch.device) -> None
     target = folder / "weights" / "diffusion"
     vae, tokenizer = _load(AutoencoderKL, target / "vae", "vae"), build_tokenizer()
     unet, text = pretrain_diffusion(bank, vae, tokenizer, box, folder, device)
-    _export(unet, target / "unet")
-    _export(text, target / "text_encoder")
-    tokenizer.save_pretrained(target / "tokenizer")
-    build_scheduler().save_pretrained(target / "scheduler")
+    for model in (vae, unet, text):
+        model.cpu().half()
+    pipeline = StableDiffusionPipeline(
+        vae, text, tokenizer, unet, build_scheduler(), None, None, requires_safety_checker=False
+    )
+    pipeline.save_pretrained(target)
 
 
 def _captioner(bank: Bank, box: Box, folder: Path, device: torch.device) -> None:

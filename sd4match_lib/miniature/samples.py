@@ -25,7 +25,7 @@ def sample_pictures(
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
-        torch_dtype=torch.float32,
+        dtype=torch.float32,
     )
     pipeline.set_progress_bar_config(disable=True)
     generators = [torch.Generator().manual_seed(seed + i) for i in range(len(prompts))]

@@ -5,14 +5,12 @@ Every known word is one token; any other word falls apart into smaller known pie
 CLIP.
 """
 
-import json
 import string
+from collections import Counter
+from itertools import pairwise
 
 import numpy as np
-from tokenizers import Tokenizer
-from tokenizers.models import BPE
-from tokenizers.pre_tokenizers import ByteLevel, Whitespace
-from tokenizers.trainers import BpeTrainer
+from tokenizers.pre_tokenizers import ByteLevel
 from transformers import CLIPTokenizer
 
 from sd4match_lib.miniature.caption import view_words
@@ -37,15 +35,36 @@ def known_words() -> list[str]:
     return sorted(set(text.split()))
 
 
+def _merges(words: list[str]) -> list[tuple[str, str]]:
+    """Byte-pair merges, most frequent pair first, until each word is one piece.
+
+    The tokenizers library's own trainer breaks ties by hash order: another vocabulary in every process.
+    """
+    pieces = [[*word[:-1], word[-1] + "</w>"] for word in words]
+    merges: list[tuple[str, str]] = []
+    while counts := Counter(pair for word in pieces for pair in pairwise(word)):
+        best = max(counts, key=lambda pair: (counts[pair], pair))
+        merges.append(best)
+        pieces = [_merged(word, best) for word in pieces]
+    return merges
+
+
+def _merged(word: list[str], pair: tuple[str, str]) -> list[str]:
+    """The word with every occurrence of the pair joined, from the left."""
+    joined: list[str] = []
+    for piece in word:
+        if joined and (joined[-1], piece) == pair:
+            joined[-1] += piece
+        else:
+            joined.append(piece)
+    return joined
+
+
 def build_tokenizer() -> CLIPTokenizer:
     """Trains the byte-pair merges on the known words and wraps them as a stock CLIP tokenizer, with id 0 as
     padding like SD2-1's.
     """
-    trained = Tokenizer(BPE(end_of_word_suffix="</w>"))
-    trained.pre_tokenizer = Whitespace()
-    trainer = BpeTrainer(vocab_size=10_000, min_frequency=1, end_of_word_suffix="</w>", show_progress=False)
-    trained.train_from_iterator(known_words(), trainer)
-    merges = [tuple(pair) for pair in json.loads(trained.to_str())["model"]["merges"]]
+    merges = _merges(known_words())
     printable = [c for c in string.printable if c in ByteLevel.alphabet()]
     alphabet = ["!", *sorted(set(ByteLevel.alphabet()) - {"!"}, key=lambda c: (c not in printable, c))]
     tokens = [*alphabet, *(c + "</w>" for c in alphabet), *("".join(pair) for pair in merges)]

@@ -31,7 +31,7 @@ def build_unet() -> UNet2DConditionModel:
         sample_size=32,
         down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-        # Attention among all 32 x 32 cells would take about a quarter of the time; they attend to the words only.
+        # Attention among all 32 x 32 cells would take about a quarter of the time; they attend to words only.
         only_cross_attention=(True, False, False),
         block_out_channels=(64, 128, 160),
         layers_per_block=1,

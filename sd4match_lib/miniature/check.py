@@ -12,6 +12,7 @@ from sd4match_lib.features.loading import find_diffusion, find_vision
 from sd4match_lib.features.stable_diffusion import StableDiffusionFeatures
 from sd4match_lib.features.stores import LatentStore, VisionStore
 from sd4match_lib.features.vision import VisionFeatures
+from sd4match_lib.miniature.caption import plain_caption
 from sd4match_lib.miniature.steer import tune_context
 from sd4match_lib.pck import bootstrap_interval
 from sd4match_lib.profile import Profile
@@ -49,7 +50,6 @@ def check_miniature(profile: Profile, *, steps: int = 400) -> list[Finding]:
     Raises:
         UserError: weights or data are missing.
     """
-    device = torch.device("cpu")
     found = find_diffusion(profile.model, profile.cache_path)
     model = StableDiffusionFeatures.from_folder(found.folder, up_block=profile.features.up_block)
     latents = LatentStore(model, found, profile.model.image_hw, profile.cache_path)
@@ -70,7 +70,7 @@ def check_miniature(profile: Profile, *, steps: int = 400) -> list[Finding]:
         Finding("text prompt over raw latents", ratio["text"] / ratio["latents"], 3.0),
         Finding(
             "influence of the text at the training timestep",
-            _influence(profile, model, latents, device),
+            _influence(profile, model, latents),
             0.10,
         ),
         Finding(f"PCK@0.1, cross-attention input tuned for {steps} steps", score["steered"], 0.0),
@@ -106,14 +106,12 @@ def _score(profile: Profile, **what: object) -> Interval:
 
 
 @torch.no_grad()
-def _influence(
-    profile: Profile, model: StableDiffusionFeatures, store: LatentStore, device: torch.device
-) -> float:
+def _influence(profile: Profile, model: StableDiffusionFeatures, store: LatentStore) -> float:
     """Relative change of the normalised features from the empty to the text prompt, over the test images."""
     images = list(open_dataset(profile.dataset(_DATASET), "test").images().values())
     changes = []
     for record in images:
-        contexts = [model.text.encode_prompt([text]) for text in ("", f"a photo of a {record.category}")]
+        contexts = [model.text.encode_prompt([text]) for text in ("", plain_caption(record.category))]
         both = [
             model.features(
                 store.get([record]),

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
@@ -53,8 +54,6 @@ def pretrain_captioner(
 @torch.no_grad()
 def _descriptors(vision: VisionFeatures, bank: Bank, pictures: int) -> Tensor:
     """CLS descriptors `(M, D)` of the bank's first pictures."""
-    from PIL import Image
-
     images = [Image.fromarray(rgb) for rgb in bank.images[:pictures]]
     batches = [images[i : i + 64] for i in range(0, len(images), 64)]
     return torch.cat(

@@ -38,6 +38,8 @@ def train(folder, stop_at=None, broken_at=None, box=BOX):
 
 def test_an_interrupted_pretraining_ends_with_the_same_weights_as_an_undisturbed_one(tmp_path):
     straight = train(tmp_path / "a")
+    # However short a stage is, its log tells how it ended.
+    assert list(csv.DictReader((tmp_path / "a/line.csv").open()))[-1]["step"] == "6"
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "b", stop_at=4)
     resumed = train(tmp_path / "b")

@@ -144,6 +144,9 @@ def pretrain(
             _save(checkpoint, parameters, averages, optimizer, step, elapsed_s)
             saved = now
     elapsed_s = before_s + time.monotonic() - start
+    if sums:
+        means = {key: value / (step - first) for key, value in sums.items()}
+        _note(name, log, {"step": step, "samples": step * box.batch, "seconds": elapsed_s, **means}, 1.0)
     _save(checkpoint, parameters, averages, optimizer, step, elapsed_s)
     if watch is not None:
         _watch(name, probe_log, modules, parameters, averages, watch, step, step * box.batch, elapsed_s, 1.0)

@@ -24,6 +24,8 @@ from sd4match_lib.miniature.style import Look
 from sd4match_lib.progress import progress
 
 CHUNK: Final = 256
+PART_GRID: Final = 32
+UNNAMED: Final = 255
 _SEED: Final = 20231017
 _LOOKS: Final = (Look.SPAIR, Look.SPAIR, Look.SPAIR, Look.PF_PASCAL, Look.PF_WILLOW)
 
@@ -39,9 +41,14 @@ class Entry:
 
 @dataclass(frozen=True)
 class Bank:
-    """`images` is `(2 N, S, S, 3)` uint8: picture `2 i` and its twin `2 i + 1` show the same object."""
+    """`images` is `(2 N, S, S, 3)` uint8: picture `2 i` and its twin `2 i + 1` show the same object.
+
+    `parts` `(2 N, 32, 32)` uint8 says which part a cell shows: 0 none, `k` the `k`-th of the entry's colours,
+    255 a detail that no caption names.
+    """
 
     images: np.ndarray
+    parts: np.ndarray
     entries: list[Entry]
 
 
@@ -70,14 +77,25 @@ def _twins(index: int) -> tuple[str, list[Picture]]:
     return kind, pictures
 
 
+def part_map(picture: Picture) -> np.ndarray:
+    """What the cells of the picture show, `(32, 32)` uint8, in the words of `Bank.parts`."""
+    names = list(picture.model.colours)
+    codes = [names.index(part) + 1 if part in names else UNNAMED for part, _, _ in picture.model.parts]
+    step = IMAGE_SIZE // PART_GRID
+    # The index -1 of a pixel beside the object finds the zero at the end.
+    return np.array([*codes, 0], dtype=np.uint8)[picture.parts[step // 2 :: step, step // 2 :: step]]
+
+
 def _render_chunk(folder: Path, chunk: int) -> None:
     """Writes one chunk's pictures and entries; the entries last, so that they vouch for the pictures."""
-    images, entries = [], []
+    images, parts, entries = [], [], []
     for index in range(chunk * CHUNK, (chunk + 1) * CHUNK):
         kind, pictures = _twins(index)
         images += [picture.rgb for picture in pictures]
+        parts += [part_map(picture) for picture in pictures]
         entries += [[kind, picture.camera.azimuth, picture.model.colours] for picture in pictures]
     atomic_write_bytes(folder / f"{chunk:05d}.rgb", np.stack(images).tobytes())
+    atomic_write_bytes(folder / f"{chunk:05d}.parts", np.stack(parts).tobytes())
     atomic_write_text(folder / f"{chunk:05d}.json", json.dumps(entries))
 
 
@@ -93,9 +111,12 @@ def build_bank(folder: Path, objects: int) -> Bank:
                 job.result()
     shape = (2 * CHUNK * chunks, IMAGE_SIZE, IMAGE_SIZE, 3)
     images = np.empty(shape, dtype=np.uint8)
+    parts = np.empty((len(images), PART_GRID, PART_GRID), dtype=np.uint8)
     entries: list[Entry] = []
     for chunk in range(chunks):
-        flat = np.fromfile(folder / f"{chunk:05d}.rgb", dtype=np.uint8)
-        images[2 * CHUNK * chunk : 2 * CHUNK * (chunk + 1)] = flat.reshape(-1, *shape[1:])
+        rows = slice(2 * CHUNK * chunk, 2 * CHUNK * (chunk + 1))
+        for whole, kind in ((images, "rgb"), (parts, "parts")):
+            flat = np.fromfile(folder / f"{chunk:05d}.{kind}", dtype=np.uint8)
+            whole[rows] = flat.reshape(-1, *whole.shape[1:])
         entries += [Entry(*entry) for entry in json.loads((folder / f"{chunk:05d}.json").read_text())]
-    return Bank(images, entries)
+    return Bank(images, parts, entries)

@@ -31,7 +31,7 @@ from sd4match_lib.miniature.vocabulary import build_tokenizer
 from sd4match_lib.paths import resolve_path
 from sd4match_lib.profile import load_profile
 
-OBJECTS: Final = 4096
+OBJECTS: Final = 8192
 CAPTIONED: Final = 4096
 BOXES: Final = {
     "vae": Box(None, None, 16, 2e-3),

@@ -1,5 +1,5 @@
 """Pretraining of the miniature's UNet and text model: v-prediction on latents, with captions that name parts,
-colours and views.
+colours and views, whose words are told where to look.
 """
 
 from pathlib import Path
@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from diffusers.models.attention_processor import AttnProcessor
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
@@ -17,6 +16,7 @@ from sd4match_lib.features.capture import capture_up_blocks
 from sd4match_lib.files import atomic_write_bytes
 from sd4match_lib.miniature.bank import Bank
 from sd4match_lib.miniature.caption import plain_caption, random_caption
+from sd4match_lib.miniature.grounding import AttentionRecorder, ground, grounding_loss
 from sd4match_lib.miniature.loop import Box, pretrain
 from sd4match_lib.miniature.networks import build_scheduler, build_text_encoder, build_unet
 from sd4match_lib.miniature.pretrain_vae import to_unit
@@ -25,6 +25,7 @@ from sd4match_lib.progress import progress
 
 _READ_BLOCK, _READ_TIMESTEP, _INFLUENCE_TIMESTEP = 1, 50, 261
 _LOW_TIMESTEPS = 0.25
+_GROUNDING = 0.1
 
 
 def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
@@ -60,16 +61,15 @@ def bank_latents(vae: AutoencoderKL, bank: Bank, folder: Path, device: torch.dev
 def pretrain_diffusion(
     bank: Bank, vae: AutoencoderKL, tokenizer: CLIPTokenizer, box: Box, folder: Path, device: torch.device
 ) -> tuple[UNet2DConditionModel, CLIPTextModel]:
-    """Trains UNet and text model together; a quarter of the timesteps is drawn from the half in which
-    features are read.
+    """Trains UNet and text model together on the denoising and the grounding loss; a quarter of the timesteps
+    is drawn from the half in which features are read.
     """
     torch.manual_seed(0)
     scheduler, factor = build_scheduler(), vae.config.scaling_factor
     unet = build_unet()
     modules = nn.ModuleDict({"unet": unet, "text": build_text_encoder(tokenizer)})
-    if device.type == "cpu":
-        # Plain matrix products: torch's fused attention takes twice as long backwards on a CPU.
-        unet.set_attn_processor(AttnProcessor())
+    recorder, parts = AttentionRecorder(unet), torch.from_numpy(bank.parts)
+    clean = scheduler.alphas_cumprod
     mean, deviation = bank_latents(vae, bank, folder, device)
     watch = _Watch(build_probe(), vae, tokenizer, scheduler, device)
 
@@ -85,11 +85,22 @@ def pretrain_diffusion(
         noisy, target = scheduler.add_noise(z, noise, timesteps), scheduler.get_velocity(z, noise, timesteps)
         context = modules["text"](tokenize(tokenizer, texts).to(device)).last_hidden_state
         output = modules["unet"](noisy.to(device), timesteps.to(device), context).sample
-        return {"loss": mse_loss(output.float(), target.to(device))}
+        words_seen = ground(tokenizer, texts, entries, parts[index])
+        placed = [tensor.to(device) for tensor in (*words_seen, clean[timesteps])]
+        denoising = mse_loss(output.float(), target.to(device))
+        grounding = grounding_loss(recorder.take(), *placed)
+        return {
+            "loss": denoising + _GROUNDING * grounding,
+            "denoising": denoising.detach(),
+            "grounding": grounding.detach(),
+        }
 
-    pretrain(
-        "diffusion", modules, loss, box, folder, device, watch=lambda: watch(modules["unet"], modules["text"])
-    )
+    def measure() -> dict[str, float]:
+        found = watch(modules["unet"], modules["text"])
+        recorder.take()
+        return found
+
+    pretrain("diffusion", modules, loss, box, folder, device, watch=measure)
     return modules["unet"], modules["text"]
 
 

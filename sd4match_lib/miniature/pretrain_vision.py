@@ -68,7 +68,14 @@ def pretrain_vision(bank: Bank, box: Box, folder: Path, device: torch.device) ->
     pictures = torch.from_numpy(bank.images)
     width = build_vision().config.hidden_size
     heads = {
-        name: nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, _PROJECTED))
+        # Batch norms, as in SimCLR: they take away what all descriptors share, which at first is nearly all.
+        name: nn.Sequential(
+            nn.Linear(width, 2 * width),
+            nn.BatchNorm1d(2 * width, track_running_stats=False),
+            nn.GELU(),
+            nn.Linear(2 * width, _PROJECTED),
+            nn.BatchNorm1d(_PROJECTED, affine=False, track_running_stats=False),
+        )
         for name in ("cls", "patch")
     }
     modules = nn.ModuleDict({"vision": build_vision(), **heads})
@@ -84,7 +91,8 @@ def pretrain_vision(bank: Bank, box: Box, folder: Path, device: torch.device) ->
         first, second, third = hidden.chunk(3)
         a, b, c = (normalize(modules["cls"](h[:, 0]).float(), dim=-1) for h in (first, second, third))
         whole = (_contrast(a, b) + _contrast(a, c) + _contrast(b, c)) / 3
-        p, q = (normalize(modules["patch"](h[:, 1:]).float(), dim=-1) for h in (first, second))
+        project = lambda h: modules["patch"](h[:, 1:].flatten(0, 1)).unflatten(0, (len(h), -1))  # noqa: E731
+        p, q = (normalize(project(h).float(), dim=-1) for h in (first, second))
         target, inside = _places(views[0][1], views[1][1])
         logits = (p @ q.transpose(1, 2) / _TEMPERATURE)[inside.to(device)]
         local = cross_entropy(logits, target[inside].to(device))

@@ -19,13 +19,15 @@ IMAGE_SIZE = 128
 class Picture:
     """A rendered picture and all that is known about it.
 
-    `rgb` is `(S, S, 3)` uint8, `mask` `(S, S)` bool (the object's visible pixels), `keypoints` maps a name to
-    (x, y) in pixels for those that are seen, `box` is the visible object's (x0, y0, x1, y1) in pixels.
+    `rgb` is `(S, S, 3)` uint8, `mask` `(S, S)` bool (the object's visible pixels), `parts` `(S, S)` int16 the
+    index in `model.parts` of what each pixel shows (-1: none of the object), `keypoints` maps a name to (x,
+    y) in pixels for those that are seen, `box` is the visible object's (x0, y0, x1, y1) in pixels.
     `truncated`: the frame cuts the object; `occluded`: something stands before it.
     """
 
     rgb: np.ndarray
     mask: np.ndarray
+    parts: np.ndarray
     keypoints: dict[str, tuple[float, float]]
     box: tuple[int, int, int, int]
     truncated: bool
@@ -128,7 +130,8 @@ def _develop(
             keypoints[keypoint.name] = (x, y)
     occluded = bool((mask & hidden).any())
     mask = mask & ~hidden
-    return Picture(rgb, mask, keypoints, _box(mask), _cut(model, camera, size), occluded, camera, model)
+    parts = np.where(hidden, np.int16(-1), raster.part[::SUPERSAMPLE, ::SUPERSAMPLE])
+    return Picture(rgb, mask, parts, keypoints, _box(mask), _cut(model, camera, size), occluded, camera, model)
 
 
 def _pool(values: np.ndarray) -> np.ndarray:

@@ -1,0 +1,126 @@
+"""Token-level supervision of the miniature's cross-attention: a word is to look where its part is.
+
+A few ten thousand samples are too few for a text-to-image model to find out by denoising alone which word
+speaks of which place. So pretraining also asks that the attention of a part's word falls on that part, and
+that of the category's word on the object (as TokenCompose does for text-to-image models, Wang et al., CVPR
+2024). The renderer knows the places. Prompts are then something that the features listen to.
+"""
+
+import torch
+from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
+from transformers import CLIPTokenizer
+
+from sd4match_lib.miniature.bank import Entry
+
+_FLOOR = 1e-3
+
+
+def mentions(caption: str, entry: Entry) -> list[tuple[int, int]]:
+    """What a caption speaks of: (index among the entry's colours, from 1; 0 is the object itself, position of
+    the last letter of its word) for everything that the caption names.
+    """
+    found = []
+    intro = f"a photo of a {entry.category}"
+    if caption.startswith(intro):
+        found.append((0, len(intro) - 1))
+    for index, (part, colour) in enumerate(entry.colours.items(), start=1):
+        phrase = f" {colour} {part}"
+        place = f"{caption} and ".find(f"{phrase} and ")
+        if place >= 0:
+            found.append((index, place + len(phrase) - 1))
+    return found
+
+
+def ground(
+    tokenizer: CLIPTokenizer, captions: list[str], entries: list[Entry], parts: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The words of a batch that name something visible, and where it is.
+
+    Args:
+        tokenizer: turns captions into 77 positions.
+        captions: one a picture.
+        entries: what is known of the pictures.
+        parts: `(B, g, g)` uint8 rows of `Bank.parts`.
+
+    Returns:
+        For `M` words: the picture `(M,)`, the token position `(M,)` and the place `(M, g, g)` of ones and
+        zeros.
+    """
+    rows, tokens, places = [], [], []
+    for row, (caption, entry) in enumerate(zip(captions, entries, strict=True)):
+        for index, letter in mentions(caption, entry):
+            place = parts[row] > 0 if index == 0 else parts[row] == index
+            if place.any():
+                rows.append(row)
+                tokens.append(tokenizer(caption[: letter + 1]).input_ids)
+                places.append(place.float())
+    # Words are split before they are encoded: what follows a word does not change its pieces.
+    positions = torch.tensor([len(ids) - 2 for ids in tokens], dtype=torch.long)
+    grid = torch.stack(places) if places else torch.zeros(0, *parts.shape[1:])
+    return torch.tensor(rows, dtype=torch.long), positions, grid
+
+
+class AttentionRecorder:
+    """Keeps the cross-attention of the blocks at half the latents' resolution, one pass at a time.
+
+    Attributes:
+        maps: of the last pass, `(B, cells, 77)` each, averaged over heads.
+    """
+
+    def __init__(self, unet: UNet2DConditionModel) -> None:
+        """Listens to the second down block and the second up block, whose output the profile reads.
+
+        Only plain attention tells its probabilities; on a CPU it is also the faster one in training.
+        """
+        self.maps: list[Tensor] = []
+        unet.set_attn_processor(AttnProcessor())
+        for block in (unet.down_blocks[1], unet.up_blocks[1]):
+            for attention in block.attentions:
+                for layer in attention.transformer_blocks:
+                    self._listen(layer.attn2)
+
+    def _listen(self, attention: torch.nn.Module) -> None:
+        compute = attention.get_attention_scores
+
+        def record(query: Tensor, key: Tensor, mask: Tensor | None = None) -> Tensor:
+            scores = compute(query, key, mask)
+            self.maps.append(scores.unflatten(0, (-1, attention.heads)).mean(dim=1))
+            return scores
+
+        attention.get_attention_scores = record  # type: ignore[assignment]
+
+    def take(self) -> list[Tensor]:
+        """The last pass's maps, which are forgotten."""
+        maps, self.maps = self.maps, []
+        return maps
+
+
+def grounding_loss(
+    maps: list[Tensor], rows: Tensor, positions: Tensor, places: Tensor, weights: Tensor
+) -> Tensor:
+    """How little of the words' attention falls on what they name: minus log of that part of it.
+
+    Args:
+        maps: cross-attention, `(B, cells, 77)` each.
+        rows: picture of each word, `(M,)`.
+        positions: token of each word, `(M,)`.
+        places: `(M, g, g)`, ones where the named thing is.
+        weights: `(B,)`, how much a picture counts: noise hides where things are.
+
+    Returns:
+        The weighted mean, 0 where nothing is named.
+    """
+    if len(rows) == 0:
+        return maps[0].sum() * 0.0
+    total = maps[0].new_zeros((), dtype=torch.float32)
+    for attention in maps:
+        side = round(attention.shape[1] ** 0.5)
+        looked = attention[rows, :, positions].float()
+        share = looked / looked.sum(dim=1, keepdim=True).clamp_min(1e-6)
+        place = adaptive_avg_pool2d(places[:, None], side).flatten(1)
+        hit = (share * place).sum(dim=1) / place.amax(dim=1)
+        total = total - ((hit + _FLOOR).log() * weights[rows]).sum()
+    return total / (len(maps) * weights[rows].sum().clamp_min(1e-6))

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from sd4match_lib.errors import DataError
+from sd4match_lib.files import sha256_file
 from sd4match_lib.geometry import HW
 from sd4match_lib.images import read_image
 
@@ -49,6 +50,12 @@ class ImageRecord:
         """
         image = read_image(self.path)
         return ImageOps.mirror(image) if self.flip else image
+
+    def content_key(self) -> str:
+        """Say which picture this is, wherever it lies: what is computed of it is kept under this key."""
+        # A missing picture is for `read` to complain about, in its own words.
+        content = sha256_file(self.path) if self.path.is_file() else "missing"
+        return f"{content}{'#flip' if self.flip else ''}"
 
     def read_mask(self) -> npt.NDArray[np.bool_] | None:
         """Read the object's mask ``(H, W)``, mirrored with the picture; None where there is none.

@@ -71,14 +71,14 @@ class DiskCache:
 
 
 class MemoryCache:
-    """The most recently used tensors up to a number of bytes; what does not fit moves to disk.
+    """The most recently used tensors up to a number of bytes; what does not fit moves to disk, or is dropped.
 
     Attributes:
         used: bytes held in memory now.
     """
 
-    def __init__(self, limit: int, overflow: DiskCache) -> None:
-        """Hold at most `limit` bytes, and the rest in `overflow`."""
+    def __init__(self, limit: int, overflow: DiskCache | None) -> None:
+        """Hold at most `limit` bytes, and the rest in `overflow`, or nowhere where that is None."""
         self.limit = limit
         self.used = 0
         self._overflow = overflow
@@ -89,7 +89,7 @@ class MemoryCache:
         if key in self._entries:
             self._entries.move_to_end(key)
             return self._entries[key]
-        found = self._overflow.get(key)
+        found = self._overflow.get(key) if self._overflow else None
         if found is not None:
             self._insert(key, found)
         return found
@@ -100,10 +100,11 @@ class MemoryCache:
         self._insert(key, {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()})
 
     def clear(self) -> None:
-        """Forget everything, on disk too."""
+        """Forget everything, what moved to disk too."""
         self._entries.clear()
         self.used = 0
-        self._overflow.clear()
+        if self._overflow:
+            self._overflow.clear()
 
     def _insert(self, key: str, tensors: Tensors) -> None:
         self.used += _size(tensors) - _size(self._entries.pop(key, {}))
@@ -111,7 +112,7 @@ class MemoryCache:
         while self.used > self.limit and len(self._entries) > 1:
             oldest, pushed = self._entries.popitem(last=False)
             self.used -= _size(pushed)
-            if not self._overflow.path(oldest).is_file():
+            if self._overflow and not self._overflow.path(oldest).is_file():
                 self._overflow.put(oldest, pushed)
 
 

@@ -17,7 +17,6 @@ from sd4match_lib.features.latents import Latents
 from sd4match_lib.features.loading import VAE_WEIGHTS, FoundModel
 from sd4match_lib.features.stable_diffusion import StableDiffusionFeatures
 from sd4match_lib.features.vision import VisionFeatures, VisionTokens
-from sd4match_lib.files import sha256_file
 from sd4match_lib.geometry import HW
 from sd4match_lib.images import stretch_image, to_tensor
 
@@ -85,9 +84,7 @@ class VisionStore:
 
 
 def _cached(cache: DiskCache, record: ImageRecord, compute: Callable[[ImageRecord], Tensors]) -> Tensors:
-    # A missing picture is for `record.read` to complain about, in its own words.
-    content = sha256_file(record.path) if record.path.is_file() else "missing"
-    key = f"{content}{'#flip' if record.flip else ''}"
+    key = record.content_key()
     found = cache.get(key)
     if found is None:
         found = compute(record)

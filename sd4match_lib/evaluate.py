@@ -1,8 +1,9 @@
 """Evaluation: any prompt or baseline on any data set, one row per keypoint.
 
 What a method computes per image is computed once per image, whatever the number of pairs; finished pairs
-survive a kill; the same request finds the finished run. The rows do not depend on batch size or order beyond
-the rounding of floating-point sums (about 1e-6 of a feature's size), which can move a nearest neighbour only
+survive a kill; the same request finds the finished run. Under `accelerate launch` the processes share the
+pairs out and write one run together. The rows do not depend on batch size, order or sharding beyond the
+rounding of floating-point sums (about 1e-6 of a feature's size), which can move a nearest neighbour only
 where two cells tie.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +23,6 @@ import pandas as pd
 from sd4match_lib.config import DatasetConfig, DatasetKind
 from sd4match_lib.data import PairDataset, open_dataset
 from sd4match_lib.errors import UserError
-from sd4match_lib.features.device import resolve_device
 from sd4match_lib.fingerprint import tree_hash
 from sd4match_lib.matching import Method
 from sd4match_lib.method_models import MethodModels
@@ -31,9 +32,10 @@ from sd4match_lib.paths import package_path
 from sd4match_lib.pck import bootstrap_interval, pck_table
 from sd4match_lib.profile import Profile
 from sd4match_lib.prompts import Prompt, PromptKind
-from sd4match_lib.report.record import open_run
+from sd4match_lib.report.record import RECORD_FILE, open_run
 from sd4match_lib.report.run_record import RunRecord
 from sd4match_lib.rows import read_rows, write_rows
+from sd4match_lib.team import current_team
 
 ROWS_FILE = "rows.parquet"
 
@@ -120,11 +122,12 @@ def evaluate(
     settings = method_settings(
         profile, baseline, up_block=up_block, timestep=timestep, ensemble=ensemble, matcher=matcher
     )
-    pairs = _open(profile, dataset, split, data_root, max_pairs)
+    pairs = open_pairs(profile, dataset, split, data_root, max_pairs)
     if not len(pairs):
         raise UserError(f"{dataset} {split} at {pairs.root} has no pairs to match.")
     models = MethodModels(profile, settings, prompt)
-    where = resolve_device(device)
+    team = current_team(device)
+    where = team.device(device)
     prompt_kind = f"-{models.prompt.identity()['kind']}" if models.prompt else ""
     run = open_run(
         profile.results_path if results_dir is None else results_dir,
@@ -137,21 +140,28 @@ def evaluate(
         device=str(where),
     )
     alphas = profile.evaluation.alphas
-    if run.complete:
+    # The main process's word counts: it is the one that writes the record.
+    if team.agree(run.complete):
         return EvaluationResult(read_rows(run.folder / ROWS_FILE), run.record, run.folder, alphas, True)
-    with run:
+    with run if team.main else nullcontext():
         source = models.load(where, seed)
         matching = PairMatcher(source, models, where, run.folder, batch_size or profile.evaluation.batch_size)
-        rows = matching.match_all(pairs)
-        write_rows(rows, run.output(ROWS_FILE))
-        run.metrics.update(_metrics(rows, alphas, seed), unet_passes=source.passes)
-    matching.clear()
-    return EvaluationResult(rows, run.record, run.folder, alphas, False)
+        rows = matching.match_all(pairs, team)
+        passes = team.total(source.passes)
+        if team.main:
+            write_rows(rows, run.output(ROWS_FILE))
+            run.metrics.update(pck_metrics(rows, alphas, seed), unet_passes=passes, processes=team.size)
+    team.wait()
+    if team.main:
+        matching.clear()
+    record = run.record if team.main else RunRecord.read(run.folder / RECORD_FILE)
+    return EvaluationResult(rows, record, run.folder, alphas, False)
 
 
-def _open(
+def open_pairs(
     profile: Profile, name: str, split: str, root: Path | str | None, max_pairs: int | None
 ) -> PairDataset:
+    """Open a split of one of the profile's data sets, or of a layout's folder at `root`; see `evaluate`."""
     if name not in profile.datasets and name in list(DatasetKind) and root is not None:
         config = DatasetConfig(kind=DatasetKind(name), root=str(root))
     else:
@@ -163,7 +173,8 @@ def _open(
     return open_dataset(config, split, root)
 
 
-def _metrics(rows: pd.DataFrame, alphas: Sequence[float], seed: int) -> dict[str, Any]:
+def pck_metrics(rows: pd.DataFrame, alphas: Sequence[float], seed: int) -> dict[str, Any]:
+    """Return what a record says of an evaluation: counts, and PCK per image with intervals, as fractions."""
     metrics: dict[str, Any] = {"pairs": int(rows["pair_id"].nunique()), "keypoints": len(rows)}
     if rows["distance_in"].isna().all():
         return metrics  # pairs of one's own without known targets: matched, but there is nothing to score

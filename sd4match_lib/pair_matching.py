@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,13 +22,15 @@ from sd4match_lib.method_models import MethodModels
 from sd4match_lib.progress import progress
 from sd4match_lib.prompts import Scope
 from sd4match_lib.rows import read_rows, rows_for_pair, rows_frame, write_rows
+from sd4match_lib.team import Team
 
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-PART_PAIRS = 64
-"""Pairs per part: what a kill costs at most. Fixed, so that a run with another batch size can go on."""
+PART_PAIRS = 32
+"""Pairs per part: what a kill costs at most, and what processes share out. Fixed, so that a run with another
+batch size or number of processes can go on."""
 
 FEATURE_BYTES = 2 * 2**30
 """Features kept in memory; more of them move to the run's folder until it ends."""
@@ -56,19 +58,24 @@ class PairMatcher:
         self._batch_size = batch_size
         self._features = MemoryCache(FEATURE_BYTES, DiskCache(folder / "features", {}))
 
-    def match_all(self, pairs: Sequence[Pair]) -> pd.DataFrame:
+    def match_all(self, pairs: Sequence[Pair], team: Team) -> pd.DataFrame:
         """Match all pairs; parts that an earlier attempt finished are read, not computed.
 
         Args:
             pairs: at least one, in an order that is the same in every attempt.
+            team: the processes that share the parts out; all see the same folder.
 
         Returns:
-            One row per keypoint, sorted by pair and keypoint.
+            One row per keypoint, sorted by pair and keypoint, in every process.
         """
-        frames: list[pd.DataFrame] = []
-        for _ in progress(self._work(pairs, frames), total=len(pairs), description="matching", unit="pair"):
+        places = [range(len(pairs))[start : start + PART_PAIRS] for start in range(0, len(pairs), PART_PAIRS)]
+        paths = [self._parts / f"{number:04d}.parquet" for number in range(len(places))]
+        own = {paths[part]: places[part] for part in team.share_of(len(paths))}
+        total = sum(map(len, own.values()))
+        for _ in progress(self._work(pairs, own), total=total, description="matching", unit="pair"):
             pass
-        rows = pd.concat(frames, ignore_index=True)
+        team.wait()
+        rows = pd.concat([read_rows(path) for path in paths], ignore_index=True)
         return rows.sort_values(["pair_id", "keypoint"], ignore_index=True, kind="stable")
 
     def clear(self) -> None:
@@ -76,23 +83,18 @@ class PairMatcher:
         shutil.rmtree(self._parts, ignore_errors=True)
         self._features.clear()
 
-    def _work(self, pairs: Sequence[Pair], frames: list[pd.DataFrame]) -> Iterator[Any]:
-        """Fill `frames` part by part, yielding once per pair."""
-        for number, start in enumerate(range(0, len(pairs), PART_PAIRS)):
-            places = range(start, min(start + PART_PAIRS, len(pairs)))
-            path = self._parts / f"{number:04d}.parquet"
-            frame = _finished(path)
-            if frame is not None:
+    def _work(self, pairs: Sequence[Pair], parts: Mapping[Path, range]) -> Iterator[Any]:
+        """Write the parts (file to places of pairs) that are not there yet, yielding once per pair."""
+        for path, places in parts.items():
+            if _is_finished(path):
                 yield from places
-            else:
-                part = [pairs[place] for place in places]
-                rows: list[dict[str, Any]] = []
-                for batch, src, trg in self._extracted(part):
-                    rows += self._match(batch, src, trg)
-                    yield from batch
-                frame = rows_frame(rows)
-                write_rows(frame, path)
-            frames.append(frame)
+                continue
+            part = [pairs[place] for place in places]
+            rows: list[dict[str, Any]] = []
+            for batch, src, trg in self._extracted(part):
+                rows += self._match(batch, src, trg)
+                yield from batch
+            write_rows(rows_frame(rows), path)
 
     def _extracted(
         self, part: Sequence[Pair]
@@ -151,14 +153,15 @@ def _source_points(pairs: Sequence[Pair], hw_in: HW, hw_ft: HW) -> Tensor:
     return points
 
 
-def _finished(path: Path) -> pd.DataFrame | None:
+def _is_finished(path: Path) -> bool:
     if not path.is_file():
-        return None
+        return False
     try:
-        return read_rows(path)
+        read_rows(path)
     except DataError as error:
         _log.warning("%s Its pairs are matched again.", error)
-        return None
+        return False
+    return True
 
 
 def _grid(maps: Tensor) -> HW:

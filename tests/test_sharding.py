@@ -1,0 +1,106 @@
+"""Evaluation over several processes, as `accelerate launch` starts them: two on the CPU, through gloo."""
+
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from test_evaluate import PairPrompt, models, profile, run
+
+from sd4match_lib import pair_matching
+from sd4match_lib.report.run_record import RunRecord
+from sd4match_lib.rows import read_rows
+from sd4match_lib.team import Team, current_team
+
+__all__ = ["models", "profile"]
+
+SCRIPT = """
+import os, pickle, sys
+sys.path.insert(0, {tests!r})
+import torch
+torch.set_num_threads(1)
+from test_evaluate import PairPrompt
+from sd4match_lib import evaluate, pair_matching
+pair_matching.PART_PAIRS = 2
+matched = []
+plain = pair_matching.rows_for_pair
+pair_matching.rows_for_pair = lambda pair, *rest: matched.append(pair.pair_id) or plain(pair, *rest)
+profile = pickle.load(open({profile!r}, "rb"))
+for request in ({{"matcher": "nn"}}, {{"matcher": "nn", "prompt": PairPrompt()}}):
+    matched.clear()
+    result = evaluate.evaluate(profile, dataset="own", device="cpu", **request)
+    print("rank", os.environ["RANK"], "rows", len(result.rows), "matched", len(matched), flush=True)
+"""
+
+
+def launch(script: Path, processes: int) -> str:
+    command = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--multi_gpu",
+        "--num_processes",
+        str(processes),
+    ]
+    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    command += ["--main_process_port", "0", str(script)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_two_processes_write_one_run_with_the_rows_of_one(profile, tmp_path, monkeypatch):
+    path = tmp_path / "profile.pickle"
+    path.write_bytes(pickle.dumps(profile))
+    script = tmp_path / "evaluate.py"
+    script.write_text(SCRIPT.format(tests=str(Path(__file__).parent), profile=str(path)))
+    said = sorted(line.split() for line in launch(script, 2).splitlines() if line.startswith("rank"))
+    rows = said[0][3]
+    # Ten pairs in five parts: 4 pairs to the first process and 6 to the second, in each of the two runs.
+    assert [line[1] for line in said] == ["0", "0", "1", "1"] and {line[3] for line in said} == {rows}
+    assert [line[5] for line in said] == ["4", "4", "6", "6"]
+
+    folders = [found.parent for found in Path(profile.results_dir).glob("runs/*/run.json")]
+    assert len(folders) == 2
+    monkeypatch.setattr(pair_matching, "PART_PAIRS", 2)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for folder, prompt in [("text", "text"), ("toy", PairPrompt())]:
+            (shared,) = [found for found in folders if folder in found.name]
+            record = RunRecord.read(shared / "run.json")
+            assert record.status == "complete" and record.metrics["processes"] == 2
+            assert not (shared / "parts").exists()
+            alone = run(profile, matcher="nn", prompt=prompt, results_dir=tmp_path / "alone")
+            pd.testing.assert_frame_equal(read_rows(shared / "rows.parquet"), alone.rows)
+            assert alone.record.run_id == record.run_id and alone.record.metrics["processes"] == 1
+            assert record.metrics["unet_passes"] >= alone.record.metrics["unet_passes"]
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_without_a_launcher_there_is_a_team_of_one(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    team = current_team("cpu")
+    assert (team.rank, team.size, team.main) == (0, 1, True)
+    assert team.agree("word") == "word" and team.total(3) == 3 and team.share_of(5) == range(5)
+    assert str(team.device("cpu")) == "cpu"
+    team.wait()
+
+
+def test_shares_are_neighbours_and_cover_everything():
+    team = Team()
+    for size in (1, 2, 3, 7):
+        shares = []
+        for rank in range(size):
+            team.rank, team.size = rank, size
+            shares.append(team.share_of(10))
+        assert [place for share in shares for place in share] == list(range(10))
+        assert max(map(len, shares)) - min(map(len, shares)) <= 1

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from sd4match_lib.bootstrap import Interval
-from sd4match_lib.pck import describe_protocol
+from sd4match_lib.pck import Average, Frame, describe_protocol, pck_table
 from sd4match_lib.progress import format_duration
 from sd4match_lib.report.run_record import RunRecord
 from sd4match_lib.report.tables import format_percent, table_caption
@@ -14,14 +15,35 @@ if TYPE_CHECKING:
     from sd4match_lib.evaluate import EvaluationResult
 
 
-def summarise_evaluation(result: EvaluationResult) -> str:
-    """Return the table by category with its caption, and below it the run's record in short."""
+def summarise_evaluation(
+    result: EvaluationResult,
+    *,
+    by: str = "category",
+    alphas: Sequence[float] | None = None,
+    average: Average = "image",
+    frame: Frame = "in",
+) -> str:
+    """Return a table of PCK with its caption, and below it the run's record in short.
+
+    Args:
+        result: the evaluation.
+        by: the column of its rows that makes the groups.
+        alphas: the thresholds; the profile's when None.
+        average, frame: how PCK is taken; see `pck.pck`.
+
+    Raises:
+        UserError: there is no such column, or it is empty.
+    """
     record = result.record
     lines = [_describe(record), ""]
     if any(name.startswith("pck@") for name in record.metrics):
-        table = result.table.map(lambda cell: format_percent(cell) if isinstance(cell, Interval) else cell)
+        scores = pck_table(
+            result.rows, alphas or result.alphas, by=by, average=average, frame=frame, seed=record.seed
+        )
+        table = scores.map(lambda cell: format_percent(cell) if isinstance(cell, Interval) else cell)
+        protocol = describe_protocol(average=average, frame=frame)
         caption = table_caption(
-            "PCK in percent with 95 % intervals", profile=record.profile, protocol=describe_protocol()
+            "PCK in percent with 95 % intervals", profile=record.profile, protocol=protocol
         )
         lines += [caption, "", table.to_string(index=False), ""]
     else:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from sd4match_lib import __version__
+from sd4match_lib.cli_match import add_match
 from sd4match_lib.cli_miniature import add_miniature
 from sd4match_lib.errors import UserError
 
@@ -21,6 +22,7 @@ sd4match {__version__}: learned prompts that make Stable Diffusion match points 
 What to do first:
   sd4match doctor        say what is here, what is missing, and how to get it
   sd4match reproduce     run the notebooks on the shipped miniature: offline, minutes on a laptop
+  sd4match match a.jpg b.jpg --points "120,80"     find a point of one picture in another
   make lab               read and run the same notebooks in JupyterLab
 
 All commands: sd4match --help
@@ -32,6 +34,7 @@ examples:
   sd4match doctor --profile paper
   sd4match evaluate --dataset spair --prompt text
   sd4match evaluate --dataset pf_willow --data-root ../pf-willow --baseline dift
+  sd4match match cat.jpg other.png --points "120,80; 240,96" --picture match.png
   sd4match miniature render --out data/minipair
 
 Relative paths of a profile start from the project's folder; SD4MATCH_DATA names another data folder.
@@ -75,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_reproduce(commands)
     _add_doctor(commands)
     _add_evaluate(commands)
+    add_match(commands, MATCHERS)
     add_miniature(commands)
     return parser
 

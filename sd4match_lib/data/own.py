@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from sd4match_lib.data.reading import XY, as_numbers, as_points, evenly_spaced, read_csv, read_json
+from sd4match_lib.data.reading import XY, evenly_spaced, parse_points, read_csv, read_json
 from sd4match_lib.data.types import Pair, PairDataset, ThresholdRule
 from sd4match_lib.errors import DataError
 
@@ -73,10 +73,10 @@ class OwnPairs(PairDataset):
             if not (isinstance(value, str) and value.strip()):
                 raise DataError(f"{where}, field {field!r}: this must be the path of a picture.")
             paths.append(self._file.parent / value.strip())
-        src_px = _parse_points(fields.get("src_points"), f"{where}, field 'src_points'")
+        src_px = parse_points(fields.get("src_points"), f"{where}, field 'src_points'")
         if not len(src_px):
             raise DataError(f"{where}, field 'src_points': there is no point; give at least one as 'x,y'.")
-        trg_px = _parse_points(fields.get("trg_points"), f"{where}, field 'trg_points'")
+        trg_px = parse_points(fields.get("trg_points"), f"{where}, field 'trg_points'")
         if len(trg_px) not in (0, len(src_px)):
             raise DataError(
                 f"{where}, field 'trg_points': {len(trg_px)} points for {len(src_px)} source points; "
@@ -137,14 +137,6 @@ def _read_fields(file: Path) -> Iterable[tuple[dict[str, Any], str]]:
             yield fields, f"{file}, entry {number}"
     else:
         raise DataError(f"{file}: pairs of your own come in a .csv or a .json file; rename or convert it.")
-
-
-def _parse_points(value: Any, where: str) -> XY:
-    """Points from ``"x,y;x,y"`` or ``[[x, y], ...]``; none from an empty or missing field."""
-    if not isinstance(value, str):
-        return as_points(value or [], where)
-    pieces = [piece for piece in value.split(";") if piece.strip()]
-    return as_points([as_numbers(piece, where, separator=",").tolist() for piece in pieces], where)
 
 
 def _unique_ids(entries: Iterable[_Entry]) -> dict[tuple[str, Path], str]:

@@ -143,6 +143,18 @@ def as_numbers(text: str, where: str, separator: str = ";") -> npt.NDArray[np.fl
         raise DataError(f"{where}: this is not a list of numbers ({error}); correct the field.") from error
 
 
+def parse_points(value: Any, where: str) -> XY:
+    """Turn ``"x,y;x,y"`` or a list of [x, y] into points ``(N, 2)``; none from an empty or missing field.
+
+    Raises:
+        DataError: it is neither.
+    """
+    if not isinstance(value, str):
+        return as_points(value or [], where)
+    pieces = [piece for piece in value.split(";") if piece.strip()]
+    return as_points([as_numbers(piece, where, separator=",").tolist() for piece in pieces], where)
+
+
 def count_outside(xy_px: XY, hw_px: HW, *, tolerance_px: float, where: str) -> int:
     """Count the points outside their picture, and refuse those that are far outside.
 

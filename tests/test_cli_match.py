@@ -1,0 +1,170 @@
+import json
+import shutil
+
+import layouts
+import numpy as np
+import pytest
+import tiny
+from PIL import Image
+
+from sd4match_lib import cli
+from sd4match_lib.match_picture import draw_match
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A profile of a tiny model, and pictures; b is larger than a and has another shape."""
+    root = tmp_path_factory.mktemp("match")
+    tiny.write_diffusion(root / "sd")
+    (root / "tiny.toml").write_text(
+        f'extends = "mini"\nname = "tiny"\nprepare = ""\ncache_dir = "{root.as_posix()}/cache"\n'
+        f'[model]\nsources = ["{root.as_posix()}/sd"]\nimage_hw = [64, 64]\n[features]\nensemble = 1\n'
+    )
+    layouts.write_picture(root / "a.png", (40, 60))
+    layouts.write_picture(root / "b.png", (300, 90), seed=1)
+    for number in (1, 2, 10):
+        layouts.write_picture(root / "frames" / f"f{number}.png", seed=number)
+    (root / "frames" / "notes.txt").write_text("no picture")
+    return root
+
+
+@pytest.fixture
+def match(folder, capsys):
+    def run(*arguments, code=0):
+        command = [
+            str(folder / name) if str(name).endswith((".png", "frames")) else str(name) for name in arguments
+        ]
+        assert (
+            cli.main(["match", *command, "--profile", str(folder / "tiny.toml"), "--device", "cpu"]) == code
+        )
+        return capsys.readouterr()
+
+    return run
+
+
+def test_the_answer_is_a_table_a_json_and_a_picture(match, folder, tmp_path):
+    out = match(
+        "a.png",
+        "b.png",
+        "--points",
+        "12,8; 59,39",
+        "--json",
+        tmp_path / "m.json",
+        "--picture",
+        tmp_path / "m.jpg",
+    ).out
+    document = json.loads((tmp_path / "m.json").read_text())
+    (target,) = document["targets"]
+    assert document["points"] == [[12, 8], [59, 39]] and document["src_hw"] == [40, 60]
+    assert target["trg_hw"] == [300, 90] and [row["point"] for row in target["matches"]] == [1, 2]
+    x, y = target["matches"][1]["trg"]
+    assert 0 <= x <= 89 and 0 <= y <= 299
+    assert [float(word) for word in out.splitlines()[-1].replace(",", " ").split()][3:5] == pytest.approx(
+        [x, y], abs=0.06
+    )
+    assert document["profile"] == "tiny" and document["prompt"] == {"kind": "empty"}
+    assert Image.open(tmp_path / "m.jpg").format == "JPEG"
+
+
+def test_points_come_from_files_and_from_an_earlier_answer(match, folder, tmp_path):
+    (tmp_path / "p.csv").write_text("x,y\n12,8\n59,39\n")
+    (tmp_path / "p.json").write_text("[[12, 8], [59, 39]]")
+    answers = []
+    for name in ("p.csv", "p.json"):
+        out = match("a.png", "b.png", "--points-file", tmp_path / name, "--json", "-").out
+        answers.append(json.loads(out))
+    (tmp_path / "earlier.json").write_text(json.dumps(answers[0]))
+    answers.append(
+        json.loads(match("a.png", "b.png", "--points-file", tmp_path / "earlier.json", "--json", "-").out)
+    )
+    assert answers[0] == answers[1] == answers[2]
+
+
+def test_a_folder_of_frames_is_matched_in_the_order_of_its_numbers(match, folder, tmp_path):
+    match(
+        "a.png",
+        "frames",
+        "b.png",
+        "--points",
+        "5,5",
+        "--json",
+        tmp_path / "m.json",
+        "--picture",
+        tmp_path / "m.png",
+    )
+    targets = json.loads((tmp_path / "m.json").read_text())["targets"]
+    assert [target["trg"].split("/")[-1] for target in targets] == ["f1.png", "f2.png", "f10.png", "b.png"]
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == [
+        "m-1-f1.png",
+        "m-2-f2.png",
+        "m-3-f10.png",
+        "m-4-b.png",
+    ]
+
+
+def test_mutual_leaves_out_what_is_not_found_back_and_keeps_the_numbers(match):
+    points = ";".join(f"{x},{y}" for x in range(0, 60, 10) for y in range(0, 40, 10))
+    out = match("a.png", "b.png", "--points", points, "--mutual", "--json", "-").out
+    (target,) = json.loads(out)["targets"]
+    numbers = [row["point"] for row in target["matches"]]
+    assert 0 < len(numbers) < 24 and numbers == sorted(numbers) and numbers[-1] > len(numbers)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["a.png", "b.png"], "give the points either as --points"),
+        (["a.png", "b.png", "--points", "1"], "--points: "),
+        (["a.png", "b.png", "--points", "x,1"], "--points: this is not a list of numbers"),
+        (["a.png", "b.png", "--points", ""], "--points: there is no point"),
+        (
+            ["a.png", "b.png", "--points", "70,10"],
+            "a.png: the point (70, 10) lies outside its picture of 60 x 40",
+        ),
+        (["a.png", "gone.png", "--points", "1,1"], "gone.png: there is no such picture"),
+        (["gone.png", "b.png", "--points", "1,1"], "gone.png: there is no such picture"),
+        (["a.png", "b.png", "--points-file", "gone.csv"], "gone.csv"),
+        (
+            ["a.png", "b.png", "--points", "1,1", "--picture", "out.xyz"],
+            "out.xyz: a picture cannot be written",
+        ),
+        (["a.png", "b.png", "--points", "1,1", "--window", "4"], "window is 4"),
+        (["a.png", "b.png", "--points", "1,1", "--prompt", "gone.safetensors"], "gone.safetensors"),
+        (["a.png", "b.png", "--points", "1,1", "--timestep", "1000"], "timestep is 1000"),
+    ],
+)
+def test_mistakes_are_one_sentence_that_names_the_file_or_the_field(match, arguments, message):
+    err = match(*arguments, code=2).err
+    assert message in err and err.count("\n") == 1
+
+
+def test_a_folder_without_pictures_is_told(match, folder, tmp_path):
+    shutil.copy(folder / "frames" / "notes.txt", tmp_path)
+    assert "there is no picture in this folder" in match("a.png", tmp_path, "--points", "1,1", code=2).err
+
+
+@pytest.mark.parametrize(
+    "trg", ["cartoon.png", "painting_cat.jpg", "guitar.png", "target_guitar.png", "guitar_cat.jpg"]
+)
+def test_real_pictures_of_any_kind_and_shape_are_matched(match, shared_data, trg):
+    own = shared_data / "own-photos" / "cats-and-guitars"
+    (target,) = json.loads(match(own / "cat.png", own / trg, "--points", "420,380", "--json", "-").out)[
+        "targets"
+    ]
+    with Image.open(own / trg) as image:
+        assert target["trg_hw"] == [image.height, image.width]
+    x, y = target["matches"][0]["trg"]
+    assert 0 <= x <= target["trg_hw"][1] and 0 <= y <= target["trg_hw"][0]
+
+
+def test_the_drawing_puts_points_where_they_are():
+    src, trg = Image.new("RGB", (100, 50), "white"), Image.new("RGB", (50, 100), "white")
+    drawn = np.asarray(draw_match(src, trg, [(20, 30)], [(40, 90)], height=200)).astype(int)
+    blue = (abs(drawn - (0, 114, 178)).sum(-1) < 60) * 1.0
+    rows, columns = np.nonzero(blue)
+    left = columns < 8 + 400
+    # 4 drawn pixels per pixel on the source and 2 on the target, which begins 12 right of the source.
+    assert (columns[left].mean(), rows[left].mean()) == pytest.approx((8 + 20.5 * 4, 8 + 30.5 * 4), abs=1.5)
+    assert (columns[~left].mean(), rows[~left].mean()) == pytest.approx(
+        (420 + 40.5 * 2, 8 + 90.5 * 2), abs=1.5
+    )

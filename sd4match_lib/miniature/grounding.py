@@ -1,16 +1,17 @@
-"""Token-level supervision of the miniature's cross-attention: a word is to look where its part is.
+"""What ties the miniature's captions to places, so that its features listen to a prompt.
 
 A few ten thousand samples are too few for a text-to-image model to find out by denoising alone which word
-speaks of which place. So pretraining also asks that the attention of a part's word falls on that part, and
-that of the category's word on the object (as TokenCompose does for text-to-image models, Wang et al., CVPR
-2024). The renderer knows the places. Prompts are then something that the features listen to.
+speaks of which place. The renderer knows the places, so pretraining also asks two things. The attention of a
+part's word is to fall on that part, and that of the category's word on the object (as TokenCompose does for
+text-to-image models, Wang et al., CVPR 2024). And the features are to say, cell by cell, what the caption
+names there: a part that the caption does not mention is not to be told from the rest.
 """
 
 import torch
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
-from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d, cross_entropy, normalize
 from transformers import CLIPTokenizer
 
 from sd4match_lib.miniature.bank import Entry
@@ -61,6 +62,49 @@ def ground(
     positions = torch.tensor([len(ids) - 2 for ids in tokens], dtype=torch.long)
     grid = torch.stack(places) if places else torch.zeros(0, *parts.shape[1:])
     return torch.tensor(rows, dtype=torch.long), positions, grid
+
+
+class Namer(nn.Module):
+    """Reads from normalised features what the caption names in each cell; thrown away after pretraining.
+
+    Attributes:
+        names: the classes: 0 is what the caption does not name.
+    """
+
+    def __init__(self, names: list[str], channels: int) -> None:
+        """Tell `names` apart in features of `channels` channels."""
+        super().__init__()
+        self.names = ["", *sorted(set(names))]
+        self._places = {name: place for place, name in enumerate(self.names)}
+        self.read = nn.Conv2d(channels, len(self.names), 1)
+
+    def targets(self, captions: list[str], entries: list[Entry], parts: Tensor) -> Tensor:
+        """What each cell is called by the captions, `(B, g, g)`; a part's name comes before its object's."""
+        rows = []
+        for caption, entry, cells in zip(captions, entries, parts, strict=True):
+            named = dict(mentions(caption, entry))
+            whole = self._places[entry.category] if 0 in named else 0
+            table = torch.full((256,), whole)
+            table[0] = 0
+            for index, part in enumerate(entry.colours, start=1):
+                if index in named:
+                    table[index] = self._places[part]
+            rows.append(table[cells.long()])
+        return torch.stack(rows)
+
+    def loss(self, features: Tensor, targets: Tensor, objects: Tensor, weights: Tensor) -> Tensor:
+        """Cross-entropy over the cells of the objects, and a tenth as much over those beside them.
+
+        Args:
+            features: `(B, C, g, g)`.
+            targets: classes `(B, g, g)`.
+            objects: `(B, g, g)` bool, where the object is.
+            weights: `(B,)`, how much a picture counts.
+        """
+        logits = self.read(normalize(features.float(), dim=1) * features.shape[1] ** 0.5)
+        cost = cross_entropy(logits.float(), targets, reduction="none")
+        amount = torch.where(objects, 1.0, 0.1) * weights[:, None, None]
+        return (cost * amount).sum() / amount.sum()
 
 
 class AttentionRecorder:

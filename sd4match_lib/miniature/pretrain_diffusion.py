@@ -16,7 +16,7 @@ from sd4match_lib.features.capture import capture_up_blocks
 from sd4match_lib.files import atomic_write_bytes
 from sd4match_lib.miniature.bank import Bank
 from sd4match_lib.miniature.caption import plain_caption, random_caption
-from sd4match_lib.miniature.grounding import AttentionRecorder, ground, grounding_loss
+from sd4match_lib.miniature.grounding import AttentionRecorder, Namer, ground, grounding_loss
 from sd4match_lib.miniature.loop import Box, pretrain
 from sd4match_lib.miniature.networks import build_scheduler, build_text_encoder, build_unet
 from sd4match_lib.miniature.pretrain_vae import to_unit
@@ -25,7 +25,7 @@ from sd4match_lib.progress import progress
 
 _READ_BLOCK, _READ_TIMESTEP, _INFLUENCE_TIMESTEP = 1, 50, 261
 _LOW_TIMESTEPS = 0.25
-_GROUNDING = 0.1
+_GROUNDING, _NAMING = 0.1, 0.1
 
 
 def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
@@ -61,14 +61,18 @@ def bank_latents(vae: AutoencoderKL, bank: Bank, folder: Path, device: torch.dev
 def pretrain_diffusion(
     bank: Bank, vae: AutoencoderKL, tokenizer: CLIPTokenizer, box: Box, folder: Path, device: torch.device
 ) -> tuple[UNet2DConditionModel, CLIPTextModel]:
-    """Trains UNet and text model together on the denoising and the grounding loss; a quarter of the timesteps
+    """Trains UNet and text model together on denoising, grounding and naming; a quarter of the timesteps
     is drawn from the half in which features are read.
     """
     torch.manual_seed(0)
     scheduler, factor = build_scheduler(), vae.config.scaling_factor
     unet = build_unet()
-    modules = nn.ModuleDict({"unet": unet, "text": build_text_encoder(tokenizer)})
+    names = [name for entry in bank.entries for name in (entry.category, *entry.colours)]
+    namer = Namer(names, unet.config.block_out_channels[-2])
+    modules = nn.ModuleDict({"unet": unet, "text": build_text_encoder(tokenizer), "namer": namer})
     recorder, parts = AttentionRecorder(unet), torch.from_numpy(bank.parts)
+    read: list[Tensor] = []
+    unet.up_blocks[_READ_BLOCK].register_forward_hook(lambda _module, _inputs, output: read.append(output))
     clean = scheduler.alphas_cumprod
     mean, deviation = bank_latents(vae, bank, folder, device)
     watch = _Watch(build_probe(), vae, tokenizer, scheduler, device)
@@ -89,15 +93,19 @@ def pretrain_diffusion(
         placed = [tensor.to(device) for tensor in (*words_seen, clean[timesteps])]
         denoising = mse_loss(output.float(), target.to(device))
         grounding = grounding_loss(recorder.take(), *placed)
+        called, objects = namer.targets(texts, entries, parts[index]), parts[index] > 0
+        naming = namer.loss(read.pop(), called.to(device), objects.to(device), clean[timesteps].to(device))
         return {
-            "loss": denoising + _GROUNDING * grounding,
+            "loss": denoising + _GROUNDING * grounding + _NAMING * naming,
             "denoising": denoising.detach(),
             "grounding": grounding.detach(),
+            "naming": naming.detach(),
         }
 
     def measure() -> dict[str, float]:
         found = watch(modules["unet"], modules["text"])
         recorder.take()
+        read.clear()
         return found
 
     pretrain("diffusion", modules, loss, box, folder, device, watch=measure)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 
 from sd4match_lib import __version__
 from sd4match_lib.cli_match import add_match
 from sd4match_lib.cli_miniature import add_miniature
+from sd4match_lib.cli_score import add_reading, add_score, reading
+from sd4match_lib.cli_train import add_train
 from sd4match_lib.errors import UserError
 
 BASELINES = ("sd", "dift", "sd_dino", "sd_dino_star", "dinov2", "dino", "raw_latents", "raw_pixels")
@@ -34,6 +37,7 @@ examples:
   sd4match doctor --profile paper
   sd4match evaluate --dataset spair --prompt text
   sd4match evaluate --dataset pf_willow --data-root ../pf-willow --baseline dift
+  sd4match score predictions.csv --dataset spair --method NCNet --supervision I
   sd4match match cat.jpg other.png --points "120,80; 240,96" --picture match.png
   sd4match miniature render --out data/minipair
 
@@ -78,7 +82,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_reproduce(commands)
     _add_doctor(commands)
     _add_evaluate(commands)
+    add_score(commands)
     add_match(commands, MATCHERS)
+    add_train(commands)
     add_miniature(commands)
     return parser
 
@@ -111,7 +117,9 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         "--data-root", metavar="DIR", help="where the dataset is, instead of the profile's folder"
     )
     parser.add_argument("--split", default="test", help="test (default), val or train")
-    parser.add_argument("--prompt", choices=PROMPTS, help="default: text, where the method has a prompt")
+    parser.add_argument(
+        "--prompt", help=f"{', '.join(PROMPTS)}, or a learned prompt's .safetensors; default: text"
+    )
     parser.add_argument(
         "--baseline", choices=BASELINES, default="sd", help="the method; default: sd, SD4Match's own"
     )
@@ -129,6 +137,7 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     parser.add_argument(
         "--results", metavar="DIR", help="where the run is kept, instead of the profile's folder"
     )
+    add_reading(parser)
     parser.set_defaults(handler=_evaluate)
 
 
@@ -166,11 +175,15 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from sd4match_lib.prepare import prepare_data
     from sd4match_lib.profile import load_profile
     from sd4match_lib.report.summary import summarise_evaluation
+    from sd4match_lib.team import current_team
 
     profile = load_profile(arguments.profile)
+    team = current_team(arguments.device)
     if arguments.data_root is None:
         profile.dataset(arguments.dataset)
-        prepare_data(profile)
+        if team.main:
+            prepare_data(profile)
+        team.wait()
     result = evaluate(
         profile,
         dataset=arguments.dataset,
@@ -187,13 +200,16 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         results_dir=arguments.results,
         batch_size=arguments.batch_size,
     )
-    sys.stdout.write(summarise_evaluation(result))
+    if team.main:
+        sys.stdout.write(summarise_evaluation(result, **reading(arguments)))
     return 0
 
 
 def _show_progress() -> None:
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
-    logging.getLogger("sd4match_lib").setLevel(logging.INFO)
+    # Of several launched processes one tells how far they are.
+    first = os.environ.get("RANK", "0") == "0"
+    logging.getLogger("sd4match_lib").setLevel(logging.INFO if first else logging.WARNING)
 
 
 def _complain(message: str, code: int) -> int:

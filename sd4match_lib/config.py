@@ -125,6 +125,35 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True)
+class TrainingConfig:
+    """How prompts are learned (paper Sec. 4.1; method, section 4).
+
+    Attributes:
+        steps: optimizer steps.
+        batch_size: pairs per step, over all processes.
+        rate: Adam's learning rate.
+        linear_rate: that of CPM's linear layers.
+        temperature: beta of the loss.
+        kernel_size: side of the loss's window in cells (7 of 48 in the paper).
+        validate_every: steps between two validations.
+        validation_pairs: how many pairs of the validation split are matched each time; None is all.
+        accumulate: parts that a batch is computed in, one after the other, to save memory.
+        checkpoint_activations: whether activations are computed twice to save memory.
+    """
+
+    steps: int = field(default=30_000, metadata={"min": 1})
+    batch_size: int = field(default=9, metadata={"min": 1})
+    rate: float = field(default=1e-2, metadata={"above": 0.0})
+    linear_rate: float = field(default=1e-3, metadata={"above": 0.0})
+    temperature: float = field(default=0.04, metadata={"above": 0.0})
+    kernel_size: int = field(default=7, metadata={"min": 3})
+    validate_every: int = field(default=1000, metadata={"min": 1})
+    validation_pairs: int | None = field(default=None, metadata={"min": 1})
+    accumulate: int = field(default=1, metadata={"min": 1})
+    checkpoint_activations: bool = False
+
+
+@dataclass(frozen=True)
 class DiftConfig:
     """The DIFT baseline, on the profile's own diffusion model (text prompt).
 

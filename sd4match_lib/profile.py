@@ -24,6 +24,7 @@ from sd4match_lib.config import (
     ModelConfig,
     NotebooksConfig,
     SdDinoConfig,
+    TrainingConfig,
     VisionConfig,
 )
 from sd4match_lib.errors import UserError
@@ -43,6 +44,7 @@ __all__ = [
     "NotebooksConfig",
     "Profile",
     "SdDinoConfig",
+    "TrainingConfig",
     "VisionConfig",
     "load_profile",
     "profile_names",
@@ -64,6 +66,7 @@ class Profile:
         evaluation: how matches are made and scored.
         baselines: the methods compared with.
         datasets: name -> dataset.
+        training: how prompts are learned.
         notebooks: how the notebooks are run.
         captioner: the implicit captioner's weights, or None where there are none.
         prepare: what must be generated before the data can be read: "minipair", or "" for nothing.
@@ -79,6 +82,7 @@ class Profile:
     evaluation: EvaluationConfig
     baselines: BaselinesConfig
     datasets: dict[str, DatasetConfig]
+    training: TrainingConfig = field(default_factory=TrainingConfig)
     notebooks: NotebooksConfig = field(default_factory=NotebooksConfig)
     captioner: str | None = None
     prepare: Literal["", "minipair"] = ""

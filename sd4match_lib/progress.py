@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -38,7 +38,12 @@ def format_duration(seconds: float) -> str:
 
 
 def progress(
-    iterable: Iterable[T], *, total: int | None = None, description: str = "", unit: str = "it"
+    iterable: Iterable[T],
+    *,
+    total: int | None = None,
+    description: str = "",
+    unit: str = "it",
+    status: Callable[[], str] | None = None,
 ) -> Iterator[T]:
     """Yield the items of `iterable` while showing how far it is.
 
@@ -50,26 +55,35 @@ def progress(
         total: how many items; taken from `len(iterable)` when None and possible.
         description: what is being done, e.g. "features".
         unit: what one item is, e.g. "pair".
+        status: tells, at any time, what is worth knowing besides, e.g. the loss.
     """
     if total is None and isinstance(iterable, Sized):
         total = len(iterable)
     if is_headless():
-        yield from _logged(iterable, total, description or "working", unit)
+        yield from _logged(iterable, total, description or "working", unit, status)
         return
     from tqdm.auto import tqdm
 
-    yield from tqdm(iterable, total=total, desc=description or None, unit=unit, dynamic_ncols=True)
+    bar = tqdm(iterable, total=total, desc=description or None, unit=unit, dynamic_ncols=True)
+    for item in bar:
+        yield item
+        if status is not None:
+            bar.set_postfix_str(status(), refresh=False)
 
 
-def _logged(iterable: Iterable[T], total: int | None, description: str, unit: str) -> Iterator[T]:
+def _logged(
+    iterable: Iterable[T], total: int | None, description: str, unit: str, status: Callable[[], str] | None
+) -> Iterator[T]:
     start = last = time.monotonic()
     for done, item in enumerate(iterable):
         now = time.monotonic()
         if done and now - last >= LOG_EVERY_S:
             last = now
+            more = f", {status()}" if status is not None else ""
             if total:
                 left = format_duration((now - start) / done * (total - done))
-                logger.info("%s: %d of %d %s, about %s left", description, done, total, unit, left)
+                logger.info("%s: %d of %d %s%s, about %s left", description, done, total, unit, more, left)
             else:
-                logger.info("%s: %d %s in %s", description, done, unit, format_duration(now - start))
+                taken = format_duration(now - start)
+                logger.info("%s: %d %s%s in %s", description, done, unit, more, taken)
         yield item

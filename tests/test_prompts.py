@@ -137,7 +137,7 @@ def test_damaged_foreign_and_missing_files_are_one_sentence_each(tmp_path):
     with pytest.raises(UserError, match="holds a 'single' prompt"):
         ImplicitCaptioner.load(path)
     write_prompt_file(path, PromptFile("captioner", {"vision_width": 3, "token_width": 4}, {}, {}))
-    with pytest.raises(UserError, match="does not hold a captioner's weights"):
+    with pytest.raises(UserError, match="does not hold the weights of a captioner"):
         ImplicitCaptioner.load(path)
     from safetensors.torch import save_file
 

@@ -53,7 +53,11 @@ class FeatureSource(ABC):
 
 
 class DiffusionSource(FeatureSource):
-    """Up blocks of a diffusion model under a prompt: SD4Match's features, and DIFT's."""
+    """Up blocks of a diffusion model under a prompt: SD4Match's features, and DIFT's.
+
+    Attributes:
+        model: the diffusion model.
+    """
 
     def __init__(
         self,
@@ -82,7 +86,7 @@ class DiffusionSource(FeatureSource):
         self.scope = prompt.scope
         # A model in half precision has no more digits to keep.
         self.keep_dtype = torch.float32 if model.dtype == torch.float32 else torch.float16
-        self._model = model
+        self.model = model
         self._latents = latents
         self._prompt = prompt
         self._vision = vision
@@ -94,20 +98,44 @@ class DiffusionSource(FeatureSource):
     @property
     def passes(self) -> int:
         """See `FeatureSource.passes`."""
-        return self._model.passes
+        return self.model.passes
 
     def extract(self, records: Sequence[ImageRecord]) -> list[Tensors]:
         """See `FeatureSource.extract`."""
-        return self._run(records, self._prompt.context(self._batch(records), self._model.text))
+        context = self._prompt.context(self._batch(records), self.model.text)
+        return _per_image(self._maps(records, context, self._seed))
 
     def extract_pairs(self, pairs: Sequence[Pair]) -> tuple[list[Tensors], list[Tensors]]:
         """Return the maps of both images under the pair's prompt; see `FeatureSource.extract_pairs`."""
-        srcs, trgs = [pair.src for pair in pairs], [pair.trg for pair in pairs]
-        if self.scope is not Scope.PAIR:
-            return self.extract(srcs), self.extract(trgs)
-        context = self._prompt.context(self._batch(srcs, trgs), self._model.text)
-        found = self._run(srcs + trgs, torch.cat([context, context]))
+        found = _per_image(self._pair_maps(pairs, self._seed))
         return found[: len(pairs)], found[len(pairs) :]
+
+    def prepare(self, records: Sequence[ImageRecord]) -> None:
+        """Put what is known of images before the UNet onto the disk: latents, and what the prompt sees."""
+        self._batch(records)
+        self._latents.get(records)
+
+    def pair_features(self, pairs: Sequence[Pair], *, seed: int | str) -> tuple[Tensor, Tensor]:
+        """Return the first up block's maps of `B` sources and of their targets, to learn the prompt with.
+
+        Args:
+            pairs: `B` pairs; all their images go through the UNet in one batch.
+            seed: what latents and noises are drawn from, in place of the source's own.
+
+        Returns:
+            (B, C, h, w) each, float32; gradients flow back to the prompt.
+        """
+        src, trg = self._pair_maps(pairs, seed)[0].chunk(2)
+        return src, trg
+
+    def _pair_maps(self, pairs: Sequence[Pair], seed: int | str) -> list[Tensor]:
+        srcs, trgs = [pair.src for pair in pairs], [pair.trg for pair in pairs]
+        if self.scope is Scope.PAIR:
+            context = self._prompt.context(self._batch(srcs, trgs), self.model.text)
+            context = torch.cat([context, context])
+        else:
+            context = self._prompt.context(self._batch(srcs + trgs), self.model.text)
+        return self._maps(srcs + trgs, context, seed)
 
     def _batch(self, records: Sequence[ImageRecord], trgs: Sequence[ImageRecord] = ()) -> PromptBatch:
         return PromptBatch(
@@ -118,17 +146,21 @@ class DiffusionSource(FeatureSource):
             trg_vision=self._vision.get(trgs) if self._vision and trgs else None,
         )
 
-    def _run(self, records: Sequence[ImageRecord], context: Tensor) -> list[Tensors]:
-        maps = self._model.pyramid(
+    def _maps(self, records: Sequence[ImageRecord], context: Tensor, seed: int | str) -> list[Tensor]:
+        return self.model.pyramid(
             self._latents.get(records),
             [record.image_id for record in records],
             context,
             self._up_blocks,
             timestep=self._timestep,
             ensemble=self._ensemble,
-            seed=self._seed,
+            seed=seed,
         )
-        return [{f"map{k}": scale[row] for k, scale in enumerate(maps)} for row in range(len(records))]
+
+
+def _per_image(maps: Sequence[Tensor]) -> list[Tensors]:
+    """Batches of several scales to the scales of each image."""
+    return [{f"map{k}": scale[row] for k, scale in enumerate(maps)} for row in range(len(maps[0]))]
 
 
 class FusedSource(FeatureSource):

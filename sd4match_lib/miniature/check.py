@@ -13,9 +13,9 @@ from sd4match_lib.features.stable_diffusion import StableDiffusionFeatures
 from sd4match_lib.features.stores import LatentStore, VisionStore
 from sd4match_lib.features.vision import VisionFeatures
 from sd4match_lib.miniature.caption import plain_caption
-from sd4match_lib.miniature.steer import tune_context
 from sd4match_lib.pck import bootstrap_interval
 from sd4match_lib.profile import Profile
+from sd4match_lib.train import train
 
 _ALPHA, _DATASET = 0.1, "spair"
 
@@ -53,7 +53,9 @@ def check_miniature(profile: Profile, *, steps: int = 400) -> list[Finding]:
     found = find_diffusion(profile.model, profile.cache_path)
     model = StableDiffusionFeatures.from_folder(found.folder, up_block=profile.features.up_block)
     latents = LatentStore(model, found, profile.model.image_hw, profile.cache_path)
-    tuned = tune_context(profile, model, latents, open_dataset(profile.dataset(_DATASET), "train"), steps)
+    # All that the UNet takes from the text model, learned freely: not the paper's prompt, but its ceiling.
+    free = {"space": "hidden", "length": model.text.length, "init": "empty"}
+    tuned = train(profile, "single", dataset=_DATASET, options=free, steps=steps).prompt
     score = {
         "empty": _score(profile, prompt="empty"),
         "text": _score(profile, prompt="text"),

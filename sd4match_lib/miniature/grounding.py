@@ -9,7 +9,7 @@ names there: a part that the caption does not mention is not to be told from the
 
 import torch
 from diffusers import UNet2DConditionModel
-from diffusers.models.attention_processor import AttnProcessor
+from diffusers.models.attention_processor import Attention, AttnProcessor
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, cross_entropy, normalize
 from transformers import CLIPTokenizer
@@ -126,7 +126,7 @@ class AttentionRecorder:
                 for layer in attention.transformer_blocks:
                     self._listen(layer.attn2)
 
-    def _listen(self, attention: torch.nn.Module) -> None:
+    def _listen(self, attention: Attention) -> None:
         compute = attention.get_attention_scores
 
         def record(query: Tensor, key: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -134,7 +134,7 @@ class AttentionRecorder:
             self.maps.append(scores.unflatten(0, (-1, attention.heads)).mean(dim=1))
             return scores
 
-        attention.get_attention_scores = record  # type: ignore[assignment]
+        attention.get_attention_scores = record
 
     def take(self) -> list[Tensor]:
         """The last pass's maps, which are forgotten."""

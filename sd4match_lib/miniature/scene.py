@@ -131,7 +131,8 @@ def _develop(
     occluded = bool((mask & hidden).any())
     mask = mask & ~hidden
     parts = np.where(hidden, np.int16(-1), raster.part[::SUPERSAMPLE, ::SUPERSAMPLE])
-    return Picture(rgb, mask, parts, keypoints, _box(mask), _cut(model, camera, size), occluded, camera, model)
+    cut = _cut(model, camera, size)
+    return Picture(rgb, mask, parts, keypoints, _box(mask), cut, occluded, camera, model)
 
 
 def _pool(values: np.ndarray) -> np.ndarray:

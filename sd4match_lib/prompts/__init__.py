@@ -1,8 +1,9 @@
-"""Prompts: empty, text and the implicit captioner, behind one interface."""
+"""Prompts: empty, text, the implicit captioner, Single, Class and CPM, behind one interface."""
 
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import assert_never
 
 from sd4match_lib.errors import UserError
@@ -10,16 +11,27 @@ from sd4match_lib.paths import resolve_path
 from sd4match_lib.profile import Profile
 from sd4match_lib.prompts.base import Prompt, PromptBatch, Scope
 from sd4match_lib.prompts.captioner import ImplicitCaptioner
+from sd4match_lib.prompts.checkpoints import load_prompt
+from sd4match_lib.prompts.cpm import ConditionalPrompt
+from sd4match_lib.prompts.learned import LearnedPrompt, Space
+from sd4match_lib.prompts.per_class import ClassPrompt
+from sd4match_lib.prompts.single import SinglePrompt
 from sd4match_lib.prompts.text import EmptyPrompt, TextPrompt
 
 __all__ = [
+    "ClassPrompt",
+    "ConditionalPrompt",
     "EmptyPrompt",
     "ImplicitCaptioner",
+    "LearnedPrompt",
     "Prompt",
     "PromptBatch",
     "PromptKind",
     "Scope",
+    "SinglePrompt",
+    "Space",
     "TextPrompt",
+    "load_prompt",
     "make_prompt",
 ]
 
@@ -33,19 +45,24 @@ class PromptKind(StrEnum):
 
 
 def make_prompt(kind: PromptKind | str, profile: Profile) -> Prompt:
-    """Make a prompt by its name.
+    """Make a prompt by its name, or load a learned one from its file.
 
     Args:
-        kind: "empty", "text" or "captioner".
+        kind: "empty", "text", "captioner", or the path of a learned prompt's `.safetensors` file.
         profile: says where the captioner's weights are.
 
     Raises:
-        UserError: there is no such kind, or the captioner's weights are not there.
+        UserError: there is no such kind, or the weights are missing or damaged.
     """
+    if str(kind).endswith(".safetensors"):
+        return load_prompt(Path(kind).expanduser())
     try:
         kind = PromptKind(kind)
     except ValueError:
-        raise UserError(f"there is no prompt {str(kind)!r}; use one of {', '.join(PromptKind)}.") from None
+        raise UserError(
+            f"there is no prompt {str(kind)!r}; use one of {', '.join(PromptKind)}, or the .safetensors file "
+            "of a learned prompt (`sd4match train` makes one)."
+        ) from None
     match kind:
         case PromptKind.EMPTY:
             return EmptyPrompt()

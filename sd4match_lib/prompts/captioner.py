@@ -7,7 +7,6 @@ once on the denoising loss and then frozen.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -18,7 +17,13 @@ from torch import Tensor, nn
 from sd4match_lib.errors import UserError
 from sd4match_lib.features.text import TextEncoder
 from sd4match_lib.prompts.base import Prompt, PromptBatch, Scope
-from sd4match_lib.prompts.prompt_file import PromptFile, read_prompt_file, write_prompt_file
+from sd4match_lib.prompts.prompt_file import (
+    PromptFile,
+    read_prompt_file,
+    restore_module,
+    weights_hash,
+    write_prompt_file,
+)
 
 KIND = "captioner"
 LENGTH = 75
@@ -94,22 +99,7 @@ class ImplicitCaptioner(Prompt):
         Raises:
             UserError: the file is missing, damaged or something else.
         """
-        content = read_prompt_file(path, KIND)
-        try:
-            captioner = cls(**content.config)
-            captioner.load_state_dict({name: tensor.float() for name, tensor in content.tensors.items()})
-        except (TypeError, RuntimeError) as error:
-            raise UserError(
-                f"{path} does not hold a captioner's weights ({error}); make it again."
-            ) from error
+        content = read_prompt_file(path, (KIND,))
+        captioner = restore_module(cls, content, path)
         captioner.about = content.about
-        return captioner.eval().requires_grad_(False)
-
-
-def weights_hash(state: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 over the names, shapes and float32 values of a module's weights."""
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        digest.update(f"{name}{list(state[name].shape)}".encode())
-        digest.update(state[name].detach().cpu().float().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+        return captioner

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from sd4match_lib.errors import UserError
 from sd4match_lib.files import atomic_write_bytes
+
+M = TypeVar("M", bound=nn.Module)
 
 HEADER_KEY = "sd4match"
 FORMAT = 1
@@ -47,12 +51,12 @@ def write_prompt_file(path: Path | str, content: PromptFile) -> None:
     atomic_write_bytes(Path(path), save(tensors, metadata={HEADER_KEY: json.dumps(header, sort_keys=True)}))
 
 
-def read_prompt_file(path: Path | str, kind: str) -> PromptFile:
+def read_prompt_file(path: Path | str, kinds: Sequence[str]) -> PromptFile:
     """Read a prompt file.
 
     Args:
         path: the file.
-        kind: which prompt it must hold.
+        kinds: which prompts it may hold.
 
     Raises:
         UserError: the file is missing, cut off, not written by this library, or holds another kind of prompt.
@@ -62,7 +66,7 @@ def read_prompt_file(path: Path | str, kind: str) -> PromptFile:
             header = json.loads((stream.metadata() or {}).get(HEADER_KEY, "null"))
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
     except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist; it should hold a {kind} prompt.") from error
+        raise UserError(f"{path} does not exist; it should hold a {' or '.join(kinds)} prompt.") from error
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(
             f"{path} is not a complete safetensors file ({error}); copy or make it again."
@@ -71,6 +75,39 @@ def read_prompt_file(path: Path | str, kind: str) -> PromptFile:
         raise UserError(
             f"{path} has no '{HEADER_KEY}' header of format {FORMAT}, so it is not a prompt of this library."
         )
-    if header.get("kind") != kind:
-        raise UserError(f"{path} holds a {header.get('kind')!r} prompt, but a {kind!r} prompt is needed.")
-    return PromptFile(kind, dict(header.get("config", {})), dict(header.get("about", {})), tensors)
+    kind = header.get("kind")
+    if kind not in kinds:
+        raise UserError(
+            f"{path} holds a {kind!r} prompt, but a prompt of kind {' or '.join(kinds)} is needed."
+        )
+    return PromptFile(str(kind), dict(header.get("config", {})), dict(header.get("about", {})), tensors)
+
+
+def restore_module(cls: type[M], content: PromptFile, path: Path | str) -> M:
+    """Make the module that a file describes, frozen.
+
+    Args:
+        cls: takes the file's configuration.
+        content: the file's content.
+        path: the file, for messages.
+
+    Raises:
+        UserError: configuration and weights do not belong together.
+    """
+    try:
+        module = cls(**content.config)
+        module.load_state_dict({name: tensor.float() for name, tensor in content.tensors.items()})
+    except (TypeError, RuntimeError) as error:
+        raise UserError(
+            f"{path} does not hold the weights of a {content.kind} prompt ({error}); make it again."
+        ) from error
+    return module.eval().requires_grad_(False)
+
+
+def weights_hash(state: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 over the names, shapes and float32 values of a module's weights."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(f"{name}{list(state[name].shape)}".encode())
+        digest.update(state[name].detach().cpu().float().contiguous().numpy().tobytes())
+    return digest.hexdigest()

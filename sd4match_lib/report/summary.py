@@ -1,8 +1,9 @@
-"""What the terminal shows of a finished evaluation: its table and where its record is."""
+"""What the terminal shows of a finished run: its numbers and where its record is."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sd4match_lib.bootstrap import Interval
@@ -50,6 +51,28 @@ def summarise_evaluation(
         lines += ["These pairs say no targets, so that there is nothing to score.", ""]
     lines += [_provenance(record), f"record: {result.folder / 'run.json'}"]
     if result.reused:
+        lines.append("found finished; nothing was computed again")
+    return "\n".join(lines) + "\n"
+
+
+def summarise_training(record: RunRecord, folder: Path, *, reused: bool) -> str:
+    """Return what a training achieved, and below it the run's record in short.
+
+    Args:
+        record: the training's.
+        folder: its folder.
+        reused: whether it was found finished.
+    """
+    metrics = record.metrics
+    best = format_percent(metrics["validation PCK@0.10"])
+    lines = [
+        f"{record.name} (profile {record.profile}): {metrics['steps']} steps, "
+        f"validation PCK@0.10 {best} after step {metrics['best_step']}",
+        f"prompt: {folder / 'prompt.safetensors'}",
+        _provenance(record),
+        f"record: {folder / 'run.json'}",
+    ]
+    if reused:
         lines.append("found finished; nothing was computed again")
     return "\n".join(lines) + "\n"
 

@@ -1,0 +1,181 @@
+"""What the learned prompts share: where they are learned, how they start, and how they are kept.
+
+A prompt is rows of numbers. In the space `tokens`, the paper's, they stand in for the output of the text
+model's embedding layer and pass through the text model; in the space `hidden`, the released code's other
+mode, they stand in for the text model's output.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from sd4match_lib.data.categories import category_noun
+from sd4match_lib.errors import UserError
+from sd4match_lib.features.text import TextEncoder
+from sd4match_lib.prompts.base import Prompt, PromptBatch
+from sd4match_lib.prompts.prompt_file import PromptFile, weights_hash, write_prompt_file
+
+DEFAULT_LENGTH = 75
+RANDOM_START = "random"
+EMPTY_START = "empty"
+
+
+class Space(StrEnum):
+    """Where a prompt is learned."""
+
+    TOKENS = "tokens"
+    HIDDEN = "hidden"
+
+
+class LearnedPrompt(Prompt):
+    """A prompt whose rows are learned with the matching loss.
+
+    Symbols: `P` rows of the prompt, `L` token positions of the text model (77), `D` token width.
+
+    Attributes:
+        kind: the word for it in files and on the command line.
+        space: where its rows live.
+        about: where its weights come from, for people.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(self, space: Space | str) -> None:
+        """Say where the rows live."""
+        super().__init__()
+        try:
+            self.space = Space(space)
+        except ValueError:
+            raise UserError(f"there is no space {str(space)!r}; use one of {', '.join(Space)}.") from None
+        self.about: dict[str, Any] = {}
+
+    @abstractmethod
+    def rows(self, batch: PromptBatch) -> Tensor:
+        """Return the learned rows (B, P, D) of each row of the batch."""
+
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """Return the constructor's arguments as plain data."""
+
+    @abstractmethod
+    def initialise(self, encoder: TextEncoder, seed: int) -> None:
+        """Set the weights that training starts from."""
+
+    def parameter_groups(self, rate: float, linear_rate: float) -> list[dict[str, Any]]:
+        """Return what an optimizer takes: linear layers learn at `linear_rate`, all else at `rate`."""
+        linear = [p for m in self.modules() if isinstance(m, nn.Linear) for p in m.parameters()]
+        inside = {id(p) for p in linear}
+        groups = [{"params": [p for p in self.parameters() if id(p) not in inside], "lr": rate}]
+        return [*groups, {"params": linear, "lr": linear_rate}] if linear else groups
+
+    def tokens(self, batch: PromptBatch, encoder: TextEncoder) -> Tensor:
+        """Return the assembled token embeddings; see `Prompt.tokens`.
+
+        Raises:
+            UserError: the prompt is learned behind the text model, or made for another one.
+        """
+        if self.space is Space.HIDDEN:
+            raise UserError(
+                f"this {self.kind} prompt is learned behind the text model, so it has no token embeddings."
+            )
+        return encoder.assemble(self.rows(batch))
+
+    def context(self, batch: PromptBatch, encoder: TextEncoder) -> Tensor:
+        """Return the cross-attention input; see `Prompt.context`.
+
+        In the space `hidden`, `L` rows are all of it; fewer stand between the first and the last row of the
+        empty prompt's.
+
+        Raises:
+            UserError: the prompt was made for another text model.
+        """
+        if self.space is Space.TOKENS:
+            return super().context(batch, encoder)
+        rows = self.rows(batch)
+        check_fit(rows.shape[1], rows.shape[2], encoder, self.space)
+        if rows.shape[1] == encoder.length:
+            return rows
+        empty = encoder.encode_prompt([""]).to(rows).expand(len(rows), -1, -1)
+        return torch.cat([empty[:, :1], rows, empty[:, rows.shape[1] + 1 :]], dim=1)
+
+    def identity(self) -> dict[str, Any]:
+        """Return kind, configuration and a hash of the weights; see `Prompt.identity`."""
+        return {"kind": self.kind, **self.config(), "weights": weights_hash(self.state_dict())}
+
+    def save(self, path: Path | str, about: Mapping[str, Any]) -> None:
+        """Write weights and header.
+
+        Args:
+            path: a `.safetensors` file.
+            about: where the weights come from: model, data set, steps, seed, metrics, licence.
+        """
+        write_prompt_file(path, PromptFile(self.kind, self.config(), dict(about), self.state_dict()))
+
+
+def check_fit(length: int, width: int, encoder: TextEncoder, space: Space | str) -> None:
+    """Refuse a prompt that this text model cannot read.
+
+    Args:
+        length: `P`.
+        width: of the rows.
+        encoder: the text model.
+        space: in `hidden` the rows may fill all positions, in `tokens` all but two.
+
+    Raises:
+        UserError: it is too long, or of another width.
+    """
+    most = encoder.length if space == Space.HIDDEN else encoder.length - 2
+    if not 1 <= length <= most:
+        raise UserError(
+            f"prompt length {length} does not fit: this text model has {encoder.length} positions, so in "
+            f"the space {str(space)!r} use 1 to {most} rows."
+        )
+    if width != encoder.width:
+        raise UserError(
+            f"the prompt is {width} wide and this text model {encoder.width}; it was made for another model."
+        )
+
+
+@torch.no_grad()
+def start_rows(
+    init: str, length: int, encoder: TextEncoder, generator: torch.Generator, space: Space, category: str = ""
+) -> Tensor:
+    """Return the rows that learning starts from (Table 4 of the paper).
+
+    Args:
+        init: "random": so many ids drawn from the vocabulary; "empty": the empty string; any other text as it
+            is, with the category in the place of "{category}".
+        length: `P`.
+        encoder: the text model.
+        generator: where random ids come from.
+        space: in `tokens` the embedding layer's output is taken, in `hidden` the text model's.
+        category: what "{category}" stands for.
+
+    Returns:
+        (P, D) float32: rows 1..P, or all of them where `P` fills the text model.
+
+    Raises:
+        UserError: the length does not fit, or the text needs a category and there is none.
+    """
+    check_fit(length, encoder.width, encoder, space)
+    if "{category}" in init and not category:
+        raise UserError(f"the start {init!r} needs a category; only class prompts have one.")
+    if init == RANDOM_START:
+        vocabulary = encoder.embeddings.token_embedding.num_embeddings
+        ids = torch.randint(vocabulary, (1, encoder.length), generator=generator).to(encoder.device)
+        ids[:, 0], ids[:, -1] = encoder.tokenizer.bos_token_id, encoder.tokenizer.eos_token_id
+    else:
+        text = "" if init == EMPTY_START else init.replace("{category}", category_noun(category))
+        ids = encoder.token_ids([text])
+    whole = encoder.embed_ids(ids)
+    if space is Space.HIDDEN:
+        whole = encoder.encode_tokens(whole)
+    rows = whole[0] if length == encoder.length else whole[0, 1 : length + 1]
+    return rows.float().cpu()

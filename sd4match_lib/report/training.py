@@ -1,0 +1,31 @@
+"""The picture of a training: how the loss fell and what validation found."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from sd4match_lib.report.figures import figure_style
+
+
+def plot_training(logs: dict[str, pd.DataFrame], *, title: str) -> Figure:
+    """Draw loss and validation PCK@0.1 over the steps, one line a training.
+
+    Args:
+        logs: what a training is called -> its log, with the columns step, loss and pck (fractions).
+        title: stands above both panels.
+    """
+    with figure_style():
+        figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8), layout="constrained")
+        for name, log in logs.items():
+            left.plot(log["step"], log["loss"], label=name)
+            found = log.dropna(subset="pck")
+            right.plot(found["step"], found["pck"], marker="o", markersize=3, label=name)
+        left.set(xlabel="step", ylabel="matching loss")
+        right.set(xlabel="step", ylabel="validation PCK@0.10")
+        right.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=""))
+        right.legend()
+        figure.suptitle(title)
+    return figure

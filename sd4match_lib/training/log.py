@@ -1,0 +1,64 @@
+"""The log of a training: a CSV file that tells of every step once, however often the training was killed."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sd4match_lib.errors import UserError
+from sd4match_lib.files import atomic_write_text
+
+COLUMNS = ("step", "seconds", "loss", "pck")
+
+
+class TrainingLog:
+    """Rows of step, seconds, mean loss since the last row, and validation PCK@0.1 where there was one."""
+
+    def __init__(self, path: Path, step: int, tensorboard: Path | None = None) -> None:
+        """Go on with a log.
+
+        Args:
+            path: the CSV file.
+            step: rows from after this step are dropped: those steps are taken again.
+            tensorboard: a folder for TensorBoard's events, or None.
+
+        Raises:
+            UserError: TensorBoard is asked for and not installed.
+        """
+        self._path = path
+        self._rows: list[dict[str, Any]] = []
+        if path.is_file():
+            found = pd.read_csv(path)
+            self._rows = found[found["step"] <= step].to_dict("records")
+        self._writer = _open_writer(tensorboard) if tensorboard is not None else None
+
+    def add(self, step: int, seconds: float, loss: float, pck: float | None) -> None:
+        """Add a row and write the file."""
+        row = {"step": step, "seconds": round(seconds, 2), "loss": round(loss, 6), "pck": pck}
+        self._rows.append(row)
+        stream = io.StringIO()
+        writer = csv.DictWriter(stream, COLUMNS)
+        writer.writeheader()
+        writer.writerows(self._rows)
+        atomic_write_text(self._path, stream.getvalue())
+        if self._writer is not None:
+            self._writer.add_scalar("loss", loss, step)
+            if pck is not None:
+                self._writer.add_scalar("validation PCK@0.1", pck, step)
+
+    def close(self) -> None:
+        """Flush what TensorBoard has not written yet."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _open_writer(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UserError("TensorBoard is not installed; use `pip install 'sd4match[tensorboard]'`.") from error
+    return SummaryWriter(str(folder))

@@ -1,0 +1,155 @@
+"""The one loop that trains every prompt."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from sd4match_lib.config import TrainingConfig
+from sd4match_lib.data import PairDataset
+from sd4match_lib.errors import UserError
+from sd4match_lib.features.sources import DiffusionSource
+from sd4match_lib.geometry import HW
+from sd4match_lib.progress import progress
+from sd4match_lib.prompts.learned import LearnedPrompt
+from sd4match_lib.team import Team
+from sd4match_lib.training.log import TrainingLog
+from sd4match_lib.training.objective import pair_loss
+from sd4match_lib.training.order import PairOrder
+from sd4match_lib.training.state import Progress, load_state, save_state
+
+logger = logging.getLogger(__name__)
+
+STATE_FILE, LOG_FILE, BEST_FILE = "state.safetensors", "log.csv", "best.safetensors"
+SAVE_EVERY_S = 60.0
+LOG_EVERY = 10
+
+Validate = Callable[[int], float]
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What is trained, on what, and where it is kept.
+
+    Attributes:
+        prompt: with its initial weights, on the team's device.
+        source: the frozen features under it.
+        pairs: the training pairs.
+        config: how.
+        hw_in: network input.
+        seed: what order, latents and noises come from.
+        folder: where state, log and best prompt lie.
+    """
+
+    prompt: LearnedPrompt
+    source: DiffusionSource
+    pairs: PairDataset
+    config: TrainingConfig
+    hw_in: HW
+    seed: int
+    folder: Path
+
+
+def train_loop(task: Task, team: Team, validate: Validate, tensorboard: Path | None = None) -> Progress:
+    """Train, going on from the folder's state where there is one; the best prompt is kept in `BEST_FILE`.
+
+    The pairs, latents and noises of a step depend on the seed and the step alone, so an interrupted training
+    ends with the weights of an undisturbed one.
+
+    Args:
+        task: what to do.
+        team: the processes that share each batch; gradients are added up over them.
+        validate: measures the prompt after so many steps, as PCK@0.1.
+        tensorboard: a folder for TensorBoard's events, or None.
+
+    Returns:
+        How it ended.
+
+    Raises:
+        UserError: the loss stops being finite, or the disk is full; the last good state stays.
+    """
+    config, prompt = task.config, task.prompt
+    optimizer = torch.optim.Adam(prompt.parameter_groups(config.rate, config.linear_rate))
+    # Half-precision gradients underflow; other types need no scale.
+    half = task.source.model.dtype == torch.float16
+    scaler = torch.amp.GradScaler(task.source.model.device.type, enabled=half)
+    done = load_state(task.folder / STATE_FILE, optimizer, scaler)
+    log = TrainingLog(task.folder / LOG_FILE, done.step, tensorboard) if team.main else None
+    order = PairOrder(len(task.pairs), config.batch_size, task.seed)
+    before_s, start = done.elapsed_s, time.monotonic()
+    saved = start
+    losses: list[float] = []
+    shown = {"loss": math.nan, "pck": done.best_pck}
+
+    def status() -> str:
+        best = f", best PCK {100 * shown['pck']:.1f}" if shown["pck"] >= 0 else ""
+        return f"loss {shown['loss']:.3f}{best}"
+
+    steps = progress(
+        range(done.step, config.steps), description=f"training {prompt.kind}", unit="step", status=status
+    )
+    for step in steps:
+        losses.append(_step(task, team, order.batch(step), optimizer, scaler, step))
+        done.step, done.elapsed_s = step + 1, before_s + time.monotonic() - start
+        last = done.step == config.steps
+        pck = None
+        if done.step % config.validate_every == 0 or last:
+            pck = validate(done.step)
+            if pck > done.best_pck:
+                done.best_pck, done.best_step = pck, done.step
+                if team.main:
+                    prompt.save(task.folder / BEST_FILE, {"step": done.step, "validation PCK@0.10": pck})
+        if pck is not None or done.step % LOG_EVERY == 0:
+            shown.update(loss=sum(losses) / len(losses), pck=done.best_pck)
+            if log is not None:
+                log.add(done.step, done.elapsed_s, shown["loss"], pck)
+            losses.clear()
+        # Only where a log row ends: the mean loss of the next row is then complete after a restart too.
+        due = time.monotonic() - saved > SAVE_EVERY_S and not losses
+        if team.main and (pck is not None or due):
+            save_state(task.folder / STATE_FILE, prompt, optimizer, scaler, done)
+            saved = time.monotonic()
+    if log is not None:
+        log.close()
+    return done
+
+
+def _step(
+    task: Task,
+    team: Team,
+    places: Sequence[int],
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    step: int,
+) -> float:
+    """One optimizer step on one batch; returns its mean loss over all processes."""
+    optimizer.zero_grad(set_to_none=False)
+    share = team.share_of(len(places))
+    own = [task.pairs[place] for place in places[share.start : share.stop]]
+    part = -(-len(places) // task.config.accumulate)
+    total = torch.zeros((), device=task.source.model.device)
+    for first in range(0, len(own), part):
+        pairs = own[first : first + part]
+        loss = pair_loss(task.source, pairs, task.config, hw_in=task.hw_in, seed=f"{task.seed}/{step}")
+        loss = loss * (len(pairs) / len(places))
+        scaler.scale(loss).backward()
+        total += loss.detach()
+    for parameter in task.prompt.parameters():
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        parameter.grad = team.add_up(parameter.grad)
+    mean = float(team.add_up(total))
+    if not math.isfinite(mean):
+        raise UserError(
+            f"training {task.prompt.kind}: the loss is not finite at step {step + 1}; "
+            f"{task.folder / STATE_FILE} holds the last good state. Lower training.rate."
+        )
+    scaler.step(optimizer)
+    scaler.update()
+    return mean

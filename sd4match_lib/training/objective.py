@@ -1,0 +1,63 @@
+"""What a training step minimises: the matching loss of some pairs under a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sd4match_lib.config import TrainingConfig
+from sd4match_lib.data import Pair
+from sd4match_lib.errors import UserError
+from sd4match_lib.features.sources import DiffusionSource
+from sd4match_lib.geometry import HW, clamp_points, stretch_points, to_grid
+from sd4match_lib.loss import matching_loss
+
+
+def pair_points(pairs: Sequence[Pair], *, hw_in: HW, hw_ft: HW) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the pairs' keypoints in feature cells.
+
+    Args:
+        pairs: `B` pairs.
+        hw_in: network input that the pictures are stretched to.
+        hw_ft: feature grid.
+
+    Returns:
+        Source points and target points, (B, N, 2) each, and which of them are real, (B, N) bool.
+
+    Raises:
+        UserError: a pair's target points are not known.
+    """
+    points = torch.zeros(2, len(pairs), max(len(pair.src_px) for pair in pairs), 2)
+    valid = torch.zeros(points.shape[1:3], dtype=torch.bool)
+    for row, pair in enumerate(pairs):
+        if not pair.has_truth:
+            raise UserError(
+                f"pair {pair.pair_id} has target points that are not known; it cannot be learned."
+            )
+        valid[row, : len(pair.src_px)] = True
+        for side, (xy_px, record) in enumerate(((pair.src_px, pair.src), (pair.trg_px, pair.trg))):
+            xy_in = clamp_points(stretch_points(xy_px, hw_px=record.hw_px, hw_in=hw_in), hw_in)
+            points[side, row, : len(xy_px)] = torch.from_numpy(to_grid(xy_in, hw_in=hw_in, hw_ft=hw_ft))
+    return points[0], points[1], valid
+
+
+def pair_loss(
+    source: DiffusionSource, pairs: Sequence[Pair], config: TrainingConfig, *, hw_in: HW, seed: int | str
+) -> Tensor:
+    """Return the mean matching loss of `B` pairs (Eq. 5 of the paper).
+
+    Sources and targets go through the UNet in one batch; gradients flow to the prompt alone.
+
+    Args:
+        source: the frozen features under the prompt that is learned.
+        pairs: `B` pairs with known targets.
+        config: temperature and window of the loss.
+        hw_in: network input.
+        seed: what latents and noises are drawn from; another one each step.
+    """
+    src, trg = source.pair_features(pairs, seed=seed)
+    hw_ft = (src.shape[2], src.shape[3])
+    points = [tensor.to(src.device) for tensor in pair_points(pairs, hw_in=hw_in, hw_ft=hw_ft)]
+    return matching_loss(src, trg, *points, temperature=config.temperature, kernel_size=config.kernel_size)

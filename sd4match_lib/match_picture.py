@@ -19,6 +19,9 @@ POINT_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9
 HEAT_COLOURS = ("#440154", "#3B528B", "#21918C", "#5EC962", "#FDE725")
 """Low to high (viridis), as bright as they are high."""
 
+HEAT_ALPHA = 0.75
+"""Opacity of the highest value."""
+
 _LIGHT = {"#E69F00", "#56B4E9", "#F0E442", "#CC79A7"}
 _OVERSAMPLE = 2
 _GAP, _MARGIN, _RADIUS = 12, 8, 11
@@ -44,7 +47,7 @@ def draw_match(
         src_px: points ``(N, 2)`` in pixels of the source.
         trg_px: the same points ``(M, 2)`` in pixels of the target; fewer while some are not found yet.
         numbers: what the points are called; 1 to N when None.
-        heat: a correlation map ``(h, w)`` to lay over the target, scaled from its own lowest to its highest.
+        heat: a correlation map ``(h, w)`` to lay over the target, coloured by `heat_levels`.
         heat_extent_px: its edges (left, right, top, bottom) in pixels of the target; see `Match`.
         note: a line below, such as profile and prompt.
         height: of both pictures in the drawing, in pixels.
@@ -74,14 +77,23 @@ def draw_match(
 
 
 def heat_rgba(heat: npt.NDArray[np.floating]) -> Image.Image:
-    """Colour a map ``(h, w)`` from its lowest to its highest value; the lower, the more transparent."""
-    low, high = float(heat.min()), float(heat.max())
-    level = (heat - low) / (high - low if high > low else 1.0)
+    """Colour a map ``(h, w)`` by `heat_levels`; the lower, the more transparent."""
+    level = heat_levels(heat)
     anchors = np.array([[int(colour[k : k + 2], 16) for k in (1, 3, 5)] for colour in HEAT_COLOURS], float)
     at = np.linspace(0, 1, len(anchors))
     rgb = np.stack([np.interp(level, at, anchors[:, channel]) for channel in range(3)], -1)
-    rgba = np.concatenate([rgb, (255 * (0.15 + 0.6 * level))[..., None]], -1)
+    rgba = np.concatenate([rgb, (255 * HEAT_ALPHA * level)[..., None]], -1)
     return Image.fromarray(np.rint(rgba).astype(np.uint8))
+
+
+def heat_levels(heat: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """Scale maps ``(..., h, w)`` to 0..1 from their median to their highest value; what is lower becomes 0.
+
+    From the median, because single far cells would otherwise take up the scale and hide the picture.
+    """
+    low = np.median(heat, axis=(-2, -1), keepdims=True)
+    reach = np.maximum(heat.max(axis=(-2, -1), keepdims=True) - low, 1e-9)
+    return np.clip((heat - low) / reach, 0, 1)
 
 
 def save_picture(image: Image.Image, path: Path | str) -> Path:

@@ -15,11 +15,7 @@ from sd4match_lib.match_picture import draw_match
 def folder(tmp_path_factory):
     """A profile of a tiny model, and pictures; b is larger than a and has another shape."""
     root = tmp_path_factory.mktemp("match")
-    tiny.write_diffusion(root / "sd")
-    (root / "tiny.toml").write_text(
-        f'extends = "mini"\nname = "tiny"\nprepare = ""\ncache_dir = "{root.as_posix()}/cache"\n'
-        f'[model]\nsources = ["{root.as_posix()}/sd"]\nimage_hw = [64, 64]\n[features]\nensemble = 1\n'
-    )
+    tiny.write_profile(root)
     layouts.write_picture(root / "a.png", (40, 60))
     layouts.write_picture(root / "b.png", (300, 90), seed=1)
     for number in (1, 2, 10):

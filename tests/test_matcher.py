@@ -25,14 +25,7 @@ POINTS = [(3.0, 4.0), (50.5, 20.0), (59.0, 39.0)]
 def folder(tmp_path_factory):
     """A profile of tiny models, and pictures of 60 x 40 pixels."""
     root = tmp_path_factory.mktemp("matcher")
-    tiny.write_diffusion(root / "sd")
-    tiny.write_dinov2(root / "dino")
-    (root / "tiny.toml").write_text(
-        f'extends = "mini"\nname = "tiny"\nprepare = ""\n'
-        f'results_dir = "{root.as_posix()}/results"\ncache_dir = "{root.as_posix()}/cache"\n'
-        f'[model]\nsources = ["{root.as_posix()}/sd"]\nimage_hw = [64, 64]\n'
-        f'[vision]\nsources = ["{root.as_posix()}/dino"]\nresize = 56\ncrop = 56\ndense_hw = [56, 56]\n'
-    )
+    tiny.write_profile(root)
     for seed, name in enumerate(("a", "b", "c")):
         layouts.write_picture(root / f"{name}.png", seed=seed)
     return root

@@ -123,3 +123,18 @@ def write_old_clip_layout(folder: Path) -> Path:
         tensors = {f"text_model.{name}": tensor for name, tensor in tensors.items()}
         save_file(tensors, path, metadata={"format": "pt"})
     return folder
+
+
+def write_profile(folder: Path) -> Path:
+    """Write a profile whose models are tiny and whose results and cache lie in `folder`; returns its file."""
+    write_diffusion(folder / "sd")
+    write_dinov2(folder / "dino")
+    path, base = folder / "tiny.toml", folder.as_posix()
+    path.write_text(
+        f'extends = "mini"\nname = "tiny"\nprepare = ""\n'
+        f'results_dir = "{base}/results"\ncache_dir = "{base}/cache"\n'
+        f'[model]\nsources = ["{base}/sd"]\nimage_hw = [64, 64]\n[features]\nensemble = 1\n'
+        f'[vision]\nsources = ["{base}/dino"]\nresize = 56\ncrop = 56\ndense_hw = [56, 56]\n',
+        encoding="utf-8",
+    )
+    return path

@@ -1,0 +1,117 @@
+"""The point picker's controls: prompt, category, timestep, matcher and profile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import ipywidgets
+
+from sd4match_lib.matcher import Matcher
+from sd4match_lib.matcher_settings import PromptLike
+from sd4match_lib.matching import Method
+from sd4match_lib.picture import DEFAULT_CATEGORY
+from sd4match_lib.profile import profile_names
+
+_NOT_OFFERED = "smoke"  # the same models as mini
+
+Switch = Callable[[dict[str, Any]], bool]
+
+
+class PickerControls:
+    """Controls that say what to match with; one that cannot be had jumps back.
+
+    Attributes:
+        box: all of them, to be shown.
+        prompt: a dropdown.
+        category: a text field.
+        timestep: a slider.
+        method: a dropdown.
+        profile: a dropdown.
+    """
+
+    def __init__(
+        self,
+        matcher: Matcher,
+        prompts: Sequence[str | Path],
+        prompt: PromptLike | None,
+        switch: Switch,
+    ) -> None:
+        """Make the controls.
+
+        Args:
+            matcher: what they show at first.
+            prompts: names, or files of learned prompts.
+            prompt: which of them the matcher has; None asks the matcher.
+            switch: called with the changed settings, by `Matcher.with_settings`'s names or "profile"; returns
+                whether it could be done.
+        """
+        self._switch = switch
+        self._jumping = False
+        settings = matcher.settings
+        choices: dict[str, Any] = {_label(entry): str(entry) for entry in prompts}
+        own = _label(prompt) if isinstance(prompt, str | Path) else str(settings.prompt.identity()["kind"])
+        first = choices.setdefault(own, settings.prompt)
+        wide, narrow = ipywidgets.Layout(width="190px"), ipywidgets.Layout(width="230px")
+        style = {"description_width": "60px"}
+        self.prompt = ipywidgets.Dropdown(
+            options=list(choices.items()), value=first, description="prompt", layout=wide, style=style
+        )
+        self.category = ipywidgets.Text(
+            value="" if settings.category == DEFAULT_CATEGORY else settings.category,
+            placeholder=DEFAULT_CATEGORY,
+            description="category",
+            continuous_update=False,
+            layout=wide,
+            style=style,
+        )
+        self.timestep = ipywidgets.IntSlider(
+            value=settings.timestep,
+            min=0,
+            max=999,
+            description="timestep",
+            continuous_update=False,
+            layout=ipywidgets.Layout(width="280px"),
+            style=style,
+        )
+        self.method = ipywidgets.Dropdown(
+            options=[str(method) for method in Method],
+            value=str(settings.method),
+            description="matcher",
+            layout=narrow,
+            style=style,
+        )
+        names = [name for name in profile_names() if name != _NOT_OFFERED]
+        names += [matcher.profile.name] if matcher.profile.name not in names else []
+        self.profile = ipywidgets.Dropdown(
+            options=names, value=matcher.profile.name, description="profile", layout=wide, style=style
+        )
+        named = {"prompt": self.prompt, "category": self.category, "timestep": self.timestep}
+        named |= {"matcher": self.method, "profile": self.profile}
+        for name, widget in named.items():
+            widget.observe(self._listener(name, widget), "value")
+        self.box = ipywidgets.Box(list(named.values()), layout=ipywidgets.Layout(flex_flow="row wrap"))
+
+    def _listener(self, name: str, widget: Any) -> Callable[[Any], None]:
+        def changed(event: Any) -> None:
+            if self._jumping:
+                return
+            settings = {name: event["new"]}
+            if name == "category":
+                settings[name] = event["new"].strip() or DEFAULT_CATEGORY
+            if name == "profile":
+                # The other model is asked as this one was, as far as the controls say how.
+                settings |= {"prompt": self.prompt.value, "matcher": self.method.value}
+                settings |= {"timestep": self.timestep.value}
+            if not self._switch(settings):
+                self._jumping = True
+                widget.value = event["old"]
+                self._jumping = False
+
+        return changed
+
+
+def _label(prompt: Any) -> str:
+    """A name as it is, a file without its folder and ending."""
+    return Path(str(prompt)).stem if str(prompt).endswith(".safetensors") else str(prompt)

@@ -1,0 +1,144 @@
+"""The pair browser: pairs of an evaluation by category and difficulty, with right and wrong keypoints."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import ipywidgets
+import matplotlib.pyplot as plt
+import pandas as pd
+from PIL import Image
+
+from sd4match_lib.data import Pair, PairDataset
+from sd4match_lib.errors import UserError
+from sd4match_lib.interactive.still import StillBox, encode
+from sd4match_lib.report.figures import plot_matches
+
+ANY = "any"
+_GRADES = ("easy", "medium", "hard")
+_SIDES = ("none", "source", "target", "both")
+_FLAGS = {"viewpoint": _GRADES, "scale": _GRADES, "truncation": _SIDES, "occlusion": _SIDES}
+"""SPair-71k's flags, and what their numbers from 0 on mean (`data.Difficulty`)."""
+
+
+class PairBrowser(StillBox):
+    """Pairs of evaluated data sets, one at a time; right keypoints are blue circles, wrong ones crosses.
+
+    Attributes:
+        dataset: a dropdown.
+        category: a dropdown.
+        difficulty: a dropdown: SPair-71k's flags, and what the method made of the pair.
+        place: a slider over the pairs that are left.
+        chosen: the ids of these pairs.
+    """
+
+    def __init__(
+        self, results: Mapping[str, tuple[PairDataset, pd.DataFrame]], *, alpha: float = 0.1, note: str = ""
+    ) -> None:
+        """Open evaluations.
+
+        Args:
+            results: name -> the data set's split, and its rows (`EvaluationResult.rows`).
+            alpha: a keypoint is right within this share of the pair's threshold.
+            note: below the pictures, such as profile and prompt.
+
+        Raises:
+            UserError: there is nothing to show.
+        """
+        if not results or any(rows.empty for _, rows in results.values()):
+            raise UserError("the pair browser needs at least one evaluation with at least one pair.")
+        self._results = dict(results)
+        self._alpha = alpha
+        self._note = note
+        self._known: dict[str, dict[str, int]] = {}
+        self.chosen: list[str] = []
+        self.dataset = ipywidgets.Dropdown(options=list(results), description="dataset")
+        self.category = ipywidgets.Dropdown(options=[ANY], description="category")
+        self.difficulty = ipywidgets.Dropdown(options=[ANY], description="difficulty")
+        self.place = ipywidgets.IntSlider(min=1, max=1, description="pair", continuous_update=False)
+        self._picture = ipywidgets.Image(format="png", layout=ipywidgets.Layout(max_width="100%"))
+        self._caption = ipywidgets.Label()
+        for widget in (self.dataset, self.category, self.difficulty, self.place):
+            widget.style.description_width = "60px"
+        choices = [self.dataset, self.category, self.difficulty, self.place]
+        row = ipywidgets.Box(choices, layout=ipywidgets.Layout(flex_flow="row wrap"))
+        super().__init__([row, self._caption, self._picture])
+        self.dataset.observe(lambda _: self._offer(), "value")
+        self.category.observe(lambda _: self._choose(), "value")
+        self.difficulty.observe(lambda _: self._choose(), "value")
+        self.place.observe(lambda _: self._show(), "value")
+        self._offer()
+
+    def still(self) -> Image.Image:
+        """Return the pair that is shown, drawn."""
+        return Image.open(io.BytesIO(self._picture.value))
+
+    def _offer(self) -> None:
+        """Offer the categories and difficulties that the data set has."""
+        rows = self._results[self.dataset.value][1]
+        self.category.options = [ANY, *sorted(rows["category"].unique())]
+        known = [flag for flag in _FLAGS if rows[flag].notna().any()]
+        levels = [f"{flag}: {word}" for flag in known for word in _FLAGS[flag]]
+        self.difficulty.options = [ANY, "all right", "some wrong", "all wrong", *levels]
+        self._choose()
+
+    def _choose(self) -> None:
+        """Find the pairs that category and difficulty leave."""
+        if self.category.value is None or self.difficulty.value is None:
+            return  # the options are just being exchanged
+        rows = self._results[self.dataset.value][1]
+        if self.category.value != ANY:
+            rows = rows[rows["category"] == self.category.value]
+        share = self._hits(rows).groupby(rows["pair_id"]).mean()
+        wanted = self.difficulty.value
+        if wanted in ("all right", "some wrong", "all wrong"):
+            kept = {"all right": share == 1, "some wrong": (share > 0) & (share < 1), "all wrong": share == 0}
+            self.chosen = list(share.index[kept[wanted]])
+        elif wanted == ANY:
+            self.chosen = list(share.index)
+        else:
+            flag, _, word = wanted.partition(": ")
+            self.chosen = sorted(rows.loc[rows[flag] == _FLAGS[flag].index(word), "pair_id"].unique())
+        self.place.max = max(1, len(self.chosen))
+        self.place.value = 1
+        self._show()
+
+    def _show(self) -> None:
+        if not self.chosen:
+            self._caption.value = "no pair is left; choose another category or difficulty"
+            self._picture.value = encode(Image.new("RGB", (8, 8), "white"), "PNG")
+            return
+        pairs, rows = self._results[self.dataset.value]
+        pair_id = self.chosen[min(self.place.value, len(self.chosen)) - 1]
+        own = rows[rows["pair_id"] == pair_id]
+        pair = self._pair(pairs, pair_id)
+        hits = self._hits(own).to_numpy()
+        pred_px = own[["pred_x_px", "pred_y_px"]].to_numpy()
+        src_px, trg_px = (own[[f"{side}_x_px", f"{side}_y_px"]].to_numpy() for side in ("src", "trg"))
+        pictures = pair.src.read(), pair.trg.read()
+        ax = plot_matches(*pictures, src_px, trg_px, pred_px, hits, title=self._note)
+        figure = ax.get_figure(root=True)
+        assert figure is not None
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
+        plt.close(figure)  # or the notebook shows it once more below
+        self._picture.value = buffer.getvalue()
+        right = f"{int(hits.sum())} of {len(hits)} keypoints within {self._alpha:g}"
+        self._caption.value = f"{pair_id} ({self.place.value} of {len(self.chosen)}): {right}"
+
+    def _hits(self, rows: pd.DataFrame) -> Any:
+        return rows["distance_in"] <= self._alpha * rows["theta_in"]
+
+    def _pair(self, pairs: PairDataset, pair_id: str) -> Pair:
+        place = self._places(pairs).get(pair_id)
+        if place is None:
+            raise UserError(f"pair {pair_id} is not in {pairs.name} {pairs.split}; open the split it is of.")
+        return pairs[place]
+
+    def _places(self, pairs: PairDataset) -> dict[str, int]:
+        key = f"{pairs.name} {pairs.split}"
+        if key not in self._known:
+            self._known[key] = {pair.pair_id: place for place, pair in enumerate(pairs)}
+        return self._known[key]

@@ -1,0 +1,198 @@
+"""The point picker: click a point on one picture and see where it is on the other."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import traitlets
+from PIL import Image
+
+from sd4match_lib.errors import UserError
+from sd4match_lib.interactive.canvas import PickerCanvas, check_points
+from sd4match_lib.interactive.controls import PickerControls
+from sd4match_lib.interactive.still import StillBox
+from sd4match_lib.match_files import matcher_note, settings_document
+from sd4match_lib.match_picture import draw_match, save_picture
+from sd4match_lib.match_result import Match
+from sd4match_lib.matcher import Matcher
+from sd4match_lib.matcher_settings import PromptLike
+from sd4match_lib.picture import PictureLike
+
+_log = logging.getLogger(__name__)
+
+
+class PointPicker(StillBox):
+    """Two pictures; points on the source, their matches on the target.
+
+    Click adds a point, dragging moves it, Delete or a right click deletes it, Ctrl+Z takes back. With the
+    keyboard: Enter adds, 1 to 9 select, arrows move (with Shift by ten), m keeps the correlation map, + - 0
+    zoom. Setting `points` from a script does what a click does; when it returns, `matches` are there.
+
+    Attributes:
+        points: [x, y] each, in pixels of the source.
+        matches: one row a point as `Match.rows` makes it, in the points' order; a script may set its own, as
+            rows or as [x, y] each in pixels of the target.
+        canvas: the drawn part, with `selected`, `overlay`, `zoom`, `busy` and `error`.
+        controls: prompt, timestep, matcher, profile and category.
+        match: the last answer with its correlation maps, or None.
+    """
+
+    points: Any = traitlets.List()
+    matches: Any = traitlets.List()
+
+    def __init__(
+        self,
+        src: PictureLike,
+        trg: PictureLike,
+        *,
+        matcher: Matcher | None = None,
+        profile: str = "mini",
+        prompts: Sequence[str | Path] = ("empty", "text", "captioner"),
+        prompt: PromptLike | None = None,
+        category: str | None = None,
+        points: npt.ArrayLike = (),
+    ) -> None:
+        """Open two pictures.
+
+        Args:
+            src: the source; anything that `Matcher.match` takes.
+            trg: the target.
+            matcher: a loaded matcher to begin with; None loads `profile`'s.
+            profile: a profile's name or path, where no matcher is given.
+            prompts: the prompts to choose from: names, or files of learned ones.
+            prompt: the first one; None is the matcher's own.
+            category: what the pictures show.
+            points: points to begin with, (N, 2) in pixels of the source.
+
+        Raises:
+            UserError: a picture, model or prompt is not there, or a point lies outside the source.
+        """
+        first = matcher or Matcher.from_profile(profile, prompt=prompt, category=category)
+        if matcher is not None and (prompt is not None or category is not None):
+            first = matcher.with_settings(prompt=prompt, category=category)
+        self.canvas = PickerCanvas()
+        self.controls = PickerControls(first, prompts, prompt, self._switch)
+        self.match: Match | None = None
+        super().__init__([self.controls.box, self.canvas])
+        self._matcher = first
+        self._src, self._trg = first.picture(src, "src"), first.picture(trg, "trg")
+        self.canvas.show_pictures(self._src, self._trg)
+        self._describe()
+        traitlets.link((self, "points"), (self.canvas, "points"))
+        traitlets.link((self, "matches"), (self.canvas, "matches"))
+        self.observe(lambda _: self._answer(), "points")
+        self.points = np.asarray(points, float).reshape(-1, 2).tolist()
+        if self.canvas.error:
+            raise UserError(self.canvas.error)
+
+    @property
+    def matcher(self) -> Matcher:
+        """What matches now, as the controls say."""
+        return self._matcher
+
+    @traitlets.validate("points")
+    def _check_points(self, proposal: dict[str, Any]) -> list[list[float]]:
+        return check_points(proposal["value"])
+
+    @traitlets.validate("matches")
+    def _check_matches(self, proposal: dict[str, Any]) -> list[dict[str, Any]]:
+        rows = list(proposal["value"])
+        if all(isinstance(row, dict) for row in rows):
+            return rows
+        pairs = zip(self.points, check_points(rows), strict=False)
+        return [
+            {"point": number, "src": src, "trg": trg, "confidence": None}
+            for number, (src, trg) in enumerate(pairs, start=1)
+        ]
+
+    def open_pair(self, src: PictureLike, trg: PictureLike) -> None:
+        """Show another pair, without points; see `__init__`.
+
+        Raises:
+            DataError: a picture cannot be read.
+        """
+        pictures = self._matcher.picture(src, "src"), self._matcher.picture(trg, "trg")
+        self.points = []
+        self._src, self._trg = pictures
+        self.canvas.show_pictures(*pictures)
+
+    def to_json(self) -> str:
+        """Return points, matches and settings as JSON, as the button copies them."""
+        return json.dumps({**self.canvas.about, "points": self.points, "matches": self.matches}, indent=2)
+
+    def still(self) -> Image.Image:
+        """Draw both pictures with the points, and the selected or last one's map where the overlay is on."""
+        rows = [row for row in self.matches if isinstance(row, dict)]
+        heat = extent = None
+        if self.canvas.overlay and self.match is not None and self.match.maps is not None and len(self.match):
+            heat = self.match.maps[min(max(self.canvas.selected, -1), len(self.match) - 1)]
+            extent = self.match.maps_extent_px
+        return draw_match(
+            self._src.read(),
+            self._trg.read(),
+            self.points,
+            [row["trg"] for row in rows],
+            heat=heat,
+            heat_extent_px=extent,
+            note=self.canvas.note,
+        )
+
+    def save_picture(self, path: Path | str) -> Path:
+        """Write `still` to a file and return its path.
+
+        Raises:
+            UserError: Pillow writes no such format.
+        """
+        return save_picture(self.still(), path)
+
+    def _answer(self) -> None:
+        """Match the points; what goes wrong is shown in the widget and logged."""
+        with self._working("matching …"):
+            match = self._matcher.match(self._src, self._trg, self.points, maps=True)
+            with self.canvas.hold_sync():
+                self.canvas.show_maps(match)
+                self.matches = match.rows()
+            self.match = match
+            return
+        self.match, self.matches = None, []
+
+    def _switch(self, change: dict[str, Any]) -> bool:
+        """Take over what a control says; returns whether it could be done."""
+        done = False
+        with self._working("loading …"):
+            profile = change.pop("profile", None)
+            if profile is not None and profile != self._matcher.profile.name:
+                now = self._matcher.settings
+                self._matcher = Matcher.from_profile(profile, category=now.category, **change)
+            else:
+                self._matcher = self._matcher.with_settings(**change)
+            self._describe()
+            done = True
+        if done:
+            self._answer()
+        return done
+
+    @contextmanager
+    def _working(self, status: str) -> Iterator[None]:
+        self.canvas.error, self.canvas.status, self.canvas.busy = "", status, True
+        try:
+            yield
+        except UserError as error:
+            self.canvas.error = str(error)
+        except Exception as error:  # a widget's callback has nobody above it who would tell the user
+            _log.exception("the point picker failed")
+            self.canvas.error = f"{type(error).__name__}: {error}"
+        finally:
+            self.canvas.busy, self.canvas.status = False, ""
+
+    def _describe(self) -> None:
+        pictures = {"src": str(self._src.path), "trg": str(self._trg.path)}
+        self.canvas.about = {**settings_document(self._matcher), **pictures}
+        self.canvas.note = matcher_note(self._matcher)

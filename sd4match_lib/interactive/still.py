@@ -1,0 +1,44 @@
+"""A box of widgets that is a picture wherever widgets cannot live."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import ipywidgets
+from PIL import Image
+
+from sd4match_lib.progress import is_headless
+
+MAX_SIDE = 1600
+"""Pictures are sent to the browser no larger than this; points keep the original's pixels."""
+
+
+class StillBox(ipywidgets.VBox):
+    """A column of widgets that notebooks without a browser, exports and code hosts show as a picture."""
+
+    def still(self) -> Image.Image:
+        """Return what there is to see now, as one picture."""
+        raise NotImplementedError
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        # JupyterLab prefers the widget; whoever cannot show it falls back on the picture beside it.
+        bundle = {} if is_headless() else dict(super()._repr_mimebundle_(**kwargs) or {})
+        bundle["image/png"] = base64.b64encode(encode(self.still(), "PNG")).decode()
+        bundle.setdefault("text/plain", f"{type(self).__name__}()")
+        return bundle
+
+
+def encode(image: Image.Image, kind: str) -> bytes:
+    """Return a picture's bytes in one of Pillow's formats."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **({"quality": 92} if kind == "JPEG" else {}))
+    return buffer.getvalue()
+
+
+def for_browser(image: Image.Image) -> bytes:
+    """Return a picture as JPEG, no larger than `MAX_SIDE`; small ones enlarge better from PNG."""
+    small = image.convert("RGB")
+    small.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
+    return encode(small, "JPEG" if max(small.size) > 512 else "PNG")

@@ -1,0 +1,161 @@
+import base64
+import io
+import json
+
+import layouts
+import numpy as np
+import pytest
+import tiny
+import traitlets
+from PIL import Image
+
+from sd4match_lib import Matcher
+from sd4match_lib.data import open_dataset
+from sd4match_lib.errors import UserError
+from sd4match_lib.evaluate import evaluate
+from sd4match_lib.interactive import PairBrowser, PointPicker, TimestepExplorer
+from sd4match_lib.match_files import read_points
+from sd4match_lib.profile import load_profile
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("interactive")
+    tiny.write_profile(root)
+    layouts.write_picture(root / "a.png", (40, 60))
+    layouts.write_picture(root / "b.png", (90, 70), seed=1)
+    return root
+
+
+@pytest.fixture(scope="module")
+def matcher(folder):
+    return Matcher.from_profile(folder / "tiny.toml", device="cpu")
+
+
+@pytest.fixture
+def picker(folder, matcher):
+    return PointPicker(folder / "a.png", folder / "b.png", matcher=matcher, prompts=("empty", "text"))
+
+
+def test_setting_points_from_a_script_is_a_click(picker, folder, matcher):
+    picker.points = [(12, 8), (30.126, 20)]
+    assert picker.points == [[12, 8], [30.13, 20]] == picker.canvas.points
+    expected = matcher.match(folder / "a.png", folder / "b.png", picker.points)
+    assert picker.matches == expected.rows()
+    assert picker.canvas.matches == picker.matches
+    # One map a point, each with its highest value where the best cell is.
+    maps = np.frombuffer(picker.canvas.maps, np.uint8).reshape(2, *picker.canvas.maps_hw)
+    assert (maps.max(axis=(1, 2)) == 255).all()
+    assert (maps.reshape(2, -1).argmax(1) == picker.match.maps.reshape(2, -1).argmax(1)).all()
+
+
+def test_a_click_in_the_browser_reaches_python_and_its_answer_comes_back(picker):
+    picker.canvas.set_state({"points": [[5, 6]], "selected": 0})
+    assert picker.points == [[5, 6]] and picker.matches[0]["src"] == [5, 6]
+    assert not picker.canvas.busy and picker.canvas.error == ""
+
+
+def test_a_script_may_show_matches_of_its_own(picker):
+    picker.points = [(12, 8), (30, 20)]
+    picker.matches = [(1, 2), (3.5, 4)]
+    assert [row["trg"] for row in picker.canvas.matches] == [[1, 2], [3.5, 4]]
+    assert [row["src"] for row in picker.canvas.matches] == picker.points
+
+
+def test_controls_change_what_is_asked_and_keep_the_points(picker):
+    picker.points = [(12, 8)]
+    before = picker.matches
+    picker.controls.category.value = "cat"
+    picker.controls.prompt.value = "text"
+    assert picker.canvas.about["prompt"]["kind"] == "text" and picker.canvas.about["category"] == "cat"
+    assert "prompt text" in picker.canvas.note
+    picker.controls.timestep.value = 700
+    picker.controls.method.value = "nn"
+    assert (picker.matcher.settings.timestep, picker.canvas.about["matcher"]) == (700, "nn")
+    assert picker.points == [[12, 8]] and picker.matches != before
+    expected = picker.matcher.match(picker.match.src, picker.match.trg, [(12, 8)])
+    assert picker.matches == expected.rows()
+
+
+def test_what_cannot_be_had_is_said_in_the_widget_and_the_control_jumps_back(picker):
+    picker.points = [(12, 8)]
+    before = picker.matches
+    picker.controls.profile.value = "paper"
+    assert "was not found; tried models/stable-diffusion-2-1" in picker.canvas.error
+    assert picker.controls.profile.value == "tiny" and picker.matches == before
+    picker.points = [(12, 9)]
+    assert picker.canvas.error == "" and picker.matches
+
+
+def test_a_failure_nobody_foresaw_is_shown_too(picker, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(type(picker.matcher), "match", fail)
+    picker.points = [(12, 8)]
+    assert picker.canvas.error == "RuntimeError: out of memory"
+    assert picker.matches == [] and not picker.canvas.busy
+
+
+def test_points_outside_are_told_and_leave_no_match(picker, folder, matcher):
+    picker.points = [(70, 10)]
+    assert "the point (70, 10) lies outside its picture" in picker.canvas.error and picker.matches == []
+    with pytest.raises(UserError, match="outside its picture"):
+        PointPicker(folder / "a.png", folder / "b.png", matcher=matcher, points=[(70, 10)])
+    with pytest.raises(traitlets.TraitError, match=r"points must be \[x, y\] each"):
+        picker.points = [1, 2]
+
+
+def test_what_is_copied_can_be_given_to_the_command(picker, tmp_path):
+    picker.points = [(12, 8), (30, 20)]
+    (tmp_path / "copied.json").write_text(picker.to_json())
+    assert read_points(None, tmp_path / "copied.json").tolist() == [[12, 8], [30, 20]]
+    assert json.loads(picker.to_json())["profile"] == "tiny"
+
+
+def test_another_pair_starts_without_points(picker, folder):
+    picker.points = [(12, 8)]
+    picker.open_pair(folder / "b.png", folder / "a.png")
+    assert picker.points == [] == picker.matches and picker.canvas.src_hw == [90, 70]
+    picker.points = [(69, 89)]
+    assert picker.canvas.error == "" and picker.matches
+
+
+def test_where_nobody_watches_the_cell_is_a_picture(picker, monkeypatch):
+    picker.points = [(12, 8)]
+    bundle = picker._repr_mimebundle_()
+    assert set(bundle) == {"image/png", "text/plain"}
+    assert Image.open(io.BytesIO(base64.b64decode(bundle["image/png"]))).width > 400
+    # With somebody there it is the widget, and still a picture for the page that cannot run it.
+    monkeypatch.setattr("sd4match_lib.interactive.still.is_headless", lambda: False)
+    assert {"application/vnd.jupyter.widget-view+json", "image/png"} <= set(picker._repr_mimebundle_())
+
+
+def test_the_browser_finds_pairs_by_what_became_of_them(folder):
+    root = layouts.write_pf_willow(folder / "willow", {"car(G)": ["a", "b", "c"], "duck(S)": ["a", "b"]})
+    profile = load_profile(folder / "tiny.toml")
+    rows = evaluate(profile, dataset="pf_willow", data_root=root, prompt="empty", device="cpu").rows
+    pairs = open_dataset(profile.dataset("pf_willow"), "test", root)
+    browser = PairBrowser({"willow": (pairs, rows)}, alpha=0.5)
+    assert len(browser.chosen) == len(pairs) == browser.place.max
+    share = (rows.distance_in <= 0.5 * rows.theta_in).groupby(rows.pair_id).mean()
+    for word, expected in (("all wrong", share == 0), ("some wrong", (share > 0) & (share < 1))):
+        browser.difficulty.value = word
+        assert browser.chosen == list(share.index[expected])
+    browser.difficulty.value = "any"
+    browser.category.value = "duck(S)"
+    assert browser.chosen and all("duck" in pair_id for pair_id in browser.chosen)
+    before = browser.still().tobytes()
+    browser.place.value = 2
+    assert browser.still().tobytes() != before
+    with pytest.raises(UserError, match="at least one evaluation"):
+        PairBrowser({})
+
+
+def test_the_explorer_computes_beforehand_and_then_only_shows(folder, matcher):
+    explorer = TimestepExplorer(matcher, folder / "a.png", folder / "b.png", (12, 8), timesteps=(400, 1))
+    passes = matcher.models.passes
+    assert list(explorer.matches) == [1, 400]
+    first = explorer.children[1].value
+    explorer.slider.value = 400
+    assert explorer.children[1].value != first and matcher.models.passes == passes

@@ -16,6 +16,7 @@ from sd4match_lib.paths import project_root
 from sd4match_lib.prepare import prepare_data
 from sd4match_lib.profile import Profile, load_profile, profile_names
 from sd4match_lib.progress import format_duration
+from sd4match_lib.report.published import filled_in
 from sd4match_lib.report.run_record import RunRecord, utc
 from sd4match_lib.runner import run_notebook
 
@@ -57,6 +58,7 @@ def reproduce(
     prepare_data(profile)
     common = {"profile": profile.hash, "library": library_hash(), "weights": weights_hash()}
     common.update(place=_place(profile), data=os.environ.get("SD4MATCH_DATA", ""))
+    common.update(published=sha256_file(filled_in()) if filled_in().is_file() else "")
     records: list[RunRecord] = []
     due = [notebook for notebook in found if notebook.stem in chosen]
     # Runs that notebooks share are recomputed too, but only once: those that begin after this moment count.

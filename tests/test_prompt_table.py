@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from sd4match_lib.profile import load_profile
+from sd4match_lib.report.figures import plot_bars_with_intervals, save_figure
 from sd4match_lib.report.page import write_report
 from sd4match_lib.report.prompt_table import prompt_table
 from sd4match_lib.report.record import finish_notebook
@@ -38,13 +39,21 @@ def test_gains_are_paired_differences_to_the_reference():
 
 def test_the_report_shows_what_was_measured_and_says_what_was_not(tmp_path):
     profile = dataclasses.replace(load_profile("mini"), results_dir=str(tmp_path))
-    text = write_report(profile).read_text()
-    assert "--only 01" in text and "no notebook for it" in text
+    text = write_report(profile)[0].read_text()
+    assert "--only 01`" in text and "estimated" in text and "on one GPU" in text
+    assert "| Table 1: existing prompts | not measured yet |" in text and "claims, here" not in text
     for name in ("table1_prompts", "table1_baselines"):
         path = tmp_path / "tables" / f"{name}.md"
         path.parent.mkdir(exist_ok=True)
         path.write_text(f"| {name} |\n")
     finish_notebook("01_prompt_baselines", profile, [tmp_path / "tables" / "table1_prompts.md"])
-    text = write_report(profile).read_text()
-    assert "| table1_prompts |" in text and "--only 01" not in text
-    assert "figures/table1_prompts.png" in text
+    text = write_report(profile)[0].read_text()
+    assert "| table1_prompts |" in text and "**Measured** (" in text
+    assert "`table1_prompts.png` is missing" in text
+    ax = plot_bars_with_intervals(pd.DataFrame({"a": ["b"], "c": [0.5]}), "a", "c")
+    save_figure(ax.figure, tmp_path / "figures", "table1_prompts")
+    markdown, html = write_report(profile)
+    assert "](figures/table1_prompts.png)" in markdown.read_text()
+    assert "--only 01`" not in markdown.read_text()
+    page = html.read_text()
+    assert page.count("data:image/") == 1 and "figures/" not in page

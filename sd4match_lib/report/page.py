@@ -1,103 +1,125 @@
 """The report: what the paper says, item by item, beside what this profile measured."""
 
-from dataclasses import dataclass
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Final
 
 from sd4match_lib.files import atomic_write_text
 from sd4match_lib.profile import Profile
+from sd4match_lib.progress import format_duration
+from sd4match_lib.report.claims import read_claims
+from sd4match_lib.report.comparison import TOLERANCE, compare_item, gpu_hours
+from sd4match_lib.report.html import html_page
+from sd4match_lib.report.items import ITEMS, Cost, Item
 from sd4match_lib.report.record import notebook_record_path
 from sd4match_lib.report.run_record import RunRecord
+from sd4match_lib.report.tables import markdown_table
+
+__all__ = ["ITEMS", "Cost", "Item", "write_report"]
 
 
-@dataclass(frozen=True)
-class Item:
-    """A table or figure of the paper.
+def write_report(profile: Profile) -> tuple[Path, Path]:
+    """Write the report from the tables and records in the profile's results.
 
-    Attributes:
-        title: what it is called.
-        says: what the paper says by it.
-        notebook: the stem of the notebook that measures it.
-        tables: the tables that the notebook leaves.
-        figures: the figures that it leaves.
+    Args:
+        profile: the profile.
+
+    Returns:
+        The paths of `REPORT.md` and of `report.html`, which holds its figures in itself.
     """
-
-    title: str
-    says: str
-    notebook: str
-    tables: tuple[str, ...] = ()
-    figures: tuple[str, ...] = ()
-
-
-ITEMS: Final = (
-    Item(
-        "Table 1: existing prompts",
-        "SD keeps most of its matching ability with an empty prompt; the category's name or an implicit "
-        "captioner gains about 2 points of PCK@0.1 on SPair-71k, for DIFT and for SD+DINO without DINO "
-        "(Sec. 3.2). DIFT with the text prompt: 52.9.",
-        "01_prompt_baselines",
-        ("table1_prompts", "table1_baselines"),
-        ("table1_prompts",),
-    ),
-    Item(
-        "Table 2: SPair-71k by category",
-        "Learned prompts: Single 72.6, Class 75.4, CPM 75.5 PCK@0.1.",
-        "05_spair_per_category",
-    ),
-    Item(
-        "Table 3: generalisation", "Prompts tuned on one dataset, tested on the others.", "06_generalization"
-    ),
-    Item(
-        "Figure 3(a): CPM ablation",
-        "Pair over single image, local over global conditioning.",
-        "07_cpm_ablation",
-    ),
-    Item("Figure 3(b): timesteps", "PCK over the diffusion step.", "08_timestep_sweep"),
-    Item("Table 4: initialisation", "Where the learning of a prompt starts.", "09_initialization_and_size"),
-    Item("Figures 4, 5, 7, 8: prompts as pictures", "What learned prompts paint.", "10_prompt_to_image"),
-    Item(
-        "Figures 6, 9: correlation maps",
-        "Where a query point is found under each prompt.",
-        "11_correlation_maps",
-    ),
-)
-
-
-def write_report(profile: Profile) -> Path:
-    """Writes `REPORT.md` into the profile's results, from the tables and records there; returns its path."""
     root = profile.results_path
+    text = "\n".join(_lines(profile))
+    markdown, html = root / "REPORT.md", root / "report.html"
+    atomic_write_text(markdown, text)
+    atomic_write_text(html, html_page(text, f"SD4Match, profile {profile.name}", root))
+    return markdown, html
+
+
+def _lines(profile: Profile) -> list[str]:
+    name = profile.name
     lines = [
-        f"# Report of profile `{profile.name}`",
+        f"# SD4Match: report of profile `{name}`",
         "",
-        f"Every measured number below comes from profile `{profile.name}`. Numbers of the paper are marked "
-        "as such; where the two stand side by side, they are only comparable for the `paper` profile.",
+        f"Every measured number below comes from profile `{name}`; intervals are 95 %, from resampling "
+        "pairs. Numbers of the paper (arXiv:2310.17569v2) are marked as such. Where the two stand side by "
+        "side, they are only comparable on the paper's own test splits: there a difference of at most "
+        f"{100 * TOLERANCE:g} points counts as reproduced.",
         "",
+        *_overview(profile),
+        *_claims(profile),
     ]
     for item in ITEMS:
-        lines += [
-            f"## {item.title}",
-            "",
-            f"**The paper:** {item.says}",
-            "",
-            *_measured(item, profile, root),
-            "",
-        ]
-    path = root / "REPORT.md"
-    atomic_write_text(path, "\n".join(lines))
-    return path
-
-
-def _measured(item: Item, profile: Profile, root: Path) -> list[str]:
-    """What was measured for one item, or that and why nothing was."""
-    record_path = notebook_record_path(root, item.notebook)
-    if not item.tables:
-        return ["**Measured:** not yet; this version has no notebook for it."]
-    record = RunRecord.read(record_path) if record_path.is_file() else None
-    if record is None or record.status != "complete":
-        number = item.notebook.split("_")[0]
-        return [f"**Measured:** not yet; run `sd4match reproduce --profile {profile.name} --only {number}`."]
-    lines = [f"**Measured** ({record.started[:10]}, {record.wall_s:.0f} s, {record.device}):", ""]
-    for name in item.tables:
-        lines += [(root / "tables" / f"{name}.md").read_text(encoding="utf-8").strip(), ""]
-    lines += [f"![{item.title}](figures/{name}.png)" for name in item.figures]
+        said = [f"## {item.title}", "", f"**The paper:** {item.says}", ""]
+        lines += [*said, *_measured(item, profile), ""]
     return lines
+
+
+def _overview(profile: Profile) -> list[str]:
+    lines = ["| of the paper | here | took | where |", "| :--- | :--- | ---: | :--- |"]
+    for item in ITEMS:
+        record = _record(item, profile)
+        if record:
+            stem = item.notebook
+            link = f"[{stem}](notebooks/{stem}.ipynb)"
+            lines.append(f"| {item.title} | measured | {format_duration(record.wall_s)} | {link} |")
+        else:
+            lines.append(f"| {item.title} | not measured yet | - | - |")
+    return [*lines, ""]
+
+
+def _claims(profile: Profile) -> list[str]:
+    claims = read_claims(profile.results_path / "tables")
+    if claims.empty:
+        return []
+    caption = (
+        "Each line is a difference of PCK@0.10 in points on the same pairs. An interval without zero "
+        "decides; over several seeds it spans all of theirs."
+    )
+    table = markdown_table(claims, caption, bold_best=False)
+    return ["## The paper's claims, here", "", table.strip(), ""]
+
+
+def _measured(item: Item, profile: Profile) -> list[str]:
+    """What was measured for one item, or that nothing was, with what it would take."""
+    record, root = _record(item, profile), profile.results_path
+    if record is None:
+        return _missing(item, profile)
+    when = f"{record.started[:10]}, {format_duration(record.wall_s)}, {record.device}"
+    lines = [f"**Measured** ({when}):", ""]
+    compared = compare_item(item, profile)
+    if not compared.empty:
+        caption = f"Beside the paper, PCK@0.10 in percent. Profile `{profile.name}`."
+        table = markdown_table(compared, caption, percent=["paper"], bold_best=False)
+        lines += [table.strip(), ""]
+    wanted = [root / "tables" / f"{name}.md" for name in item.tables]
+    wanted += [root / "figures" / f"{name}.png" for name in item.figures]
+    for path in wanted:
+        if not path.is_file():
+            lines += [f"*`{path.name}` is missing; run `{_command(item, profile)}` again.*", ""]
+        elif path.suffix == ".md":
+            lines += [path.read_text(encoding="utf-8").strip(), ""]
+        else:
+            lines += [f"![{item.title}](figures/{path.name})", ""]
+    return lines
+
+
+def _missing(item: Item, profile: Profile) -> list[str]:
+    if not item.built:
+        return ["**Measured:** not yet; this version has no notebook for it."]
+    hours = gpu_hours(item.cost)
+    cost = f"{hours:.0f} hours" if hours >= 1.5 else f"{max(5, round(60 * hours, -1)):.0f} minutes"
+    return [
+        f"**Measured:** not yet; run `{_command(item, profile)}`. "
+        f"Under the `paper` profile it takes an estimated {cost} on one GPU (operations counted, 100 TFLOP/s "
+        "assumed; prompts of earlier notebooks are reused)."
+    ]
+
+
+def _command(item: Item, profile: Profile) -> str:
+    return f"sd4match reproduce --profile {profile.name} --only {item.notebook.split('_')[0]}"
+
+
+def _record(item: Item, profile: Profile) -> RunRecord | None:
+    path = notebook_record_path(profile.results_path, item.notebook)
+    record = RunRecord.read(path) if item.built and path.is_file() else None
+    return record if record is not None and record.status == "complete" else None

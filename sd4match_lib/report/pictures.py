@@ -78,6 +78,7 @@ def plot_image_grid(
     *,
     columns: int = 6,
     side_inches: float = 1.3,
+    title: str | None = None,
 ) -> npt.NDArray[np.object_]:
     """Draw pictures in rows.
 
@@ -86,6 +87,7 @@ def plot_image_grid(
         titles: a line above each, or None.
         columns: pictures in a row, at most.
         side_inches: width of a cell.
+        title: the figure's title.
 
     Returns:
         One axes per picture, ``(len(images),)``.
@@ -102,6 +104,8 @@ def plot_image_grid(
         for axes, image, title in zip(grid, images, titles or [""] * len(images), strict=False):
             axes.imshow(np.asarray(image), cmap="gray", vmin=0, vmax=255)
             axes.set_title(title, fontsize=8, fontweight="normal", loc="center", pad=2)
+        if title:
+            grid[0].figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
     return grid[: len(images)]
 
 

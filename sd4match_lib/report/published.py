@@ -1,13 +1,19 @@
-"""The paper's own numbers, as data: to be shown beside measured ones and never mixed up with them."""
+"""The paper's own numbers, as data: to be shown beside measured ones and never mixed up with them.
+
+`paper_tables.csv` holds what is printed in the text at hand. What the paper prints elsewhere, in the bodies
+of Tables 1, 3 and 4, is in `paper_blanks.csv` as rows without a value. Whoever has the paper can copy that
+file to `data/published.csv` and fill it in there.
+"""
 
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pandas as pd
 
 from sd4match_lib.errors import UserError
-from sd4match_lib.paths import package_path
+from sd4match_lib.paths import package_path, resolve_path
 
 _COLUMNS = {
     "table": "str",
@@ -22,6 +28,9 @@ _COLUMNS = {
 }
 
 
+_KEY = ["table", "row", "dataset", "column", "alpha", "average"]
+
+
 def load_published() -> pd.DataFrame:
     """Read the published numbers.
 
@@ -31,11 +40,22 @@ def load_published() -> pd.DataFrame:
         ``"all"``), ``alpha``, ``average``, ``value`` (a fraction, where the paper prints percent; NaN where
         it prints nothing) and ``source``.
     """
-    frame = pd.read_csv(package_path("report/paper_tables.csv"), dtype=_COLUMNS)
+    files = [package_path(f"report/{name}.csv") for name in ("paper_tables", "paper_blanks")]
+    if filled_in().is_file():
+        files.append(filled_in())
+    frame = pd.concat([_read(path) for path in files], ignore_index=True)
+    # The user's word counts last, where it says a number.
+    named = frame.sort_values("value", key=lambda value: value.notna(), kind="stable")
+    frame = frame.loc[sorted(named.drop_duplicates(_KEY, keep="last").index)].reset_index(drop=True)
     return frame.assign(value=(frame["value"] / 100).round(6))
 
 
-def lookup(table: str, row: str, column: str, alpha: float) -> float | None:
+def filled_in() -> Path:
+    """Return where a user's own copy of `paper_blanks.csv` lies, filled in, or would lie."""
+    return resolve_path("data/published.csv")
+
+
+def lookup(table: str, row: str, column: str, alpha: float, *, dataset: str = "spair") -> float | None:
     """Return one published number as a fraction, or None where the paper does not print it.
 
     Args:
@@ -43,6 +63,7 @@ def lookup(table: str, row: str, column: str, alpha: float) -> float | None:
         row: the method, as the paper calls it, such as ``"SD4Match-CPM"``.
         column: a category, or ``"all"``.
         alpha: PCK's alpha.
+        dataset: the data set tested on.
 
     Raises:
         UserError: the paper has no such table, or the table has no such row.
@@ -53,5 +74,19 @@ def lookup(table: str, row: str, column: str, alpha: float) -> float | None:
         if value not in known:
             raise UserError(f"The published numbers have no {name} '{value}'; they have {', '.join(known)}.")
         published = published[published[name] == value]
-    found = published[(published["column"] == column) & ((published["alpha"] - alpha).abs() < 1e-9)]["value"]
+    wanted = (published["column"] == column) & (published["dataset"] == dataset)
+    found = published[wanted & ((published["alpha"] - alpha).abs() < 1e-9)]["value"]
     return None if found.empty or math.isnan(found.iloc[0]) else float(found.iloc[0])
+
+
+def _read(path: Path) -> pd.DataFrame:
+    try:
+        frame = pd.read_csv(path, dtype=_COLUMNS)
+    except (ValueError, OSError) as error:
+        raise UserError(
+            f"{path} is not a table of published numbers ({error}); mend or delete it."
+        ) from error
+    missing = [column for column in _COLUMNS if column not in frame]
+    if missing:
+        raise UserError(f"{path} lacks the column {missing[0]!r}; copy paper_blanks.csv again.")
+    return frame[list(_COLUMNS)]

@@ -1,0 +1,130 @@
+"""Pictures that the profile's whole diffusion model paints from a prompt, learned or not (Figs. 4, 5, 7, 8).
+
+A learned prompt was never asked to paint; what comes out when one asks shows what it has learned (Sec. 4.4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sd4match_lib.data import Pair
+from sd4match_lib.errors import UserError
+from sd4match_lib.features.device import resolve_device, resolve_dtype
+from sd4match_lib.features.loading import find_diffusion, find_vision, quiet_loading
+from sd4match_lib.features.stores import VisionStore
+from sd4match_lib.features.text import TextEncoder
+from sd4match_lib.features.vision import VisionFeatures
+from sd4match_lib.profile import Profile
+from sd4match_lib.progress import progress
+from sd4match_lib.prompts import Prompt, PromptBatch, PromptKind, Scope, make_prompt
+
+
+def paint(
+    profile: Profile,
+    requests: Mapping[str, tuple[Prompt | PromptKind | str, Pair]],
+    *,
+    seeds: Sequence[int] = (0,),
+    steps: int = 30,
+    guidance: float = 3.0,
+    device: str | None = None,
+) -> dict[str, list[Image.Image]]:
+    """Paint pictures from prompts with DDIM and classifier-free guidance.
+
+    Args:
+        profile: says which model, and at which size it paints.
+        requests: a name to a prompt and the pair that it looks at; a prompt of scope image sees the source,
+            and for prompts of a category only the pair's category matters.
+        seeds: one picture per prompt and seed; the same seed starts from the same noise under every prompt.
+        steps: denoising steps.
+        guidance: weight of the guidance away from the empty prompt; 1 is none.
+        device: "cpu" or "cuda"; None is a GPU where there is one.
+
+    Returns:
+        Each name's pictures, in the order of the seeds.
+
+    Raises:
+        UserError: no seeds, too few steps, or a model is missing.
+    """
+    if not seeds or steps < 1:
+        raise UserError(f"there are {len(seeds)} seeds and {steps} steps; use at least 1 of each.")
+    where = resolve_device(device)
+    pipeline = _load_pipeline(profile, where)
+    encoder = TextEncoder(pipeline.text_encoder, pipeline.tokenizer)
+    pictures = {}
+    for name, (wanted, pair) in progress(list(requests.items()), description="painting", unit="prompt"):
+        prompt = wanted if isinstance(wanted, Prompt) else make_prompt(wanted, profile)
+        with torch.no_grad():
+            context = prompt.to(where).eval().context(_batch(profile, prompt, pair, where), encoder)
+        pictures[name] = _run(pipeline, encoder, context, seeds, steps, guidance, profile.model.image_hw)
+    return pictures
+
+
+def _load_pipeline(profile: Profile, device: torch.device) -> Any:
+    """Put the stock pipeline together from its parts; a checkpoint without `model_index.json` is welcome."""
+    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    folder = find_diffusion(profile.model, profile.cache_path).folder
+    dtype = resolve_dtype(profile.model.dtype)
+    parts: dict[str, Any] = {}
+    with quiet_loading():
+        for name, kind in (
+            ("unet", UNet2DConditionModel),
+            ("vae", AutoencoderKL),
+            ("text_encoder", CLIPTextModel),
+        ):
+            parts[name] = kind.from_pretrained(
+                folder, subfolder=name, local_files_only=True, dtype=dtype
+            ).eval()
+        for name, kind in (("tokenizer", CLIPTokenizer), ("scheduler", DDIMScheduler)):
+            parts[name] = kind.from_pretrained(folder, subfolder=name, local_files_only=True)
+        pipeline = StableDiffusionPipeline(
+            **parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False
+        )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to(device)
+
+
+def _batch(profile: Profile, prompt: Prompt, pair: Pair, device: torch.device) -> PromptBatch:
+    images = (pair.src, pair.trg) if prompt.scope is Scope.PAIR else (pair.src,)
+    seen = []
+    if prompt.needs_vision:
+        found = find_vision(profile.vision, profile.cache_path)
+        model = VisionFeatures.from_folder(found.folder, profile.vision, device=device)
+        store = VisionStore(model, found, profile.cache_path)
+        seen = [store.get([image]) for image in images]
+    return PromptBatch(
+        image_ids=(pair.src.image_id,),
+        categories=(pair.category,),
+        trg_image_ids=(pair.trg.image_id,) if prompt.scope is Scope.PAIR else (),
+        vision=seen[0] if seen else None,
+        trg_vision=seen[1] if len(seen) > 1 else None,
+    )
+
+
+def _run(
+    pipeline: Any,
+    encoder: TextEncoder,
+    context: Tensor,
+    seeds: Sequence[int],
+    steps: int,
+    guidance: float,
+    hw: tuple[int, int],
+) -> list[Image.Image]:
+    # Noise is drawn on the CPU, seed by seed, so that a picture depends on neither device nor company.
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    output = pipeline(
+        prompt_embeds=context.to(encoder.dtype).expand(len(seeds), -1, -1),
+        negative_prompt_embeds=encoder.encode_prompt([""]).expand(len(seeds), -1, -1),
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        generator=generators,
+        height=hw[0],
+        width=hw[1],
+    )
+    return list(output.images)

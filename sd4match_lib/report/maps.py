@@ -1,0 +1,167 @@
+"""Figures of where points are found: correlation maps under prompts (Fig. 6), matches of methods (Fig. 9)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from sd4match_lib.data import Pair
+from sd4match_lib.report.pictures import plot_matches
+from sd4match_lib.report.style import figure_style
+
+_SIDE = 1.55
+_QUERY, _TRUTH, _FOUND = "#D55E00", "#FFFFFF", "#D55E00"
+_KINDS = ("src", "trg", "pred")
+
+
+def plot_correlation_maps(
+    pair: Pair,
+    query_px: npt.ArrayLike,
+    truth_px: npt.ArrayLike,
+    maps: Mapping[str, npt.NDArray[np.float32]],
+    *,
+    title: str | None = None,
+) -> Figure:
+    """Draw one row per query point: the source with the point, then the target under each prompt's map.
+
+    The colours of a row are its own, from the median similarity over all prompts to the highest, so that
+    panels of a row can be compared. A white diamond is the true point, a vermilion cross the best cell.
+
+    Args:
+        pair: the pair.
+        query_px: points ``(N, 2)`` in pixels of the source picture.
+        truth_px: the true points ``(N, 2)`` in pixels of the target picture.
+        maps: prompt to similarities ``(N, h, w)``; see `correlation_maps`.
+        title: the figure's title.
+
+    Returns:
+        The figure.
+    """
+    queries, truths = np.asarray(query_px, float), np.asarray(truth_px, float)
+    src, trg = np.asarray(pair.src.read()), pair.trg.read()
+    # Grey and light, so that only the map has colour.
+    backdrop = np.asarray(trg.convert("L"))
+    rows, columns = len(queries), 1 + len(maps)
+    with figure_style():
+        figure, grid = plt.subplots(
+            rows, columns, figsize=(_SIDE * columns + 0.6, _SIDE * rows + 0.5), squeeze=False
+        )
+        for row, (query, truth) in enumerate(zip(queries, truths, strict=True)):
+            # The duller half of all cells stays dark: similarities lie close together near their top.
+            low = float(np.median([found[row] for found in maps.values()]))
+            high = max(float(found[row].max()) for found in maps.values())
+            grid[row, 0].imshow(src)
+            grid[row, 0].plot(*query, "o", color=_QUERY, markersize=7, markeredgecolor="white")
+            for axes, (name, found) in zip(grid[row, 1:], maps.items(), strict=True):
+                axes.imshow(backdrop, cmap="gray", vmin=0, vmax=255)
+                extent, best = _extent(found.shape[1:], trg.size), _best_px(found[row], trg.size)
+                shown = axes.imshow(
+                    found[row], extent=extent, cmap="cividis", alpha=0.75, vmin=low, vmax=high
+                )
+                axes.plot(*truth, "D", color=_TRUTH, markersize=6, markeredgecolor="black")
+                axes.plot(*best, "X", color=_FOUND, markersize=7, markeredgecolor="white")
+                axes.set(xlim=(-0.5, trg.width - 0.5), ylim=(trg.height - 0.5, -0.5))
+                if row == 0:
+                    axes.set_title(name, loc="center", fontsize=8)
+            figure.colorbar(shown, ax=grid[row, -1], shrink=0.85, label="similarity" if row == 0 else None)
+        grid[0, 0].set_title("source", loc="center", fontsize=8)
+        for axes in grid.ravel():
+            axes.axis("off")
+        if title:
+            figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
+    return figure
+
+
+def plot_match_grid(
+    pairs: Sequence[Pair], runs: Mapping[str, pd.DataFrame], alpha: float = 0.1, *, title: str | None = None
+) -> Figure:
+    """Draw pairs in rows and methods in columns, right matches blue, wrong ones vermilion.
+
+    Args:
+        pairs: the pairs.
+        runs: method to its rows, which hold all the pairs.
+        alpha: PCK's alpha in the stretched frame; what counts as right.
+        title: the figure's title.
+
+    Returns:
+        The figure.
+    """
+    with figure_style():
+        shape = (len(pairs), len(runs))
+        figure, grid = plt.subplots(*shape, figsize=(3.4 * shape[1], 2.1 * shape[0] + 0.3), squeeze=False)
+        for line, pair in zip(grid, pairs, strict=True):
+            src, trg = pair.src.read(), pair.trg.read()
+            for axes, (name, rows) in zip(line, runs.items(), strict=True):
+                own = rows[rows["pair_id"] == pair.pair_id]
+                hits = (own["distance_in"] <= alpha * own["theta_in"]).to_numpy()
+                points = {kind: own[[f"{kind}_x_px", f"{kind}_y_px"]].to_numpy() for kind in _KINDS}
+                plot_matches(src, trg, points["src"], points["trg"], points["pred"], hits, ax=axes)
+                axes.set_title(f"{name}: {pair.category}, {hits.sum()} of {len(hits)}", fontsize=8)
+                if (legend := axes.get_legend()) is not None:
+                    legend.remove()
+        if title:
+            figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
+    return figure
+
+
+def choose_pairs(pairs: Sequence[Pair], categories: Sequence[str]) -> list[Pair]:
+    """Return of each category the pair with most points, or the first pair's category where none is there."""
+    known = [pair.category for pair in pairs]
+    wanted = [name for name in categories if name in known] or known[:1]
+    return [
+        max((pair for pair in pairs if pair.category == name), key=lambda pair: len(pair.src_px))
+        for name in wanted
+    ]
+
+
+def telling_pairs(
+    pairs: Sequence[Pair], runs: Mapping[str, pd.DataFrame], count: int, alpha: float = 0.1
+) -> list[Pair]:
+    """Choose the pairs on which the last method differs most from the first: half gains, half losses.
+
+    Only pairs of different categories are taken as long as there are such, so that the choice shows both
+    sides and many objects.
+
+    Args:
+        pairs: what to choose from.
+        runs: method to its rows, of these pairs.
+        count: how many to choose.
+        alpha: PCK's alpha.
+    """
+    shares = []
+    for rows in (list(runs.values())[-1], next(iter(runs.values()))):
+        hits = rows["distance_in"] <= alpha * rows["theta_in"]
+        shares.append(hits.groupby(rows["pair_id"]).mean())
+    gain = (shares[0] - shares[1]).sort_values(kind="stable")
+    by_id = {pair.pair_id: pair for pair in pairs}
+    best, worst = list(gain.index[::-1]), list(gain.index)
+    order = [name for both in zip(best, worst, strict=True) for name in both]
+    chosen: list[Pair] = []
+    for strict in (True, False):
+        for name in order:
+            seen = {pair.category for pair in chosen}
+            new = by_id[name] not in chosen and (not strict or by_id[name].category not in seen)
+            if new and len(chosen) < count:
+                chosen.append(by_id[name])
+    return chosen
+
+
+def _pitch(cells: tuple[int, ...], size: tuple[int, int]) -> tuple[float, float]:
+    """The distance of two cells' centres in pixels of the picture of `size` (width, height)."""
+    return (size[0] - 1) / (cells[1] - 1), (size[1] - 1) / (cells[0] - 1)
+
+
+def _extent(cells: tuple[int, ...], size: tuple[int, int]) -> tuple[float, float, float, float]:
+    x, y = _pitch(cells, size)
+    return -x / 2, size[0] - 1 + x / 2, size[1] - 1 + y / 2, -y / 2
+
+
+def _best_px(found: npt.NDArray[np.float32], size: tuple[int, int]) -> tuple[float, float]:
+    row, column = np.unravel_index(int(found.argmax()), found.shape)
+    x, y = _pitch(found.shape, size)
+    return float(column * x), float(row * y)

@@ -1,0 +1,152 @@
+"""Table 2: SPair-71k by category, measured methods beside the paper's, in the paper's three groups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from sd4match_lib.bootstrap import Interval
+from sd4match_lib.data import SPAIR_CATEGORIES
+from sd4match_lib.pck import bootstrap_interval, describe_protocol, pck, pck_table
+from sd4match_lib.profile import Profile
+from sd4match_lib.report.published import load_published
+from sd4match_lib.report.record import find_runs
+from sd4match_lib.report.tables import PUBLISHED
+from sd4match_lib.rows import FLAGS, read_rows
+
+GROUPS = {"Z": "zero-shot", "I": "image labels", "K": "keypoints"}
+"""What a method learned from, in the order of the paper's groups."""
+
+_LEVELS = {
+    "viewpoint": {0: "easy", 1: "medium", 2: "hard"},
+    "scale": {0: "easy", 1: "medium", 2: "hard"},
+    "truncation": {0: "none", 1: "source", 2: "target", 3: "both"},
+    "occlusion": {0: "none", 1: "source", 2: "target", 3: "both"},
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """A method that was measured.
+
+    Attributes:
+        name: what tables call it.
+        group: what it learned from, a key of `GROUPS`.
+        rows: its keypoints.
+    """
+
+    name: str
+    group: str
+    rows: pd.DataFrame
+
+
+def scored_methods(profile: Profile, dataset: str = "spair", split: str = "test") -> list[Measured]:
+    """Return the systems whose predictions `sd4match score` has scored on all pairs of a split.
+
+    The newest run counts where a system has been scored twice.
+    """
+    found: dict[str, tuple[str, Measured]] = {}
+    for folder, record in find_runs(profile.results_path, kind="score"):
+        config = record.config
+        if (config["dataset"], config["split"]) != (dataset, split):
+            continue
+        rows = read_rows(folder / "rows.parquet")
+        measured = Measured(str(config["method"]), str(config["supervision"]), rows)
+        if measured.name not in found or found[measured.name][0] < record.started:
+            found[measured.name] = (record.started, measured)
+    return [measured for _, measured in found.values()]
+
+
+def spair_table(
+    methods: Sequence[Measured], alpha: float = 0.1, *, profile: str, seed: int = 0
+) -> pd.DataFrame:
+    """Tabulate PCK by category in the layout of the paper's Table 2.
+
+    Args:
+        methods: what was measured.
+        alpha: PCK's alpha; the paper prints 0.1 only.
+        profile: stands behind every measured method's name.
+        seed: of the bootstrap.
+
+    Returns:
+        One row per method, by group and there the paper's rows first: `method`, `group`, the 18 categories
+        and `all` (an `Interval` where measured), as fractions, and `published`. Categories without pairs, and
+        what the paper does not print, are missing.
+    """
+    columns = [*SPAIR_CATEGORIES, "all"]
+    paper = load_published()
+    paper = paper[(paper["table"] == "table2") & ((paper["alpha"] - alpha).abs() < 1e-9)]
+    table: list[dict[str, object]] = []
+    for group in GROUPS:
+        for name, part in paper[paper["supervision"] == group].groupby("row", sort=False):
+            printed = dict(zip(part["column"], part["value"], strict=True))
+            cells = {column: printed.get(column) for column in columns}
+            table.append({"method": name, "group": group, **cells, PUBLISHED: True})
+        for method in methods:
+            if method.group == group:
+                by_category = pck(method.rows, alpha, by="category").set_index("category")["pck"]
+                cells = {column: by_category.get(column) for column in SPAIR_CATEGORIES}
+                overall = bootstrap_interval(method.rows, alpha, seed=seed)
+                named = {"method": f"{method.name}, {profile}", "group": group}
+                table.append({**named, **cells, "all": overall, PUBLISHED: False})
+    return pd.DataFrame(table, columns=["method", "group", *columns, PUBLISHED])
+
+
+def category_table(runs: Mapping[str, pd.DataFrame], alpha: float = 0.1, *, seed: int = 0) -> pd.DataFrame:
+    """Tabulate PCK by category for several methods, for bars.
+
+    Args:
+        runs: method to its rows.
+        alpha: PCK's alpha.
+        seed: of the bootstrap.
+
+    Returns:
+        One row per category and method, and those of "all": `category`, `method`, `PCK@<alpha>` (`Interval`).
+    """
+    column = f"PCK@{alpha:.2f}"
+    tables = [pck_table(rows, [alpha], seed=seed).assign(method=name) for name, rows in runs.items()]
+    return pd.concat(tables, ignore_index=True)[["category", "method", column]]
+
+
+def difficulty_table(runs: Mapping[str, pd.DataFrame], alpha: float = 0.1, *, seed: int = 0) -> pd.DataFrame:
+    """Tabulate PCK by what makes pairs hard, for several methods.
+
+    Args:
+        runs: method to its rows; all of the same pairs, with SPair-71k's flags.
+        alpha: PCK's alpha.
+        seed: of the bootstrap.
+
+    Returns:
+        One row per flag, level and method: `flag`, `level`, `method`, `pairs` and `PCK@<alpha>` (`Interval`).
+    """
+    table = []
+    for flag in FLAGS:
+        for name, rows in runs.items():
+            scores = pck_table(rows, [alpha], by=flag, seed=seed)
+            for row in scores[scores[flag] != "all"].to_dict("records"):
+                level = _LEVELS[flag][int(row[flag])]
+                value = row[f"PCK@{alpha:.2f}"]
+                cells = {"flag": flag, "level": level, "method": name, "pairs": row["pairs"]}
+                table.append({**cells, f"PCK@{alpha:.2f}": value})
+    return pd.DataFrame(table)
+
+
+def protocol_table(rows: pd.DataFrame, alphas: Sequence[float], *, seed: int = 0) -> pd.DataFrame:
+    """Tabulate one run's PCK under all four protocols: per image or point, stretched or original frame.
+
+    Args:
+        rows: the run's keypoints.
+        alphas: one column `PCK@<alpha>` of `Interval` each.
+        seed: of the bootstrap.
+    """
+    table = []
+    for average in ("image", "point"):
+        for frame in ("in", "px"):
+            scores: dict[str, Interval] = {
+                f"PCK@{alpha:.2f}": bootstrap_interval(rows, alpha, average=average, frame=frame, seed=seed)
+                for alpha in alphas
+            }
+            table.append({"protocol": describe_protocol(average=average, frame=frame), **scores})
+    return pd.DataFrame(table)

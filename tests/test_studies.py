@@ -1,0 +1,200 @@
+"""Tables 2 and 3, Figs. 3(a) and 3(b), the claims and the comparison with the paper, from made-up matches."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+
+from sd4match_lib.bootstrap import Interval
+from sd4match_lib.data import SPAIR_CATEGORIES
+from sd4match_lib.profile import load_profile
+from sd4match_lib.report import claims, comparison, spair_table, studies, study_figures
+from sd4match_lib.report.items import CASES, Compared, Cost, Item
+from sd4match_lib.report.record import open_run
+from sd4match_lib.report.tables import markdown_table, write_table
+from sd4match_lib.rows import ROW_COLUMNS, write_rows
+
+
+def rows(distances, category="cat", **columns):
+    """One keypoint a pair, at these distances in the stretched frame; theta is 10 there and 20 originally."""
+    count = len(distances)
+    frame = pd.DataFrame(
+        {
+            "pair_id": [f"{category}{i}" for i in range(count)],
+            "category": category,
+            "keypoint": "nose",
+            "distance_in": [float(d) for d in distances],
+            "theta_in": 10.0,
+            "distance_px": [float(d) for d in distances],
+            "theta_px": 20.0,
+            **columns,
+        }
+    )
+    return frame.reindex(columns=list(ROW_COLUMNS)).astype(ROW_COLUMNS)
+
+
+def result(distances, seed=0, **columns):
+    return SimpleNamespace(rows=rows(distances, **columns), record=SimpleNamespace(seed=seed))
+
+
+def test_table_2_has_the_paper_s_groups_with_measured_rows_below_each_group_s_printed_ones():
+    measured = [
+        spair_table.Measured("mine", "K", rows([0.5, 5])),
+        spair_table.Measured("free", "Z", rows([0.5, 0.5, 0.5, 5])),
+    ]
+    table = spair_table.spair_table(measured, 0.1, profile="mini")
+    assert "".join(table["group"]) == "".join(sorted(table["group"], key="ZIK".index))
+    assert list(table.columns[2:-1]) == [*SPAIR_CATEGORIES, "all"]
+    named = table.set_index("method")
+    assert list(named.index[:4]) == ["DINO", "DINOv2", "DIFT", "SD+DINO"] and named.index[4] == "free, mini"
+    assert named.index[-1] == "mine, mini" and named.loc["SD4Match-CPM", "cat"] == 0.826
+    assert named.loc["free, mini", "cat"] == 0.75 and pd.isna(named.loc["free, mini", "dog"])
+    assert named.loc["mine, mini", "all"].value == 0.5
+    text = markdown_table(table, "caption", percent=[*SPAIR_CATEGORIES, "all"])
+    # The best of those measured is bold, however high the paper's own numbers are.
+    assert "| *SD4Match-CPM †* | *K* | *75.3* |" in text
+    assert "| free, mini | Z | - |" in text and "| **75.0** |" in text and "**75.5" not in text
+
+
+def test_the_newest_score_of_a_system_joins_table_2(tmp_path):
+    profile = dataclasses.replace(load_profile("mini"), results_dir=str(tmp_path))
+    for number, (dataset, method, started) in enumerate(
+        [("spair", "NCNet", "2026-02"), ("spair", "NCNet", "2026-01"), ("pf_willow", "CATs", "2026-03")]
+    ):
+        config = {"dataset": dataset, "split": "test", "method": method, "supervision": "I", "number": number}
+        run = open_run(tmp_path, f"run{number}", "score", config, {}, profile="mini")
+        with run:
+            write_rows(rows([number]), run.output("rows.parquet"))
+        run.record.started = started
+        run.record.write(run.folder / "run.json")
+    (found,) = spair_table.scored_methods(profile)
+    assert (found.name, found.group) == ("NCNet", "I") and found.rows["distance_in"].tolist() == [0]
+
+
+def test_difficulty_has_words_for_its_levels_and_one_row_per_method():
+    flags = {"viewpoint": [0, 2, 2], "scale": 1, "truncation": [3, 0, 0], "occlusion": 2}
+    runs = {"A": rows([0, 0, 5], **flags), "B": rows([5, 5, 5], **flags)}
+    table = spair_table.difficulty_table(runs, 0.1)
+    cells = {
+        (row["flag"], row["level"], row["method"]): (row["pairs"], row["PCK@0.10"].value)
+        for row in table.to_dict("records")
+    }
+    assert cells["viewpoint", "hard", "A"] == (2, 0.5) and cells["viewpoint", "easy", "B"] == (1, 0)
+    assert cells["truncation", "both", "A"] == (1, 1) and cells["occlusion", "target", "A"] == (3, 2 / 3)
+    figure = study_figures.plot_difficulty(table, "PCK@0.10", title="Hard")
+    assert all(axes.get_ylim()[1] >= 1 for axes in figure.axes)
+
+
+def test_bars_of_both_lines_fit_their_common_axis():
+    runs = {"A": pd.concat([rows([5, 5], "ant"), rows([5, 0], "bee"), rows([0, 0], "cat")])}
+    table = spair_table.category_table(runs, 0.1)
+    assert table["category"].tolist() == ["ant", "bee", "cat", "all"]
+    figure = study_figures.plot_categories(table, "PCK@0.10", title="Categories")
+    assert [axes.get_ylim()[1] >= 1 for axes in figure.axes] == [True, True]
+
+
+def test_the_four_protocols_are_four_numbers():
+    two = pd.concat([rows([0.9, 3], "cat"), rows([1.5], "dog")])
+    two["pair_id"] = ["p", "p", "q"]
+    two["keypoint"] = ["a", "b", "a"]
+    table = spair_table.protocol_table(two, [0.1])
+    # Stretched: right is 0.9 of 10. Original: 0.9 and 1.5 of 20.
+    assert [cell.value for cell in table["PCK@0.10"]] == [
+        0.25,
+        0.75,
+        pytest.approx(1 / 3),
+        pytest.approx(2 / 3),
+    ]
+    assert table["protocol"].str.contains("original").tolist() == [False, True, False, True]
+
+
+def test_table_3_leaves_the_paper_s_numbers_blank_and_measured_ones_where_they_belong():
+    tuned = studies.Tuned("SD4Match-CPM", "spair", {"pf_willow": result([0.4, 0.9, 1.4, 9])})
+    table = studies.generalisation_table([tuned], (0.05, 0.1, 0.15), profile="mini")
+    printed, own = table[table["published"]], table[~table["published"]].iloc[0]
+    assert len(printed) == 7 and printed.filter(like="@").isna().all(axis=None)
+    assert printed["tuned on"].tolist() == [
+        "-",
+        "-",
+        "PF-Pascal",
+        "PF-Pascal",
+        "PF-Pascal",
+        *["SPair-71k"] * 2,
+    ]
+    assert own["method"] == "SD4Match-CPM, mini" and own["tuned on"] == "SPair-71k"
+    values = [own[f"PF-Willow @{alpha}"].value for alpha in ("0.05", "0.10", "0.15")]
+    assert values == [0.25, 0.5, 0.75] and pd.isna(own["PF-Pascal @0.10"])
+
+
+def test_the_ablation_compares_the_same_pairs_with_the_first_case():
+    results = dict(zip(CASES[:2], (result([0, 0, 5, 5]), result([0, 5, 5, 5])), strict=True))
+    table = studies.ablation_table(results)
+    assert table["against the first"][0] is None and table["against the first"][1].value == -0.25
+    assert table[studies.PAPER].tolist() == [0.755, 0.733]
+
+
+def test_the_best_timestep_is_the_highest_and_its_gain_is_paired():
+    results = {("A", 0): result([0, 5, 5]), ("A", 261): result([0, 5, 0]), ("A", 50): result([0, 0, 0])}
+    results |= {("B", t): result([0, 5, 5]) for t in (0, 50, 261)}
+    best = studies.best_timesteps(results, 261).set_index("method")
+    assert best["best t"].tolist() == [50, 0]
+    assert best.loc["A", "against t = 261"].value == pytest.approx(1 / 3)
+    assert best.loc["B", "against t = 261"].value == 0
+    assert studies.sweep_table(results)["t"].tolist() == [0, 261, 50, 0, 50, 261]
+
+
+def test_claims_agree_disagree_or_stay_undecided(tmp_path):
+    good, bad, close = [0] * 20, [5] * 20, [0] * 19 + [5]
+    runs = {
+        "good": {0: result(good), 1: result(good, 1)},
+        "bad": {0: result(bad), 1: result(bad, 1)},
+        "close": {0: result(close), 1: result(good, 1)},
+    }
+    asked = [
+        claims.Claim("good beats bad", "good", "bad", "Sec. 1"),
+        claims.Claim("bad beats good", "bad", "good", "Sec. 1"),
+        claims.Claim("good beats close", "good", "close", "Sec. 2"),
+        claims.Claim("good is no worse than close", "good", "close", "Sec. 2", at_least=True),
+    ]
+    found = claims.compare_claims(asked, runs)
+    assert found["seed"].tolist() == [0, 1] * 4 and found["difference"].tolist()[:4] == [1, 1, -1, -1]
+    claims.write_claims(found, tmp_path, "05")
+    read = claims.read_claims(tmp_path)
+    assert read["here"].tolist() == ["agrees", "disagrees", "undecided", "agrees (no worse)"]
+    assert read["seeds"].tolist() == [2] * 4 and read["difference"][2].value == pytest.approx(0.025)
+    assert claims.read_claims(tmp_path / "nowhere").empty
+
+
+@pytest.fixture
+def compared(tmp_path):
+    frame = pd.DataFrame({"method": ["DIFT, x"], "all": [Interval(0.54, 0.53, 0.55)]})
+    write_table(frame, tmp_path / "tables", "t", "caption")
+    entries = tuple(
+        Compared(name, "t", (("method", f"{name}, {{profile}}"),), "all", ("table2", name))
+        for name in ("DIFT", "DINO")
+    )
+    return Item("Table", "says", "05_x", ("t",), compared=entries)
+
+
+@pytest.mark.parametrize(("profile", "verdict"), [("paper", "inside ±1.5"), ("mini", "not comparable")])
+def test_a_difference_from_the_paper_is_judged_only_on_the_paper_s_test_split(
+    compared, tmp_path, profile, verdict
+):
+    settings = dataclasses.replace(load_profile(profile), name="x", results_dir=str(tmp_path))
+    table = comparison.compare_item(compared, settings)
+    assert table["what"].tolist() == ["DIFT"] and table["paper"][0] == 0.529
+    assert table["difference"][0] == pytest.approx((0.011, 0.001, 0.021))
+    assert table["verdict"][0] == verdict
+
+
+def test_a_slice_of_the_paper_s_split_is_not_the_paper_s_split():
+    paper = load_profile("paper")
+    slice_of = dataclasses.replace(paper.datasets["spair"], max_pairs={"test": 10})
+    part = dataclasses.replace(paper, datasets={**paper.datasets, "spair": slice_of})
+    assert comparison.is_comparable(paper, "spair") and not comparison.is_comparable(part, "spair")
+
+
+def test_costs_add_up():
+    one = comparison.gpu_hours(Cost(trainings=1))
+    assert comparison.gpu_hours(Cost(trainings=2, pair_runs=1)) > 2 * one > 2

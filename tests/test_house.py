@@ -97,7 +97,9 @@ def test_the_package_ships_what_it_reads():
     package = PROJECT / "sd4match_lib"
     shipped = {path for pattern in patterns["sd4match_lib"] for path in package.glob(pattern)}
     data = {
-        path for path in package.rglob("*") if path.suffix in {".toml", ".csv", ".mplstyle", ".safetensors"}
+        path
+        for path in package.rglob("*")
+        if path.suffix in {".toml", ".csv", ".mplstyle", ".safetensors", ".js", ".css"}
     }
     assert data and data <= shipped
 

@@ -113,5 +113,8 @@ class PickerControls:
 
 
 def _label(prompt: Any) -> str:
-    """A name as it is, a file without its folder and ending."""
-    return Path(str(prompt)).stem if str(prompt).endswith(".safetensors") else str(prompt)
+    """A name as it is, a file by its own name, or by its run's where all are called alike."""
+    path = Path(str(prompt))
+    if path.suffix != ".safetensors":
+        return str(prompt)
+    return path.parent.name if path.stem == "prompt" and path.parent.name else path.stem

@@ -91,6 +91,7 @@ function render({ model, el }) {
   function commit(next, chosen = null, before = points) {
     history.push(copy(before));
     points = next;
+    hovered = -1; // who knows what lies under the pointer now; its next move tells
     save({ points: copy(points), selected: chosen ?? Math.min(model.get("selected"), next.length - 1) });
     draw();
   }
@@ -98,12 +99,12 @@ function render({ model, el }) {
   function undo() {
     if (!history.length) return;
     points = history.pop();
+    hovered = -1;
     save({ points: copy(points), selected: Math.min(model.get("selected"), points.length - 1) });
     draw();
   }
 
   function remove(index) {
-    hovered = -1;
     if (index >= 0) commit(points.filter((_, other) => other !== index), Math.min(index, points.length - 2));
   }
 
@@ -149,8 +150,6 @@ function render({ model, el }) {
     const bright = rgb(colour).reduce((sum, value, at) => sum + value * [0.3, 0.59, 0.11][at], 0) > 135;
     const text = { x: cx, y: cy, fill: bright ? "black" : "white", class: "sd4-number" };
     svg("text", text, group).textContent = index + 1;
-    group.addEventListener("pointerenter", () => hover(index));
-    group.addEventListener("pointerleave", () => hover(-1));
     group.addEventListener("contextmenu", (event) => {
       event.preventDefault();
       event.stopPropagation();
@@ -233,6 +232,12 @@ function render({ model, el }) {
   }
 
   const indexOf = (event) => Number(event.target.closest(".sd4-point")?.dataset.index ?? -1);
+
+  // On the whole drawing: a point that is drawn anew under the pointer would not tell that it is left.
+  for (const pane of panes) {
+    pane.svg.addEventListener("pointermove", (event) => hover(indexOf(event)));
+    pane.svg.addEventListener("pointerleave", () => hover(-1));
+  }
 
   src.svg.addEventListener("pointerdown", (event) => {
     if (event.button !== 0) return;
@@ -349,6 +354,7 @@ function render({ model, el }) {
     if (!press && !same(now, points)) {
       history.push(copy(points)); // a script has set them: that, too, can be taken back
       points = copy(now);
+      hovered = -1;
     }
     draw();
   }

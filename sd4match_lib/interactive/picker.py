@@ -122,6 +122,7 @@ class PointPicker(StillBox):
         self.points = []
         self._src, self._trg = pictures
         self.canvas.show_pictures(*pictures)
+        self._describe()
 
     def to_json(self) -> str:
         """Return points, matches and settings as JSON, as the button copies them."""
@@ -193,6 +194,8 @@ class PointPicker(StillBox):
             self.canvas.busy, self.canvas.status = False, ""
 
     def _describe(self) -> None:
+        # A data set's picture keeps its own category, whatever the control says.
+        self.controls.category.placeholder = self._src.category
         pictures = {"src": str(self._src.path), "trg": str(self._trg.path)}
         self.canvas.about = {**settings_document(self._matcher), **pictures}
         self.canvas.note = matcher_note(self._matcher)

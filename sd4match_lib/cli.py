@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from sd4match_lib import __version__
+from sd4match_lib.cli_help import examples
 from sd4match_lib.cli_match import add_match
 from sd4match_lib.cli_miniature import add_miniature
 from sd4match_lib.cli_score import add_reading, add_score, reading
@@ -91,7 +92,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_reproduce(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
-        "reproduce", help="run the notebooks in order, skipping what is complete for the same inputs"
+        "reproduce",
+        help="run the notebooks in order, skipping what is complete for the same inputs",
+        **examples(
+            "sd4match reproduce",
+            "sd4match reproduce --only 01 13",
+            "sd4match reproduce --profile smoke --fresh",
+        ),
     )
     _add_profile(parser)
     parser.add_argument("--only", nargs="+", default=[], metavar="NUMBER", help="e.g. 01 13, or whole names")
@@ -101,14 +108,24 @@ def _add_reproduce(commands: argparse._SubParsersAction[argparse.ArgumentParser]
 
 def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
-        "doctor", help="say what a profile needs, what is here and how to get the rest"
+        "doctor",
+        help="say what a profile needs, what is here and how to get the rest",
+        **examples("sd4match doctor", "sd4match doctor --profile paper"),
     )
     _add_profile(parser)
     parser.set_defaults(handler=_doctor)
 
 
 def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    parser = commands.add_parser("evaluate", help="match a dataset's pairs and print the PCK")
+    parser = commands.add_parser(
+        "evaluate",
+        help="match a dataset's pairs and print the PCK",
+        **examples(
+            "sd4match evaluate --dataset spair --prompt text --max-pairs 20",
+            "sd4match evaluate --dataset pf_willow --data-root ../pf-willow --baseline dift",
+            "sd4match evaluate --dataset own --data-root pairs.csv --prompt empty",
+        ),
+    )
     _add_profile(parser)
     parser.add_argument(
         "--dataset", required=True, help="a dataset of the profile, e.g. spair, pf_pascal, pf_willow"

@@ -1,4 +1,6 @@
 import json
+import re
+import shlex
 import subprocess
 import sys
 import time
@@ -158,3 +160,22 @@ def test_pairs_without_targets_are_matched_but_not_scored(tiny_profile, tmp_path
     assert cli.main([*command, "--data-root", str(tmp_path / "pairs.json"), "--device", "cpu"]) == 0
     out = capsys.readouterr().out
     assert "1 pairs, 2 keypoints" in out and "nothing to score" in out and "PCK" not in out
+
+
+def helps(parser, name=""):
+    """Every command's help text, by its words."""
+    yield name, parser.format_help()
+    for action in parser._actions:
+        for word, child in (action.choices or {}).items() if hasattr(action.choices, "items") else ():
+            yield from helps(child, f"{name} {word}".strip())
+
+
+def test_the_examples_in_the_help_are_understood():
+    texts = dict(helps(cli._parser()))
+    assert all("examples:" in texts[name] for name in ("", "reproduce", "doctor", "evaluate", "match"))
+    # Two spaces part an example from what it is for.
+    lines = [re.split(r"\s{2,}", line.strip())[0] for text in texts.values() for line in text.splitlines()]
+    found = [line for line in lines if line.startswith("sd4match ")]
+    assert len(found) > 12
+    for line in found:
+        cli._parser().parse_args(shlex.split(line)[1:])

@@ -12,10 +12,10 @@ LEARNED = ("single", "class", "cpm")
 
 _TRAIN_EXAMPLES = """\
 examples:
-  sd4match train single                          on the miniature, minutes
-  sd4match train cpm --steps 100 --set condition=paper
-  sd4match train class --set "init=a photo of a {category}"
-  accelerate launch --num_processes 4 -m sd4match_lib train cpm --profile paper
+  sd4match train --prompt single                          on the miniature, minutes
+  sd4match train --prompt cpm --steps 100 --set condition=paper
+  sd4match train --prompt class --set "init=a photo of a {category}"
+  accelerate launch --num_processes 4 -m sd4match_lib.train --prompt cpm --profile paper
 
 A training that was interrupted goes on where it was: give the same command again.
 """
@@ -33,7 +33,7 @@ def add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     train = commands.add_parser(
         "train", help="learn a prompt on a dataset's pairs", epilog=_TRAIN_EXAMPLES, formatter_class=raw
     )
-    train.add_argument("prompt", choices=LEARNED)
+    train.add_argument("--prompt", choices=LEARNED, required=True, help="what is learned")
     _add_profile(train)
     train.add_argument("--dataset", default="spair", help="a dataset of the profile; default: spair")
     train.add_argument("--data-root", metavar="DIR", help="where it is, instead of the profile's folder")

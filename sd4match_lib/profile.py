@@ -48,6 +48,7 @@ __all__ = [
     "VisionConfig",
     "load_profile",
     "profile_names",
+    "resize_profile",
 ]
 
 
@@ -136,6 +137,25 @@ def load_profile(name_or_path: str | Path) -> Profile:
     """
     path = _find(str(name_or_path), Path.cwd())
     return parse_dataclass(Profile, _read_table(path, seen=()), where=str(path))
+
+
+def resize_profile(profile: Profile, scale: float) -> Profile:
+    """Return the profile with a network input `scale` times as large, and all else the same.
+
+    Points are then scored in the frame of that size, which changes no fraction; the evaluation's sigma grows
+    with the grid.
+
+    Raises:
+        UserError: a side would not be a multiple of 8 pixels, which the model needs.
+    """
+    sides = [round(side * scale) for side in profile.model.image_hw]
+    if any(side < 8 or side % 8 for side in sides):
+        raise UserError(
+            f"{sides[0]} x {sides[1]} pixels: both sides must be multiples of 8; change the scale."
+        )
+    model = dataclasses.replace(profile.model, image_hw=(sides[0], sides[1]))
+    evaluation = dataclasses.replace(profile.evaluation, sigma=profile.evaluation.sigma * scale)
+    return dataclasses.replace(profile, model=model, evaluation=evaluation)
 
 
 def _find(name_or_path: str, base: Path) -> Path:

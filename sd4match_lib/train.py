@@ -1,12 +1,13 @@
 """Training: any learned prompt on any data set, one run per request, found again when it is finished.
 
-    accelerate launch --num_processes 4 -m sd4match_lib train cpm --profile paper
+    accelerate launch --num_processes 4 -m sd4match_lib.train --prompt cpm --profile paper
 
 Several processes share each batch; their gradients add up to those of one.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -200,3 +201,9 @@ def _origin(record: RunRecord) -> dict[str, Any]:
         "versions": record.versions,
         "torch": torch.__version__,
     }
+
+
+if __name__ == "__main__":
+    from sd4match_lib.cli import main
+
+    sys.exit(main(["train", *sys.argv[1:]]))

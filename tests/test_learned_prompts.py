@@ -213,7 +213,7 @@ def test_mistakes_in_prompts_are_said(encoder, tmp_path):
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(UserError, match="not a complete safetensors file"):
         load_prompt(path)
-    with pytest.raises(UserError, match="no prompt 'cpm'.*sd4match train"):
+    with pytest.raises(UserError, match=r"no prompt 'cpm'.*sd4match train"):
         make_prompt("cpm", load_profile("mini"))
 
 
@@ -230,4 +230,6 @@ def test_new_prompts_fit_the_profiles_models():
 
 
 def test_an_empty_linear_group_is_left_out():
-    assert all(isinstance(p, nn.Parameter) for g in SinglePrompt(4).parameter_groups(1, 1) for p in g["params"])
+    assert all(
+        isinstance(p, nn.Parameter) for g in SinglePrompt(4).parameter_groups(1, 1) for p in g["params"]
+    )

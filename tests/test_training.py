@@ -1,0 +1,243 @@
+import csv
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sd4match_lib.cli import main
+from sd4match_lib.data import open_dataset
+from sd4match_lib.errors import UserError
+from sd4match_lib.features.stores import LatentStore
+from sd4match_lib.method_models import MethodModels
+from sd4match_lib.methods import method_settings
+from sd4match_lib.prepare import prepare_data
+from sd4match_lib.profile import load_profile
+from sd4match_lib.prompts.single import SinglePrompt
+from sd4match_lib.train import train
+from sd4match_lib.training.objective import pair_loss, pair_points
+from sd4match_lib.training.order import PairOrder
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def profile():
+    smoke = load_profile("smoke")
+    prepare_data(smoke)
+    return smoke
+
+
+def weights(result):
+    return {name: tensor.clone() for name, tensor in result.prompt.state_dict().items()}
+
+
+def equal(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_every_pair_comes_once_an_epoch_in_an_order_of_its_own():
+    order = PairOrder(10, 4, seed=1)
+    seen = [place for step in range(5) for place in order.batch(step)]
+    assert sorted(seen[:10]) == sorted(seen[10:]) == list(range(10)) and seen[:10] != seen[10:]
+    assert PairOrder(10, 4, seed=1).batch(3) == seen[12:16]
+    assert PairOrder(10, 4, seed=2).batch(0) != seen[:4]
+
+
+def source_of(profile):
+    settings = method_settings(profile, "sd", timestep=261, ensemble=1, matcher="nn")
+    prompt = SinglePrompt(128, init="empty")
+    source = MethodModels(profile, settings, prompt).load(CPU, 0)
+    prompt.requires_grad_(True).initialise(source.model.text, 0)
+    return prompt, source
+
+
+def test_the_loss_of_a_batch_is_the_mean_of_its_pairs_whatever_the_split(profile):
+    prompt, source = source_of(profile)
+    pairs = list(open_dataset(profile.dataset("spair"), "train")[:3])
+
+    def gradient(groups):
+        prompt.theta.grad = None
+        for group in groups:
+            loss = pair_loss(source, group, profile.training, hw_in=(128, 128), seed="0/1")
+            (loss * len(group) / 3).backward()
+        return prompt.theta.grad.clone()
+
+    whole, split = gradient([pairs]), gradient([pairs[2:], pairs[:2]])
+    torch.testing.assert_close(whole, split, atol=1e-6, rtol=1e-3)
+    assert float(whole.abs().sum()) > 0
+    frozen = [*source.model.unet.parameters(), *source.model.text.model.parameters()]
+    assert all(p.grad is None and not p.requires_grad for p in frozen)
+
+
+def test_points_of_short_pairs_are_padding(profile):
+    pairs = sorted(open_dataset(profile.dataset("spair"), "train"), key=lambda p: len(p.src_px))
+    few, many = pairs[0], pairs[-1]
+    src, trg, valid = pair_points([few, many], hw_in=(128, 128), hw_ft=(32, 32))
+    assert valid.sum(1).tolist() == [len(few.src_px), len(many.src_px)] and len(few.src_px) < len(many.src_px)
+    np.testing.assert_allclose(src[1], many.src_px * 31 / 127, atol=1e-4)  # MiniPair's pictures are 128 px
+    np.testing.assert_allclose(trg[1], many.trg_px * 31 / 127, atol=1e-4)
+    unknown = dataclasses.replace(few, trg_px=np.full_like(few.trg_px, np.nan))
+    with pytest.raises(UserError, match="target points that are not known"):
+        pair_points([unknown], hw_in=(128, 128), hw_ft=(32, 32))
+
+
+def test_training_lowers_the_loss_on_what_it_sees(profile, tmp_path):
+    one = dataclasses.replace(profile.dataset("spair"), max_pairs={"train": 2, "val": 2})
+    small = dataclasses.replace(
+        profile,
+        datasets={"spair": one},
+        training=dataclasses.replace(profile.training, steps=20, validate_every=20),
+    )
+    result = train(small, "single", results_dir=tmp_path, options={"space": "hidden", "length": 77})
+    losses = result.log["loss"].to_numpy()
+    assert losses[-1] < losses[0] - 0.1
+
+
+def test_a_finished_training_is_found_and_says_where_it_comes_from(profile, tmp_path):
+    first = train(profile, "class", results_dir=tmp_path)
+    again = train(profile, "class", results_dir=tmp_path)
+    assert not first.reused and again.reused and equal(weights(first), weights(again))
+    about = again.prompt.about
+    assert about["dataset"] == "spair" and about["steps"] == 4 and len(about["model"]) == 64
+    assert about["validation PCK@0.10"] == first.log["pck"].max()
+    assert sorted(p.name for p in first.folder.iterdir()) == ["log.csv", "prompt.safetensors", "run.json"]
+    other = train(profile, "class", results_dir=tmp_path, seed=1)
+    assert not other.reused and not equal(weights(first), weights(other))
+    cheaper = dataclasses.replace(
+        profile, training=dataclasses.replace(profile.training, accumulate=2, checkpoint_activations=True)
+    )
+    assert train(cheaper, "class", results_dir=tmp_path).reused  # what only costs is not another request
+
+
+def test_saving_memory_changes_nothing_that_is_learned(profile, tmp_path):
+    plain = train(profile, "cpm", results_dir=tmp_path / "a")
+    thrifty = dataclasses.replace(
+        profile, training=dataclasses.replace(profile.training, accumulate=2, checkpoint_activations=True)
+    )
+    saved = train(thrifty, "cpm", results_dir=tmp_path / "b")
+    np.testing.assert_allclose(plain.log["loss"], saved.log["loss"], rtol=1e-4)
+
+
+def test_no_image_is_read_while_training(profile, tmp_path, monkeypatch):
+    train(profile, "cpm", results_dir=tmp_path / "a")
+    monkeypatch.setattr("sd4match_lib.data.record.read_image", lambda path: pytest.fail(f"{path} is decoded"))
+    train(profile, "cpm", results_dir=tmp_path / "b")
+
+
+def test_a_loss_that_is_no_number_stops_and_keeps_the_last_state(profile, tmp_path, monkeypatch):
+    calls = []
+
+    def broken(*args, **kwargs):
+        calls.append(1)
+        loss = pair_loss(*args, **kwargs)
+        return loss * float("nan") if len(calls) == 4 else loss
+
+    monkeypatch.setattr("sd4match_lib.training.loop.pair_loss", broken)
+    with pytest.raises(UserError, match=r"not finite at step 4.*holds the last good state"):
+        train(profile, "single", results_dir=tmp_path)
+    (state,) = tmp_path.glob("runs/*/state.safetensors")
+    assert all(torch.isfinite(tensor).all() for tensor in load_file(state).values())
+    monkeypatch.undo()
+    assert train(profile, "single", results_dir=tmp_path).record.metrics["steps"] == 4
+
+
+def test_a_full_disk_stops_with_the_last_good_state(profile, tmp_path, monkeypatch):
+    def full(path, data):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("sd4match_lib.training.state.atomic_write_bytes", full)
+    with pytest.raises(UserError, match=r"No space left on device.*make room and start again"):
+        train(profile, "single", results_dir=tmp_path)
+
+
+def test_options_and_steps_out_of_range_are_said(profile, tmp_path):
+    with pytest.raises(UserError, match="steps is 0"):
+        train(profile, "single", steps=0, results_dir=tmp_path)
+    with pytest.raises(UserError, match="no option 'conditioning'"):
+        train(profile, "single", options={"conditioning": "image"}, results_dir=tmp_path)
+    with pytest.raises(UserError, match="no dataset 'imagenet'"):
+        train(profile, "single", dataset="imagenet", results_dir=tmp_path)
+
+
+def command(*arguments):
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "SD4MATCH_HEADLESS": "1"}
+    return [sys.executable, "-m", "sd4match_lib", *arguments], env
+
+
+@pytest.mark.slow
+def test_a_killed_training_ends_with_the_same_prompt_bit_for_bit(tmp_path):
+    arguments = ["train", "--prompt", "cpm", "--profile", "smoke", "--steps", "14"]
+    straight, env = command(*arguments, "--results", str(tmp_path / "a"))
+    subprocess.run(straight, env=env, check=True, capture_output=True)
+    killed, _ = command(*arguments, "--results", str(tmp_path / "b"))
+    process = subprocess.Popen(killed, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("b/runs/*/state.safetensors")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    (record,) = tmp_path.glob("b/runs/*/run.json")
+    assert json.loads(record.read_text())["status"] == "running"
+    subprocess.run(killed, env=env, check=True, capture_output=True)
+    one, other = (next(tmp_path.glob(f"{name}/runs/*")) for name in "ab")
+    assert equal(load_file(one / "prompt.safetensors"), load_file(other / "prompt.safetensors"))
+    logs = [pd.read_csv(folder / "log.csv").drop(columns="seconds") for folder in (one, other)]
+    pd.testing.assert_frame_equal(*logs)
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does(tmp_path):
+    tail = ["train", "--prompt", "cpm", "--profile", "smoke", "--steps", "3"]
+    alone, env = command(*tail, "--results", str(tmp_path / "a"))
+    subprocess.run(alone, env=env, check=True, capture_output=True)
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    launch += ["--main_process_port", "0", "-m", "sd4match_lib.train"]
+    both = [*launch, *alone[alone.index("train") + 1 :]]
+    both[both.index(str(tmp_path / "a"))] = str(tmp_path / "b")
+    done = subprocess.run(both, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    one, other = (next(tmp_path.glob(f"{name}/runs/*")) for name in "ab")
+    assert one.name == other.name
+    record = json.loads((other / "run.json").read_text())
+    assert record["metrics"]["processes"] == 2 and done.stdout.count("prompt:") == 1
+    first, second = (load_file(folder / "prompt.safetensors") for folder in (one, other))
+    # Adam divides by tiny second moments at first: equal gradients give steps equal to few digits.
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], atol=2e-3, rtol=1e-2)
+    rows = [list(csv.DictReader((folder / "log.csv").open())) for folder in (one, other)]
+    for left, right in zip(*rows, strict=True):
+        assert float(left["loss"]) == pytest.approx(float(right["loss"]), rel=1e-4)
+
+
+def test_the_command_prints_where_the_prompt_is_and_evaluate_takes_it(tmp_path, capsys):
+    tail = ["--profile", "smoke", "--results", str(tmp_path)]
+    assert (
+        main(["train", "--prompt", "single", "--set", "init=a photo of an object", "--steps", "2", *tail])
+        == 0
+    )
+    shown = capsys.readouterr().out
+    path = next(line for line in shown.splitlines() if line.startswith("prompt: ")).removeprefix("prompt: ")
+    assert "2 steps" in shown and Path(path).is_file()
+    assert main(["evaluate", "--dataset", "spair", "--prompt", path, "--max-pairs", "2", *tail]) == 0
+    assert "spair-test-sd-single" in capsys.readouterr().out
+    assert main(["train", "--prompt", "single", "--set", "colour", *tail]) == 2
+    assert "lacks a '='" in capsys.readouterr().err
+    assert main(["convert", path, str(tmp_path / "w.safetensors"), "--word", "<sd4>"]) == 0
+    assert list(load_file(tmp_path / "w.safetensors")) == ["<sd4>"]
+
+
+def test_latents_are_encoded_once_for_all_trainings(profile, tmp_path, monkeypatch):
+    train(profile, "single", results_dir=tmp_path / "a")
+    monkeypatch.setattr(LatentStore, "_encode", lambda self, record: pytest.fail("encoded again"))
+    train(profile, "cpm", results_dir=tmp_path / "b")

@@ -15,7 +15,7 @@ examples:
   sd4match train --prompt single                          on the miniature, minutes
   sd4match train --prompt cpm --steps 100 --set condition=paper
   sd4match train --prompt class --set "init=a photo of a {category}"
-  accelerate launch --num_processes 4 -m sd4match_lib.train --prompt cpm --profile paper
+  accelerate launch --multi_gpu --num_processes 4 -m sd4match_lib.train --prompt cpm --profile paper
 
 A training that was interrupted goes on where it was: give the same command again.
 """

@@ -1,6 +1,6 @@
 """Training: any learned prompt on any data set, one run per request, found again when it is finished.
 
-    accelerate launch --num_processes 4 -m sd4match_lib.train --prompt cpm --profile paper
+    accelerate launch --multi_gpu --num_processes 4 -m sd4match_lib.train --prompt cpm --profile paper
 
 Several processes share each batch; their gradients add up to those of one.
 """

@@ -21,7 +21,7 @@ from sd4match_lib.profile import Profile
 from sd4match_lib.prompts import Prompt
 
 FEATURE_BYTES = 2**30
-"""Feature maps kept in memory by all matchers that share models: 91 pictures at the paper's size."""
+"""Feature maps kept in memory by all matchers that share models: 182 pictures at the paper's size."""
 
 
 class MatcherModels:

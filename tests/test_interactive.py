@@ -159,3 +159,16 @@ def test_the_explorer_computes_beforehand_and_then_only_shows(folder, matcher):
     first = explorer.children[1].value
     explorer.slider.value = 400
     assert explorer.children[1].value != first and matcher.models.passes == passes
+
+
+def test_exports_show_the_picture(picker, monkeypatch):
+    import nbformat
+    from nbconvert import HTMLExporter
+
+    picker.points = [(12, 8)]
+    monkeypatch.setattr("sd4match_lib.interactive.still.is_headless", lambda: False)
+    bundle = picker._repr_mimebundle_()
+    output = nbformat.v4.new_output("display_data", data=bundle)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("picker", outputs=[output])])
+    page, _ = HTMLExporter().from_notebook_node(notebook)
+    assert f"data:image/png;base64,{bundle['image/png'][:200]}" in page

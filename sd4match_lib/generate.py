@@ -66,9 +66,15 @@ def paint(
 
 def _load_pipeline(profile: Profile, device: torch.device) -> Any:
     """Put the stock pipeline together from its parts; a checkpoint without `model_index.json` is welcome."""
-    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTokenizer
+    from transformers.utils import logging as transformers_logging
 
+    told = transformers_logging.get_verbosity()
+    # Importing the pipeline looks at image processors that nothing here uses, and warns about them.
+    transformers_logging.set_verbosity_error()
+    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+
+    transformers_logging.set_verbosity(told)
     folder = find_diffusion(profile.model, profile.cache_path).folder
     dtype = resolve_dtype(profile.model.dtype)
     parts: dict[str, Any] = {}

@@ -17,6 +17,7 @@ from sd4match_lib.prepare import prepare_data
 from sd4match_lib.profile import Profile, load_profile, profile_names
 from sd4match_lib.progress import format_duration
 from sd4match_lib.report.published import filled_in
+from sd4match_lib.report.record import is_whole
 from sd4match_lib.report.run_record import RunRecord, utc
 from sd4match_lib.runner import run_notebook
 
@@ -33,7 +34,8 @@ def reproduce(
     """Run the notebooks in order, skipping those that are complete for the same inputs.
 
     A notebook's inputs are its source, its parameters, the profile, the library's code, the shipped weights,
-    the outputs of the notebooks before it, and its own outputs, which must still be as it wrote them.
+    the outputs of the notebooks before it, and its own outputs and the runs that it asked for, which must
+    still be as they were written: whoever deletes a run has it computed again by what rests on it.
     What came with a checkout was made elsewhere and does not count as complete here.
 
     Args:
@@ -138,6 +140,9 @@ def _is_done(notebook: Notebook, record: RunRecord, fingerprint: str) -> bool:
         and record.inputs.get("fingerprint") == fingerprint
         and notebook.executed_path.is_file()
         and not record.missing_outputs(notebook.profile.results_path)
+        and all(
+            is_whole(notebook.profile.results_path / "runs" / run) for run in record.config.get("runs", [])
+        )
     )
 
 

@@ -28,9 +28,13 @@ def shared_data() -> Path:
 @pytest.fixture
 def scratch_profile(tmp_path: Path) -> Path:
     """A profile like mini's that keeps its results and cache in `tmp_path` and renders nothing."""
+    mini = PROJECT / "sd4match_lib" / "profiles" / "mini.toml"
+    # Its notebooks' parameters belong to notebooks that scratch folders do not have.
+    base = tmp_path / "base.toml"
+    base.write_text(mini.read_text(encoding="utf-8").split("\n[notebooks")[0] + "\n", encoding="utf-8")
     path = tmp_path / "scratch.toml"
     path.write_text(
-        f'extends = "mini"\nname = "scratch"\nprepare = ""\n'
+        f'extends = "base.toml"\nname = "scratch"\nprepare = ""\n'
         f'results_dir = "{tmp_path.as_posix()}/results"\ncache_dir = "{tmp_path.as_posix()}/cache"\n'
         "[notebooks]\ntimeout_s = 60\n",
         encoding="utf-8",

@@ -131,11 +131,13 @@ def test_matches_without_truth_are_neither_right_nor_wrong():
 
 
 def test_image_grid_has_one_axes_per_image_and_hides_the_rest():
-    grid = plot_image_grid([noise(8, 8, seed) for seed in range(5)], list("abcde"), columns=3)
+    pictures = [noise(8, 8, seed) for seed in range(5)]
+    grid = plot_image_grid(pictures, list("abcde"), columns=3, title="Letters")
 
     assert [axes.get_title() for axes in grid] == list("abcde")
     drawn = [axes for axes in grid[0].figure.axes if axes.axison or axes.images]
     assert len(drawn) == 5
+    assert grid[0].figure.get_suptitle() == "Letters"
 
 
 def test_saving_twice_gives_the_same_bytes_and_no_dates(scores: pd.DataFrame, tmp_path: Path):

@@ -183,6 +183,31 @@ def test_reproduce_skips_what_is_complete_and_reruns_what_changed(
     assert again(only=["00"]) == ["00_0"]
 
 
+RUN = """
+from sd4match_lib.report.record import open_run
+run = open_run(profile.results_path, {name!r}, "test", {{}}, {{}}, profile="scratch")
+if not run.complete:
+    with run:
+        _ = run.output("number.txt").write_text("42")
+"""
+
+
+@pytest.mark.usefixtures("same_library")
+def test_a_deleted_run_is_made_again_by_the_notebook_that_rests_on_it(folder, scratch_profile, tmp_path):
+    for stem, name in (("00_a", "alpha"), ("01_b", "beta")):
+        table = f"table = profile.results_path / 'tables' / '{stem}.txt'\ntable.parent.mkdir(exist_ok=True)\n"
+        work = RUN.format(name=name) + table + "_ = table.write_text(WORD)"
+        write_notebook(folder / f"{stem}.ipynb", work=work)
+    first = reproduce(str(scratch_profile), notebooks_dir=folder)
+    names = [[name.split("-")[0] for name in record.config["runs"]] for record in first]
+    assert names == [["alpha"], ["beta"]]
+    (alpha,) = (tmp_path / "results" / "runs").glob("alpha-*")
+    shutil.rmtree(alpha)
+    second = reproduce(str(scratch_profile), notebooks_dir=folder)
+    assert (alpha / "number.txt").read_text() == "42"
+    assert second[0].started > first[0].started and second[1].started == first[1].started
+
+
 @pytest.mark.usefixtures("same_library")
 def test_results_that_came_with_a_checkout_are_made_again_here(
     folder, scratch_profile, caplog, tmp_path, monkeypatch

@@ -101,9 +101,9 @@ def plot_image_grid(
         ].ravel()
         for axes in grid:
             axes.axis("off")
-        for axes, image, title in zip(grid, images, titles or [""] * len(images), strict=False):
+        for axes, image, line in zip(grid, images, titles or [""] * len(images), strict=False):
             axes.imshow(np.asarray(image), cmap="gray", vmin=0, vmax=255)
-            axes.set_title(title, fontsize=8, fontweight="normal", loc="center", pad=2)
+            axes.set_title(line, fontsize=8, fontweight="normal", loc="center", pad=2)
         if title:
             grid[0].figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
     return grid[: len(images)]

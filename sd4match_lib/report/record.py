@@ -24,6 +24,9 @@ from sd4match_lib.report.run_record import RunRecord, utc
 
 RECORD_FILE = "run.json"
 
+# The runs that this process has asked for: what a notebook's results rest on.
+_ASKED: dict[str, Path] = {}
+
 
 class Run:
     """A run and its folder; `with run:` marks how it ended.
@@ -138,7 +141,17 @@ def open_run(
             shutil.rmtree(folder)
         else:
             record = found
+    _ASKED[run_id] = folder
     return Run(folder, record, device)
+
+
+def is_whole(folder: Path) -> bool:
+    """Say whether a run's folder holds a run that ended well, with its files as it wrote them."""
+    path = folder / RECORD_FILE
+    if not path.is_file():
+        return False
+    record = RunRecord.read(path)
+    return record.status == "complete" and not record.missing_outputs(folder)
 
 
 def find_runs(results_dir: Path | str, *, kind: str | None = None) -> list[tuple[Path, RunRecord]]:
@@ -188,7 +201,8 @@ def finish_notebook(
     record = RunRecord(stem, stem, "notebook", profile.name, {}, plain(inputs or {}), profile.seed)
     record.begin(device)
     record.started = utc(machine.process_start())
-    record.config = {"profile_hash": profile.hash}
+    runs = [run for run, folder in _ASKED.items() if folder.parent.parent.resolve() == root.resolve()]
+    record.config = {"profile_hash": profile.hash, "runs": sorted(runs)}
     record.peak_memory_mb = machine.peak_memory_mb()
     record.wall_s = round(time.time() - machine.process_start(), 2)
     record.metrics = plain(metrics or {})

@@ -24,6 +24,7 @@ HEAT_ALPHA = 0.75
 
 _LIGHT = {"#E69F00", "#56B4E9", "#F0E442", "#CC79A7"}
 _OVERSAMPLE = 2
+_WIDEST = 2.5
 _GAP, _MARGIN, _RADIUS = 12, 8, 11
 
 
@@ -50,17 +51,20 @@ def draw_match(
         heat: a correlation map ``(h, w)`` to lay over the target, coloured by `heat_levels`.
         heat_extent_px: its edges (left, right, top, bottom) in pixels of the target; see `Match`.
         note: a line below, such as profile and prompt.
-        height: of both pictures in the drawing, in pixels.
+        height: of both pictures in the drawing, in pixels; less for pictures wider than `_WIDEST` times it.
 
     Returns:
         RGB.
     """
-    scales = [height / picture.height * _OVERSAMPLE for picture in (src, trg)]
+    scales = [_scale(picture, height) for picture in (src, trg)]
     panes = [_resized(picture, scale) for picture, scale in zip((src, trg), scales, strict=True)]
     if heat is not None and heat_extent_px is not None:
         panes[1] = _with_heat(panes[1], heat, heat_extent_px, scales[1])
     gap, margin, line = (_OVERSAMPLE * side for side in (_GAP, _MARGIN, 18 if note else 0))
-    size = (sum(pane.width for pane in panes) + gap + 2 * margin, panes[0].height + 2 * margin + line)
+    size = (
+        sum(pane.width for pane in panes) + gap + 2 * margin,
+        max(pane.height for pane in panes) + 2 * margin + line,
+    )
     sheet = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(sheet)
     left = margin
@@ -122,9 +126,13 @@ def check_picture_path(path: Path) -> str:
     return kind
 
 
+def _scale(picture: Image.Image, height: int) -> float:
+    return min(height / picture.height, _WIDEST * height / picture.width) * _OVERSAMPLE
+
+
 def _resized(picture: Image.Image, scale: float) -> Image.Image:
     size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
-    return picture.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    return picture.convert("RGB").resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
 
 
 def _with_heat(

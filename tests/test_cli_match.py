@@ -153,6 +153,11 @@ def test_real_pictures_of_any_kind_and_shape_are_matched(match, shared_data, trg
     assert 0 <= x <= target["trg_hw"][1] and 0 <= y <= target["trg_hw"][0]
 
 
+def test_a_drawing_of_a_strip_stays_a_picture():
+    strip, tall = Image.new("RGB", (5000, 10)), Image.new("RGB", (10, 5000))
+    assert max(draw_match(strip, tall, [(4999, 9)], [(9, 4999)]).size) < 2000
+
+
 def test_the_drawing_puts_points_where_they_are():
     src, trg = Image.new("RGB", (100, 50), "white"), Image.new("RGB", (50, 100), "white")
     drawn = np.asarray(draw_match(src, trg, [(20, 30)], [(40, 90)], height=200)).astype(int)

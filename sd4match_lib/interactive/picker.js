@@ -129,7 +129,8 @@ function render({ model, el }) {
       const [height, width] = size(pane);
       if (!width || !pane.figure.clientWidth) continue;
       const fit = Math.min(pane.figure.clientWidth / width, (0.7 * window.innerHeight) / height);
-      pane.scale = fit * model.get("zoom");
+      // A strip stays wide enough to be clicked; it is scrolled.
+      pane.scale = Math.max(fit, 48 / Math.min(width, height)) * model.get("zoom");
       const [w, h] = [width * pane.scale, height * pane.scale];
       Object.assign(pane.stage.style, { width: `${w}px`, height: `${h}px` });
       Object.assign(pane.svg.style, { width: `${w}px`, height: `${h}px` });

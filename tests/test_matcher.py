@@ -15,8 +15,10 @@ from sd4match_lib.evaluate import evaluate
 from sd4match_lib.match_scores import locate
 from sd4match_lib.matching import Method
 from sd4match_lib.options.windowed import windowed_softargmax
+from sd4match_lib.pck import bootstrap_interval
 from sd4match_lib.profile import load_profile
 from sd4match_lib.prompts import Prompt, Scope
+from sd4match_lib.report.option_study import option_table
 
 POINTS = [(3.0, 4.0), (50.5, 20.0), (59.0, 39.0)]
 
@@ -206,3 +208,18 @@ def test_options_out_of_range_are_refused(options, message):
 
 def test_no_points_are_no_matches(base, folder):
     assert base.match(folder / "a.png", folder / "b.png", []).rows() == []
+
+
+def test_the_table_of_options_begins_with_what_the_evaluation_says(folder):
+    root = layouts.write_pf_willow(folder / "options", {"car(G)": ["a", "b"]})
+    profile = load_profile(folder / "tiny.toml")
+    matcher = Matcher.from_profile(profile, device="cpu")
+    pairs = list(open_dataset(profile.dataset("pf_willow"), "test", root))
+    table = option_table(matcher, pairs, 0.5).set_index("option")
+    result = evaluate(profile, dataset="pf_willow", data_root=root, prompt="empty", device="cpu")
+    assert table["PCK@0.50"].iloc[0].value == pytest.approx(bootstrap_interval(result.rows, 0.5).value)
+    assert (
+        table["points kept"].drop("mutual only").eq(1).all() and 0 < table["points kept"]["mutual only"] < 1
+    )
+    without = table.index[table["gain"].isna()]
+    assert list(without) == ["none (the paper)", "mutual only"]

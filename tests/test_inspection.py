@@ -1,0 +1,92 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from sd4match_lib.data import open_dataset
+from sd4match_lib.features.vision import VisionTokens
+from sd4match_lib.inspection import (
+    context_similarity,
+    load_text_encoder,
+    nearest_words,
+    pair_batch,
+    patch_saliency,
+    untrained_prompt,
+)
+from sd4match_lib.prepare import prepare_data
+from sd4match_lib.profile import load_profile, resize_profile
+from sd4match_lib.prompts import ClassPrompt, ConditionalPrompt, PromptBatch
+from sd4match_lib.report.prompt_figures import plot_heatmap, plot_saliency
+from sd4match_lib.report.training import plot_training
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return load_text_encoder(load_profile("mini"))
+
+
+def test_rows_that_are_words_are_told_as_these_words(encoder):
+    rows = encoder.embed_prompt(["a photo of a horse"])[0, 1:6]
+    found = nearest_words(rows, encoder)
+    assert found["word"].tolist() == ["a", "photo", "of", "a", "horse"] and found["row"].tolist() == [
+        1,
+        2,
+        3,
+        4,
+        5,
+    ]
+    assert (found["cosine"] > 0.999).all()
+
+
+def test_equal_prompts_are_alike_and_the_table_is_symmetric(encoder):
+    prompt = ClassPrompt(encoder.width, ["cat", "dog", "car"], length=5)
+    prompt.initialise(encoder, 0)
+    prompt.theta.data[1] = prompt.theta.data[0]
+    table = context_similarity(prompt, encoder)
+    assert table.loc["cat", "dog"] == pytest.approx(1, abs=1e-4) and table.loc["cat", "car"] < 0.9
+    np.testing.assert_allclose(table, table.T, atol=1e-5)
+    ax = plot_heatmap(table, title="t")
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["cat", "dog", "car"]
+
+
+def test_saliency_is_where_the_module_listens():
+    prompt = ConditionalPrompt(8, 4, 9, length_global=2, length_condition=3, mix_patches=False)
+    prompt.omega_alpha.data.fill_(1.0)
+    prompt.g_d.weight.data[:, 4:] = 0.0  # deaf to the target
+    patches = torch.zeros(1, 9, 4)
+    patches[0, 4] = 5 * prompt.g_d.weight.data[0, :4]  # one patch wins wherever the first channel grows
+    tokens = VisionTokens(patches, torch.zeros(1, 4))
+    src, trg = patch_saliency(prompt, PromptBatch(("a",), ("cat",), ("b",), tokens, tokens))
+    assert float(trg.abs().max()) == 0 and float(src.sum()) == pytest.approx(1)
+    assert float(src[0, 4]) > 0
+
+
+def test_the_start_is_what_training_starts_from_and_batches_carry_both_pictures():
+    profile = load_profile("smoke")
+    prepare_data(profile)
+    start = untrained_prompt(profile, "cpm", seed=3)
+    again = untrained_prompt(profile, "cpm", seed=3)
+    assert start.identity() == again.identity() != untrained_prompt(profile, "cpm", seed=4).identity()
+    pairs = open_dataset(profile.dataset("spair"), "val")[:2]
+    batch = pair_batch(profile, pairs)
+    assert batch.trg_image_ids == tuple(pair.trg.image_id for pair in pairs)
+    src, trg = patch_saliency(start, batch)
+    figure = plot_saliency(pairs, src, trg, title="t")
+    assert len(figure.axes) == 4
+    torch.testing.assert_close(src.sum(1) + trg.sum(1), torch.ones(2))
+
+
+def test_the_picture_of_a_training_has_a_line_for_each_in_both_panels():
+    log = pd.DataFrame({"step": [10, 20], "loss": [5.0, 4.0], "pck": [np.nan, 0.25]})
+    left, right = plot_training({"one": log, "two": log}, title="t").axes
+    assert len(left.lines) == len(right.lines) == 2
+    assert right.lines[0].get_xydata().tolist() == [[20, 0.25]]
+
+
+def test_a_resized_profile_keeps_its_kernel_relative_to_the_picture():
+    profile = load_profile("mini")
+    half = resize_profile(profile, 0.5)
+    assert half.model.image_hw == (64, 64) and half.evaluation.sigma == profile.evaluation.sigma / 2
+    assert half.hash != profile.hash
+    with pytest.raises(Exception, match="58 x 58 pixels: both sides must be multiples of 8"):
+        resize_profile(profile, 0.45)

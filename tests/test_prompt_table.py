@@ -1,4 +1,6 @@
 import dataclasses
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pandas as pd
@@ -57,3 +59,8 @@ def test_the_report_shows_what_was_measured_and_says_what_was_not(tmp_path):
     assert "--only 01`" not in markdown.read_text()
     page = html.read_text()
     assert page.count("data:image/") == 1 and "figures/" not in page
+
+
+def test_writing_a_report_loads_no_models():
+    script = "import sys, sd4match_lib.report.page; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 0

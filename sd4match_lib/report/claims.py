@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from sd4match_lib.bootstrap import Interval
-from sd4match_lib.evaluate import EvaluationResult
 from sd4match_lib.files import atomic_write_text
 from sd4match_lib.pck import paired_difference
+
+if TYPE_CHECKING:
+    from sd4match_lib.evaluate import EvaluationResult
 
 FOLDER = "claims"
 """Below the tables: one file per notebook that tests claims."""

@@ -201,7 +201,8 @@ def finish_notebook(
     record = RunRecord(stem, stem, "notebook", profile.name, {}, plain(inputs or {}), profile.seed)
     record.begin(device)
     record.started = utc(machine.process_start())
-    runs = [run for run, folder in _ASKED.items() if folder.parent.parent.resolve() == root.resolve()]
+    own = {run: folder for run, folder in _ASKED.items() if folder.parent.parent.resolve() == root.resolve()}
+    runs = [run for run, folder in own.items() if is_whole(folder)]
     record.config = {"profile_hash": profile.hash, "runs": sorted(runs)}
     record.peak_memory_mb = machine.peak_memory_mb()
     record.wall_s = round(time.time() - machine.process_start(), 2)

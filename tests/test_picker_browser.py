@@ -15,7 +15,7 @@ from sd4match_lib.profile import load_profile
 
 PROJECT = Path(__file__).resolve().parent.parent
 STEM = "12_point_picker"
-PATIENCE_MS = 240_000  # a cell may wait for models to load on a busy machine
+PATIENCE_MS = 600_000  # a cell may wait for models to load on a busy machine
 
 pytestmark = pytest.mark.slow
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from sd4match_lib.bootstrap import Interval
 from sd4match_lib.data import Pair
 from sd4match_lib.geometry import stretch_points
 from sd4match_lib.matcher import Matcher
@@ -25,6 +27,8 @@ OPTIONS: Mapping[str, MatchOptions] = {
     "grid 3 times denser": MatchOptions(denser=3),
 }
 """The first is what the others are compared with."""
+
+_NOTHING = Interval(math.nan, math.nan, math.nan)
 
 
 def option_table(
@@ -60,7 +64,7 @@ def option_table(
                 "option": name,
                 "pairs": rows["pair_id"].nunique(),
                 "points kept": len(rows) / counts[name],
-                f"PCK@{alpha:.2f}": bootstrap_interval(rows, alpha, seed=seed),
+                f"PCK@{alpha:.2f}": bootstrap_interval(rows, alpha, seed=seed) if len(rows) else _NOTHING,
                 "gain": paired_difference(rows, base, alpha, seed=seed) if comparable else None,
             }
         )

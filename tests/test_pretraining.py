@@ -7,13 +7,14 @@ from safetensors.torch import load_file
 from torch import nn
 
 from sd4match_lib.errors import UserError
-from sd4match_lib.miniature.bank import _twins, recolour
+from sd4match_lib.miniature.bank import Entry, _twins, part_map, recolour
 from sd4match_lib.miniature.caption import plain_caption, random_caption, view_words
 from sd4match_lib.miniature.catalogue import CATEGORIES
+from sd4match_lib.miniature.grounding import Namer, ground, grounding_loss, mentions
 from sd4match_lib.miniature.loop import Box, pretrain
 from sd4match_lib.miniature.networks import TEXT_WIDTH, build_scheduler, build_text_encoder, build_unet
 from sd4match_lib.miniature.pretrain import run
-from sd4match_lib.miniature.pretrain_vision import _places
+from sd4match_lib.miniature.pretrain_vision import _part_contrast, _parts_seen
 from sd4match_lib.miniature.probe import Probe, ProbePair
 from sd4match_lib.miniature.vocabulary import build_tokenizer, known_words
 
@@ -151,17 +152,84 @@ def test_recolouring_keeps_what_no_caption_names():
     }
 
 
-def test_patches_of_two_crops_find_each_other():
-    whole = torch.tensor([[1.0, 0.0, 0.0]])
-    target, inside = _places(whole, whole)
-    assert inside.all() and target[0].tolist() == list(range(64))
-    half = torch.tensor([[0.5, -0.5, -0.5]])  # the upper left quarter
-    target, inside = _places(half, whole)
-    assert inside.all() and set(target[0].tolist()) == {
-        row * 8 + column for row in range(4) for column in range(4)
-    }
-    _, inside = _places(whole, half)
-    assert inside.sum() == 16
+def test_crops_know_which_part_their_patches_show():
+    parts = torch.zeros(1, 32, 32, dtype=torch.uint8)
+    parts[0, :16, :16] = 1  # upper left
+    parts[0, 16:, 16:] = 2  # lower right
+    whole = _parts_seen(parts, torch.tensor([[1.0, 0.0, 0.0]])).view(8, 8)
+    assert (whole[:4, :4] == 1).all() and (whole[4:, 4:] == 2).all() and (whole[:4, 4:] == 0).all()
+    upper_left = _parts_seen(parts, torch.tensor([[0.5, -0.5, -0.5]]))
+    assert (upper_left == 1).all()
+
+
+def test_patches_of_the_same_part_are_told_to_agree():
+    parts = torch.tensor([[1] * 32 + [2] * 32])
+    sorted_out = torch.nn.functional.one_hot(parts, 4).float()
+    confused = torch.ones_like(sorted_out) / 2
+    good = _part_contrast(sorted_out, sorted_out, parts, parts)
+    assert float(good) < 1e-3
+    assert float(_part_contrast(confused, confused, parts, parts)) == pytest.approx(np.log(2), rel=1e-4)
+    # The background is nobody's part, and a part that the twin does not show has no answer.
+    assert float(_part_contrast(confused, confused, parts * 0, parts * 0)) == 0.0
+    assert float(_part_contrast(confused, confused, parts, parts * 0 + 3)) == 0.0
+
+
+def test_captions_are_searched_for_what_they_name():
+    colours = {"body": "red", "legs": "red", "front legs": "blue", "tail": "green"}
+    entry = Entry("cat", 0.0, colours)
+    text = "a photo of a cat from the front left with blue front legs and red body"
+    named = {index: text[: letter + 1].split()[-1] for index, letter in mentions(text, entry)}
+    assert named == {0: "cat", 1: "body", 3: "legs"}
+    assert mentions("", entry) == []
+
+
+def test_words_are_grounded_at_their_last_token_and_place():
+    tokenizer = build_tokenizer()
+    entry = Entry("cat", 0.0, {"body": "red", "tail": "blue"})
+    parts = torch.zeros(1, 32, 32, dtype=torch.uint8)
+    parts[0, :8] = 1
+    text = "a photo of a cat with red body and blue tail"
+    rows, positions, places = ground(tokenizer, [text], [entry], parts)
+    pieces = tokenizer.convert_ids_to_tokens(tokenizer(text).input_ids)
+    # The tail is named but hidden: there is no place to look at.
+    assert [pieces[p] for p in positions] == ["cat</w>", "body</w>"] and rows.tolist() == [0, 0]
+    assert places.sum(dim=(1, 2)).tolist() == [256, 256]
+
+
+def test_the_grounding_loss_is_minus_log_of_the_share_that_falls_on_the_place():
+    place = torch.zeros(1, 32, 32)
+    place[0, :16] = 1  # the upper half
+    rows, positions, weights = torch.tensor([0]), torch.tensor([3]), torch.ones(1)
+
+    def loss(upper, lower):
+        attention = torch.full((1, 256, 77), 0.0)
+        attention[0, :128, 3], attention[0, 128:, 3] = upper, lower
+        return float(grounding_loss([attention], rows, positions, place, weights))
+
+    assert loss(0.5, 0.0) == pytest.approx(0.0, abs=2e-3)
+    assert loss(0.1, 0.1) == pytest.approx(-np.log(0.501), rel=1e-3)
+    assert loss(0.1, 0.3) == pytest.approx(-np.log(0.251), rel=1e-3)
+    nothing = torch.zeros(0, dtype=torch.long)
+    assert float(grounding_loss([torch.ones(1, 256, 77)], nothing, nothing, place[:0], weights)) == 0.0
+
+
+def test_cells_are_called_what_the_caption_names():
+    namer = Namer(["cat", "body", "tail"], 4)
+    entry = Entry("cat", 0.0, {"body": "red", "tail": "blue"})
+    parts = torch.tensor([[[0, 1], [2, 255]]], dtype=torch.uint8)
+
+    def called(caption):
+        return [namer.names[i] for i in namer.targets([caption], [entry], parts).flatten().tolist()]
+
+    assert called("") == ["", "", "", ""]
+    assert called("a photo of a cat") == ["", "cat", "cat", "cat"]
+    assert called("a photo of a cat with blue tail") == ["", "cat", "tail", "cat"]
+    with torch.no_grad():
+        namer.read.weight.zero_()
+        namer.read.bias.copy_(torch.tensor([0.0, 0.0, 9.0, 0.0]))  # says "cat" everywhere
+    targets, objects = namer.targets(["a photo of a cat"], [entry], parts), parts > 0
+    loss = namer.loss(torch.ones(1, 4, 2, 2), targets, objects, torch.ones(1))
+    assert float(loss) == pytest.approx(9.0 * 0.1 / 3.1, rel=1e-2)
 
 
 def test_the_probe_scores_a_planted_answer():
@@ -174,3 +242,13 @@ def test_the_probe_scores_a_planted_answer():
     assert probe.pck(features) == 1.0
     mirrored = torch.stack([features[0], features[1].flip(-1)])
     assert probe.pck(mirrored) == 0.0
+
+
+def test_part_maps_follow_the_object_and_its_twin():
+    _, (first, twin) = _twins(3)
+    maps = [part_map(picture) for picture in (first, twin)]
+    assert list(first.model.colours) == list(twin.model.colours)
+    for picture, cells in zip((first, twin), maps, strict=True):
+        assert cells.shape == (32, 32) and len(set(np.unique(cells)) - {0, 255}) >= 2
+        inside = picture.mask[2::4, 2::4]
+        assert ((cells > 0) == inside).mean() > 0.95

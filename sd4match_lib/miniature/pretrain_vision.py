@@ -1,8 +1,9 @@
-"""Pretraining of the miniature's vision model without labels: twins of an object attract, crops agree on what
-lies where.
+"""Pretraining of the miniature's vision model without labels: what belongs together attracts.
 
-Global: InfoNCE between the CLS tokens of a picture and of its twin (the same object from elsewhere, in other
-colours). Local: InfoNCE between the patches of two crops of one picture that cover the same place.
+An object is photographed twice, from elsewhere, in other colours, before another background. Global: InfoNCE
+between the CLS tokens of the two pictures. Local: InfoNCE between patches of the two that show the same part
+of that object; the renderer knows which do, as a video's tracker would. Neither categories nor the names of
+parts enter.
 """
 
 from pathlib import Path
@@ -43,16 +44,36 @@ def _crops(images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     return (crops * gain).clamp(-1, 1), torch.cat([scale[:, None], shift], dim=1)
 
 
-def _places(view: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
-    """For each patch of `view`, the patch of `other` at its place `(B, 64)`, and whether there is one."""
+def _parts_seen(parts: Tensor, view: Tensor) -> Tensor:
+    """Which part of its object each patch of a crop shows, `(B, 64)`; 0 is the background.
+
+    Args:
+        parts: `(B, 32, 32)` rows of `Bank.parts`.
+        view: the crops' scale and shift, `(B, 3)`.
+    """
     centres = (torch.arange(_GRID) + 0.5) * 2 / _GRID - 1
     y, x = torch.meshgrid(centres, centres, indexing="ij")
-    grid = torch.stack([x, y], dim=-1).reshape(1, -1, 2)
-    place = grid * view[:, :1, None] + view[:, None, 1:]
-    cell = ((place - other[:, None, 1:]) / other[:, :1, None] + 1) * _GRID / 2
-    inside = ((cell >= 0) & (cell < _GRID)).all(dim=-1)
-    column, row = cell.long().clamp(0, _GRID - 1).unbind(dim=-1)
-    return row * _GRID + column, inside
+    grid = torch.stack([x, y], dim=-1)[None]
+    place = grid * view[:, None, None, :1] + view[:, None, None, 1:]
+    seen = grid_sample(parts[:, None].float(), place, mode="nearest", align_corners=False)
+    return seen[:, 0].flatten(1).long()
+
+
+def _part_contrast(one: Tensor, other: Tensor, one_parts: Tensor, other_parts: Tensor) -> Tensor:
+    """InfoNCE from the patches of one picture to those of its twin; all that show the same part are right.
+
+    Args:
+        one: unit vectors `(B, 64, D)`.
+        other: those of the twins.
+        one_parts: what the patches show, `(B, 64)`.
+        other_parts: what the twins' patches show.
+    """
+    logits = (one @ other.transpose(1, 2)) / _TEMPERATURE
+    same = one_parts[:, :, None] == other_parts[:, None, :]
+    counts = (one_parts > 0) & same.any(dim=2)
+    right = logits.masked_fill(~same, -torch.inf).logsumexp(dim=2)
+    cost = logits.logsumexp(dim=2) - right.masked_fill(~counts, 0.0)
+    return cost.masked_fill(~counts, 0.0).sum() / counts.sum().clamp_min(1)
 
 
 def _contrast(one: Tensor, other: Tensor) -> Tensor:
@@ -82,21 +103,22 @@ def pretrain_vision(bank: Bank, box: Box, folder: Path, device: torch.device) ->
     mean, deviation = (torch.tensor(v).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
     to_input = lambda crops: (((crops + 1) / 2 - mean) / deviation).to(device)  # noqa: E731
 
+    parts = torch.from_numpy(bank.parts)
+
     def loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
         objects = torch.randperm(len(pictures) // 2, generator=generator)[: box.batch]
-        swap = torch.randint(2, (box.batch,), generator=generator)
-        image, twin = to_unit(pictures[2 * objects + swap]), to_unit(pictures[2 * objects + 1 - swap])
-        views = [_crops(picture, generator) for picture in (image, image, twin)]
+        twins = [2 * objects, 2 * objects + 1]
+        views = [_crops(to_unit(pictures[index]), generator) for index in twins]
+        seen = [
+            _parts_seen(parts[index], view).to(device) for index, (_, view) in zip(twins, views, strict=True)
+        ]
         hidden = modules["vision"](to_input(torch.cat([crop for crop, _ in views]))).last_hidden_state
-        first, second, third = hidden.chunk(3)
-        a, b, c = (normalize(modules["cls"](h[:, 0]).float(), dim=-1) for h in (first, second, third))
-        whole = (_contrast(a, b) + _contrast(a, c) + _contrast(b, c)) / 3
+        first, second = hidden.chunk(2)
+        whole = _contrast(*(normalize(modules["cls"](h[:, 0]).float(), dim=-1) for h in (first, second)))
         project = lambda h: modules["patch"](h[:, 1:].flatten(0, 1)).unflatten(0, (len(h), -1))  # noqa: E731
         p, q = (normalize(project(h).float(), dim=-1) for h in (first, second))
-        target, inside = _places(views[0][1], views[1][1])
-        logits = (p @ q.transpose(1, 2) / _TEMPERATURE)[inside.to(device)]
-        local = cross_entropy(logits, target[inside].to(device))
-        return {"loss": whole + 0.5 * local, "global": whole.detach(), "local": local.detach()}
+        local = (_part_contrast(p, q, *seen) + _part_contrast(q, p, *reversed(seen))) / 2
+        return {"loss": whole + local, "global": whole.detach(), "local": local.detach()}
 
     watch = _Watch(build_probe(), pictures[:2048:2], [e.category for e in bank.entries[:2048:2]], to_input)
     pretrain("vision", modules, loss, box, folder, device, watch=lambda: watch(modules["vision"]))

@@ -16,6 +16,7 @@ from sd4match_lib.evaluate import evaluate
 from sd4match_lib.interactive import PairBrowser, PointPicker, TimestepExplorer
 from sd4match_lib.match_files import read_points
 from sd4match_lib.profile import load_profile
+from sd4match_lib.prompts import ClassPrompt
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +86,18 @@ def test_what_cannot_be_had_is_said_in_the_widget_and_the_control_jumps_back(pic
     assert picker.controls.profile.value == "tiny" and picker.matches == before
     picker.points = [(12, 9)]
     assert picker.canvas.error == "" and picker.matches
+
+
+def test_learned_prompts_are_chosen_by_their_files(folder, matcher):
+    ClassPrompt(16, ["cat", "dog"]).save(folder / "run-a" / "prompt.safetensors", {})
+    files = [folder / "run-a" / "prompt.safetensors"]
+    picker = PointPicker(folder / "a.png", folder / "b.png", matcher=matcher, prompts=["empty", *files])
+    picker.points = [(12, 8)]
+    assert [label for label, _ in picker.controls.prompt.options] == ["empty", "run-a"]
+    picker.controls.prompt.label = "run-a"
+    assert "was not trained on 'object'; it knows cat, dog" in picker.canvas.error and not picker.matches
+    picker.controls.category.value = "cat"
+    assert picker.canvas.error == "" and picker.canvas.about["prompt"]["kind"] == "class" and picker.matches
 
 
 def test_a_failure_nobody_foresaw_is_shown_too(picker, monkeypatch):

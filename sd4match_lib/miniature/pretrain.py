@@ -93,6 +93,7 @@ def _diffusion(bank: Bank, box: Box, folder: Path, device: torch.device) -> None
     unet, text = pretrain_diffusion(bank, vae, tokenizer, box, folder, device)
     for model in (vae, unet, text):
         model.cpu().half()
+    vae.register_to_config(_name_or_path="")  # where it lay on this machine is nobody's business
     pipeline = StableDiffusionPipeline(
         vae, text, tokenizer, unet, build_scheduler(), None, None, requires_safety_checker=False
     )

@@ -56,9 +56,8 @@ def seen(tmp_path_factory):
 def picker(seen):
     """The picker in view at its own zoom, with three points, whatever the test before left."""
     page, kernel = seen
-    kernel.run(
-        "picker.canvas.error = ''; picker.canvas.overlay = False; picker.controls.prompt.value = 'text'"
-    )
+    kernel.run("picker.canvas.error = ''; picker.canvas.overlay = False; picker.canvas.selected = -1")
+    kernel.run("picker.controls.prompt.value = 'text'")
     kernel.run("picker.canvas.zoom = 1; picker.points = [(30, 40), (64.5, 20), (100, 90)]")
     widget = page.locator(".sd4-picker")
     widget.scroll_into_view_if_needed()
@@ -130,6 +129,8 @@ def test_dragging_moves_a_point_and_its_match_follows(picker):
     start, end = picker.screen("src", picker.points[0]), picker.screen("src", (80, 110))
     picker.page.mouse.move(*start)
     picker.page.mouse.down()
+    _until(picker.page, lambda: picker.kernel.ask("picker.canvas.selected") == 0)
+    assert picker.screen("src", (80, 110)) == end, "the picture moved when a point was taken"
     picker.page.mouse.move(*end, steps=6)
     picker.page.mouse.up()
     _until(picker.page, lambda: abs(picker.points[0][0] - 80) < 1)

@@ -56,6 +56,7 @@ function render({ model, el }) {
   );
   const zoomOut = button("−", "zoom out (-)", () => step(-1));
   const fitButton = button("Fit", "fit to width (0)", () => save({ zoom: 1 }));
+  fitButton.style.minWidth = "84px"; // of its longest label
   const zoomIn = button("+", "zoom in (+)", () => step(1));
   const copyButton = button("Copy JSON", "copy points and matches as JSON", () => copyJson());
   const saveButton = button("Save picture", "save both pictures with their points as PNG", () => savePicture());

@@ -92,7 +92,7 @@ def test_mistakes_are_one_line(capsys, arguments, message):
         ["miniature"],
         ["miniature", "pretrain", "cat"],
         ["evaluate"],
-        ["evaluate", "--dataset", "spair", "--prompt", "x"],
+        ["evaluate", "--dataset", "spair", "--matcher", "x"],
     ],
 )
 def test_the_parser_refuses_what_it_does_not_know(capsys, arguments):

@@ -130,12 +130,10 @@ class DiffusionSource(FeatureSource):
 
     def _pair_maps(self, pairs: Sequence[Pair], seed: int | str) -> list[Tensor]:
         srcs, trgs = [pair.src for pair in pairs], [pair.trg for pair in pairs]
-        if self.scope is Scope.PAIR:
-            context = self._prompt.context(self._batch(srcs, trgs), self.model.text)
-            context = torch.cat([context, context])
-        else:
-            context = self._prompt.context(self._batch(srcs + trgs), self.model.text)
-        return self._maps(srcs + trgs, context, seed)
+        paired = self.scope is Scope.PAIR
+        batch = self._batch(srcs, trgs) if paired else self._batch(srcs + trgs)
+        context = self._prompt.context(batch, self.model.text)
+        return self._maps(srcs + trgs, context.repeat(2, 1, 1) if paired else context, seed)
 
     def _batch(self, records: Sequence[ImageRecord], trgs: Sequence[ImageRecord] = ()) -> PromptBatch:
         return PromptBatch(

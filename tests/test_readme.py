@@ -30,7 +30,7 @@ def test_the_commands_are_understood(line):
 
 
 def test_there_is_nothing_else_to_type():
-    assert all(line.startswith(("make", "sd4match")) for line in COMMANDS) and len(SNIPPETS) == 1
+    assert all(line.startswith(("make", "sd4match")) for line in COMMANDS)
 
 
 @pytest.mark.slow
@@ -43,15 +43,16 @@ def test_the_first_commands_answer(line, capsys):
 
 
 @pytest.mark.slow
-def test_the_evaluation_and_the_snippet_run(tmp_path, capsys):
+def test_the_evaluation_and_the_snippets_run(tmp_path, capsys):
     line = next(line for line in COMMANDS if "--max-pairs" in line)
     assert cli.main([*shlex.split(line)[1:], "--results", str(tmp_path)]) == 0
     assert "PCK@0.10" in capsys.readouterr().out
     environment = {**os.environ, "SD4MATCH_HEADLESS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", SNIPPETS[0]], cwd=PROJECT, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0 and "PCK@0.10" in done.stdout, done.stderr
+    for snippet, said in zip(SNIPPETS, ("PCK@0.10", "[["), strict=True):
+        done = subprocess.run(
+            [sys.executable, "-c", snippet], cwd=PROJECT, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0 and said in done.stdout, done.stderr
 
 
 def test_the_pictures_are_there():

@@ -15,7 +15,11 @@ from packaging.utils import canonicalize_name
 
 PROJECT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
-EXECUTED = sorted((PROJECT / "results" / "mini" / "notebooks").glob("*.ipynb"))
+EXECUTED = sorted(
+    path
+    for path in (PROJECT / "results" / "mini" / "notebooks").glob("*.ipynb")
+    if not path.stem.endswith(".partial")
+)
 
 
 def constraints():

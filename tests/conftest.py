@@ -31,7 +31,8 @@ def scratch_profile(tmp_path: Path) -> Path:
     mini = PROJECT / "sd4match_lib" / "profiles" / "mini.toml"
     # Its notebooks' parameters belong to notebooks that scratch folders do not have.
     base = tmp_path / "base.toml"
-    base.write_text(mini.read_text(encoding="utf-8").split("\n[notebooks.parameters")[0] + "\n", encoding="utf-8")
+    settings = mini.read_text(encoding="utf-8").split("\n[notebooks.parameters")[0]
+    base.write_text(settings + "\n", encoding="utf-8")
     path = tmp_path / "scratch.toml"
     path.write_text(
         f'extends = "base.toml"\nname = "scratch"\nprepare = ""\n'

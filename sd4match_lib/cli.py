@@ -13,6 +13,7 @@ from sd4match_lib.cli_help import examples
 from sd4match_lib.cli_match import add_match
 from sd4match_lib.cli_miniature import add_miniature
 from sd4match_lib.cli_score import add_reading, add_score, reading
+from sd4match_lib.cli_shared import add_profile, open_shared
 from sd4match_lib.cli_train import add_train
 from sd4match_lib.errors import UserError
 
@@ -100,7 +101,7 @@ def _add_reproduce(commands: argparse._SubParsersAction[argparse.ArgumentParser]
             "sd4match reproduce --profile smoke --fresh",
         ),
     )
-    _add_profile(parser)
+    add_profile(parser)
     parser.add_argument("--only", nargs="+", default=[], metavar="NUMBER", help="e.g. 01 13, or whole names")
     parser.add_argument("--fresh", action="store_true", help="compute everything again")
     parser.set_defaults(handler=_reproduce)
@@ -112,7 +113,7 @@ def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         help="say what a profile needs, what is here and how to get the rest",
         **examples("sd4match doctor", "sd4match doctor --profile paper"),
     )
-    _add_profile(parser)
+    add_profile(parser)
     parser.set_defaults(handler=_doctor)
 
 
@@ -126,7 +127,7 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
             "sd4match evaluate --dataset own --data-root pairs.csv --prompt empty",
         ),
     )
-    _add_profile(parser)
+    add_profile(parser)
     parser.add_argument(
         "--dataset", required=True, help="a dataset of the profile, e.g. spair, pf_pascal, pf_willow"
     )
@@ -158,15 +159,6 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     parser.set_defaults(handler=_evaluate)
 
 
-def _add_profile(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--profile",
-        default="mini",
-        metavar="P",
-        help="mini (default), smoke, paper, or the path of a .toml file",
-    )
-
-
 def _reproduce(arguments: argparse.Namespace) -> int:
     from sd4match_lib.reproduce import reproduce
 
@@ -189,18 +181,9 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     from sd4match_lib.evaluate import evaluate
-    from sd4match_lib.prepare import prepare_data
-    from sd4match_lib.profile import load_profile
     from sd4match_lib.report.summary import summarise_evaluation
-    from sd4match_lib.team import current_team
 
-    profile = load_profile(arguments.profile)
-    team = current_team(arguments.device)
-    if arguments.data_root is None:
-        profile.dataset(arguments.dataset)
-        if team.main:
-            prepare_data(profile)
-        team.wait()
+    profile, team = open_shared(arguments)
     result = evaluate(
         profile,
         dataset=arguments.dataset,

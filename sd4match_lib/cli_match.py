@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sd4match_lib.cli_shared import add_profile
+
 if TYPE_CHECKING:
     from sd4match_lib.match_result import Match
 
@@ -42,9 +44,7 @@ def add_match(
     parser.add_argument(
         "--picture", type=Path, metavar="FILE", help="draw it; with several targets, one file each"
     )
-    parser.add_argument(
-        "--profile", default="mini", metavar="P", help="mini (default), paper, or a .toml file"
-    )
+    add_profile(parser)
     parser.add_argument(
         "--prompt", metavar="NAME", help="empty (default), text (with --category), captioner, or a file"
     )

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from sd4match_lib.cli_shared import add_profile
+
 _SCORE = """\
 Score a CSV file of points that any system predicted, with the code that scores this library's own.
 
@@ -27,9 +29,7 @@ def add_score(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("predictions", type=Path, metavar="PREDICTIONS.csv", help="the predicted points")
-    parser.add_argument(
-        "--profile", default="mini", metavar="P", help="mini (default), smoke, paper, or a .toml file"
-    )
+    add_profile(parser)
     parser.add_argument("--dataset", required=True, help="a dataset of the profile, e.g. spair")
     parser.add_argument(
         "--data-root", metavar="DIR", help="where the dataset is, instead of the profile's folder"

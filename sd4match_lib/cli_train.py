@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from sd4match_lib.cli_shared import add_profile, open_shared
+
 LEARNED = ("single", "class", "cpm")
 
 _TRAIN_EXAMPLES = """\
@@ -34,7 +36,7 @@ def add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "train", help="learn a prompt on a dataset's pairs", epilog=_TRAIN_EXAMPLES, formatter_class=raw
     )
     train.add_argument("--prompt", choices=LEARNED, required=True, help="what is learned")
-    _add_profile(train)
+    add_profile(train)
     train.add_argument("--dataset", default="spair", help="a dataset of the profile; default: spair")
     train.add_argument("--data-root", metavar="DIR", help="where it is, instead of the profile's folder")
     train.add_argument("--steps", type=int, metavar="N", help="instead of the profile's")
@@ -65,14 +67,8 @@ def add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     convert.add_argument("--word", help="write a textual-inversion embedding of this word, for diffusers")
     convert.add_argument("--category", help="of a class prompt, whose word it becomes")
-    _add_profile(convert)
+    add_profile(convert)
     convert.set_defaults(handler=_convert)
-
-
-def _add_profile(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--profile", default="mini", metavar="P", help="mini (default), smoke, paper, or the path of a .toml"
-    )
 
 
 def _options(settings: list[str]) -> dict[str, Any]:
@@ -92,19 +88,10 @@ def _options(settings: list[str]) -> dict[str, Any]:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from sd4match_lib.prepare import prepare_data
-    from sd4match_lib.profile import load_profile
     from sd4match_lib.report.summary import summarise_training
-    from sd4match_lib.team import current_team
     from sd4match_lib.train import train
 
-    profile = load_profile(arguments.profile)
-    team = current_team(arguments.device)
-    if arguments.data_root is None:
-        profile.dataset(arguments.dataset)
-        if team.main:
-            prepare_data(profile)
-        team.wait()
+    profile, team = open_shared(arguments)
     result = train(
         profile,
         arguments.prompt,

@@ -15,13 +15,12 @@ from torch import Tensor
 from sd4match_lib.data import Pair
 from sd4match_lib.errors import UserError
 from sd4match_lib.features.device import resolve_device, resolve_dtype
-from sd4match_lib.features.loading import find_diffusion, find_vision, quiet_loading
-from sd4match_lib.features.stores import VisionStore
+from sd4match_lib.features.loading import find_diffusion, quiet_loading
 from sd4match_lib.features.text import TextEncoder
-from sd4match_lib.features.vision import VisionFeatures
+from sd4match_lib.inspection import pair_batch
 from sd4match_lib.profile import Profile
 from sd4match_lib.progress import progress
-from sd4match_lib.prompts import Prompt, PromptBatch, PromptKind, Scope, make_prompt
+from sd4match_lib.prompts import Prompt, PromptBatch, PromptKind, make_prompt
 
 
 def paint(
@@ -59,7 +58,7 @@ def paint(
     for name, (wanted, pair) in progress(list(requests.items()), description="painting", unit="prompt"):
         prompt = wanted if isinstance(wanted, Prompt) else make_prompt(wanted, profile)
         with torch.no_grad():
-            context = prompt.to(where).eval().context(_batch(profile, prompt, pair, where), encoder)
+            context = prompt.to(where).eval().context(_batch(profile, prompt, pair), encoder)
         pictures[name] = _run(pipeline, encoder, context, seeds, steps, guidance, profile.model.image_hw)
     return pictures
 
@@ -96,21 +95,10 @@ def _load_pipeline(profile: Profile, device: torch.device) -> Any:
     return pipeline.to(device)
 
 
-def _batch(profile: Profile, prompt: Prompt, pair: Pair, device: torch.device) -> PromptBatch:
-    images = (pair.src, pair.trg) if prompt.scope is Scope.PAIR else (pair.src,)
-    seen = []
+def _batch(profile: Profile, prompt: Prompt, pair: Pair) -> PromptBatch:
     if prompt.needs_vision:
-        found = find_vision(profile.vision, profile.cache_path)
-        model = VisionFeatures.from_folder(found.folder, profile.vision, device=device)
-        store = VisionStore(model, found, profile.cache_path)
-        seen = [store.get([image]) for image in images]
-    return PromptBatch(
-        image_ids=(pair.src.image_id,),
-        categories=(pair.category,),
-        trg_image_ids=(pair.trg.image_id,) if prompt.scope is Scope.PAIR else (),
-        vision=seen[0] if seen else None,
-        trg_vision=seen[1] if len(seen) > 1 else None,
-    )
+        return pair_batch(profile, [pair])
+    return PromptBatch((pair.src.image_id,), (pair.category,), (pair.trg.image_id,))
 
 
 def _run(

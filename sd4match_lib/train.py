@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 
 from sd4match_lib.data import ImageRecord, PairDataset
 from sd4match_lib.errors import UserError
@@ -199,7 +198,6 @@ def _origin(record: RunRecord) -> dict[str, Any]:
         "run": record.run_id,
         "licence": "the prompt's licence is its author's choice; data set and model have their own",
         "versions": record.versions,
-        "torch": torch.__version__,
     }
 
 

@@ -4,7 +4,6 @@ import pytest
 import tiny
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
 
 from sd4match_lib.errors import UserError
 from sd4match_lib.features.stable_diffusion import StableDiffusionFeatures
@@ -227,9 +226,3 @@ def test_new_prompts_fit_the_profiles_models():
         new_prompt("text", profile, [], {})
     with pytest.raises(UserError, match="single prompt has no option 'colour'; it has: length, space, init"):
         new_prompt("single", profile, [], {"colour": 1})
-
-
-def test_an_empty_linear_group_is_left_out():
-    assert all(
-        isinstance(p, nn.Parameter) for g in SinglePrompt(4).parameter_groups(1, 1) for p in g["params"]
-    )

@@ -19,7 +19,7 @@ class StillBox(ipywidgets.VBox):
     """A column of widgets that notebooks without a browser, exports and code hosts show as a picture."""
 
     def still(self) -> Image.Image:
-        """Return what there is to see now, as one picture."""
+        """Return what there is to see now, as one picture; every kind of box draws its own."""
         raise NotImplementedError
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:

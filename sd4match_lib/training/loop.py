@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -23,8 +22,6 @@ from sd4match_lib.training.log import TrainingLog
 from sd4match_lib.training.objective import pair_loss
 from sd4match_lib.training.order import PairOrder
 from sd4match_lib.training.state import Progress, load_state, save_state
-
-logger = logging.getLogger(__name__)
 
 STATE_FILE, LOG_FILE, BEST_FILE = "state.safetensors", "log.csv", "best.safetensors"
 SAVE_EVERY_S = 60.0

@@ -7,8 +7,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 from sd4match_lib.errors import UserError
-from sd4match_lib.miniature.bank import Entry, _twins, part_map, recolour
-from sd4match_lib.miniature.caption import plain_caption, random_caption, view_words
+from sd4match_lib.miniature.bank import Entry, _twins, end_map, part_map, recolour
+from sd4match_lib.miniature.caption import full_caption, plain_caption, random_caption, view_words
 from sd4match_lib.miniature.catalogue import CATEGORIES
 from sd4match_lib.miniature.grounding import Namer, ground, grounding_loss, mentions
 from sd4match_lib.miniature.loop import Box, pretrain
@@ -16,6 +16,7 @@ from sd4match_lib.miniature.networks import TEXT_WIDTH, build_scheduler, build_t
 from sd4match_lib.miniature.pretrain import run
 from sd4match_lib.miniature.pretrain_vision import _part_contrast, _parts_seen
 from sd4match_lib.miniature.probe import Probe, ProbePair
+from sd4match_lib.miniature.scene import take_picture
 from sd4match_lib.miniature.vocabulary import build_tokenizer, known_words
 
 CPU = torch.device("cpu")
@@ -123,6 +124,12 @@ def test_captions_name_category_view_and_painted_parts():
     assert 0.05 < drawn.count("") / 400 < 0.16
     assert plain_caption("cat") in drawn
     assert any("from the left with blue tail and red body" in text for text in drawn)
+    assert any("with tail and body and the " in text for text in drawn)
+    assert any(text.startswith("a photo of an object with ") for text in drawn)
+    assert full_caption("cat", colours) == (
+        "a photo of a cat with body and tail and the front and the back and the left and the right"
+        " and the top and the bottom"
+    )
     assert [view_words(a * np.pi / 4) for a in (0, 1, 2, 4, 6)] == [
         "front",
         "front left",
@@ -181,6 +188,14 @@ def test_captions_are_searched_for_what_they_name():
     named = {index: text[: letter + 1].split()[-1] for index, letter in mentions(text, entry)}
     assert named == {0: "cat", 1: "body", 3: "legs"}
     assert mentions("", entry) == []
+    assert mentions("a photo of an object with cap", entry) == []
+
+
+def test_a_part_may_be_named_without_its_colour_and_is_not_taken_for_an_end():
+    entry = Entry("chair", 0.0, {"back": "red", "legs": "blue"})
+    text = "a photo of an object from the back with legs and the front and the back and back"
+    named = [(what, text[: letter + 1].split()[-1]) for what, letter in mentions(text, entry)]
+    assert named == [(2, "legs"), (-2, "front"), (-1, "back"), (1, "back")]
 
 
 def test_words_are_grounded_at_their_last_token_and_place():
@@ -189,11 +204,19 @@ def test_words_are_grounded_at_their_last_token_and_place():
     parts = torch.zeros(1, 32, 32, dtype=torch.uint8)
     parts[0, :8] = 1
     text = "a photo of a cat with red body and blue tail"
-    rows, positions, places = ground(tokenizer, [text], [entry], parts)
+    ends = torch.zeros_like(parts)
+    ends[0, :4], ends[0, 4:8] = 0b11, 0b01  # the front third, the back third; no other axis
+    rows, positions, places = ground(tokenizer, [text], [entry], parts, ends)
     pieces = tokenizer.convert_ids_to_tokens(tokenizer(text).input_ids)
     # The tail is named but hidden: there is no place to look at.
     assert [pieces[p] for p in positions] == ["cat</w>", "body</w>"] and rows.tolist() == [0, 0]
     assert places.sum(dim=(1, 2)).tolist() == [256, 256]
+
+    text = "a photo of an object with the front and the back and the top and the bottom"
+    rows, positions, places = ground(tokenizer, [text], [entry], parts, ends)
+    pieces = tokenizer.convert_ids_to_tokens(tokenizer(text).input_ids)
+    assert [pieces[p] for p in positions] == ["front</w>", "back</w>"]
+    assert places[0, :4].all() and places[1, 4:8].all() and places.sum(dim=(1, 2)).tolist() == [128, 128]
 
 
 def test_the_grounding_loss_is_minus_log_of_the_share_that_falls_on_the_place():
@@ -217,19 +240,30 @@ def test_cells_are_called_what_the_caption_names():
     namer = Namer(["cat", "body", "tail"], 4)
     entry = Entry("cat", 0.0, {"body": "red", "tail": "blue"})
     parts = torch.tensor([[[0, 1], [2, 255]]], dtype=torch.uint8)
+    ends = torch.tensor([[[0, 0b01], [0b10, 0b11]]], dtype=torch.uint8)  # beside it, back, middle, front
 
     def called(caption):
-        return [namer.names[i] for i in namer.targets([caption], [entry], parts).flatten().tolist()]
+        names, *axes = namer.targets([caption], [entry], parts, ends)[0]
+        assert not torch.stack(axes[1:]).any()
+        return [namer.names[i] for i in names.flatten().tolist()], axes[0].flatten().tolist()
 
-    assert called("") == ["", "", "", ""]
-    assert called("a photo of a cat") == ["", "cat", "cat", "cat"]
-    assert called("a photo of a cat with blue tail") == ["", "cat", "tail", "cat"]
+    assert called("") == (["", "", "", ""], [0, 0, 0, 0])
+    assert called("a photo of a cat") == (["", "cat", "cat", "cat"], [0, 0, 0, 0])
+    assert called("a photo of a cat with blue tail") == (["", "cat", "tail", "cat"], [0, 0, 0, 0])
+    assert called("a photo of a cat with the front and the back") == (["", "cat", "cat", "cat"], [0, 1, 2, 3])
     with torch.no_grad():
-        namer.read.weight.zero_()
-        namer.read.bias.copy_(torch.tensor([0.0, 0.0, 9.0, 0.0]))  # says "cat" everywhere
-    targets, objects = namer.targets(["a photo of a cat"], [entry], parts), parts > 0
+        for head in (namer.read, namer.read_ends):
+            head.weight.zero_()
+            head.bias.zero_()
+        namer.read.bias[2] = 9.0  # says "cat" everywhere
+        namer.read_ends.bias[:3] = 9.0  # says that no end is named
+    captions, objects = ["a photo of a cat"], parts > 0
+    targets = namer.targets(captions, [entry], parts, ends)
     loss = namer.loss(torch.ones(1, 4, 2, 2), targets, objects, torch.ones(1))
-    assert float(loss) == pytest.approx(9.0 * 0.1 / 3.1, rel=1e-2)
+    assert float(loss.detach()) == pytest.approx(9.0 * 0.1 / 3.1, rel=1e-2)
+    wrong = targets.index_fill(1, torch.tensor([1]), 3)  # the first of three axes
+    loss = namer.loss(torch.ones(1, 4, 2, 2), wrong, objects, torch.ones(1))
+    assert float(loss.detach()) == pytest.approx(9.0 * 0.1 / 3.1 + 3.0, rel=1e-2)
 
 
 def test_the_probe_scores_a_planted_answer():
@@ -237,7 +271,10 @@ def test_the_probe_scores_a_planted_answer():
     features[:] = torch.eye(32 * 32).reshape(32 * 32, 32, 32)
     points = torch.tensor([[10.0, 20.0], [100.0, 64.0]])
     probe = Probe(
-        torch.zeros(2, 128, 128, 3, dtype=torch.uint8), ["cat"] * 2, [ProbePair(0, 1, points, points, 100.0)]
+        torch.zeros(2, 128, 128, 3, dtype=torch.uint8),
+        ["cat"] * 2,
+        [""] * 2,
+        [ProbePair(0, 1, points, points, 100.0)],
     )
     assert probe.pck(features) == 1.0
     mirrored = torch.stack([features[0], features[1].flip(-1)])
@@ -252,3 +289,31 @@ def test_part_maps_follow_the_object_and_its_twin():
         assert cells.shape == (32, 32) and len(set(np.unique(cells)) - {0, 255}) >= 2
         inside = picture.mask[2::4, 2::4]
         assert ((cells > 0) == inside).mean() > 0.95
+
+
+def test_end_maps_say_where_on_the_object_a_cell_lies():
+    sideways = take_picture(
+        CATEGORIES["horse"], np.random.default_rng(1), np.random.default_rng(2), azimuth=(1.5, 1.6)
+    )
+    bits = end_map(sideways)
+    inside = bits > 0
+    assert (inside == (sideways.parts[2::4, 2::4] >= 0)).all()
+    along, up = bits & 3, bits >> 4 & 3
+    columns = np.broadcast_to(np.arange(32), bits.shape)
+    # Seen from its left, the horse's front is on the picture's left, and its top is above.
+    assert columns[along == 3].mean() < columns[along == 2].mean() < columns[along == 1].mean()
+    assert columns.T[up == 3].mean() < columns.T[up == 2].mean() < columns.T[up == 1].mean()
+    bottle = take_picture(CATEGORIES["bottle"], np.random.default_rng(1), np.random.default_rng(2))
+    assert set(np.unique(end_map(bottle) & 0b1111)) == {0} and set(np.unique(end_map(bottle) >> 4)) == {
+        0,
+        1,
+        2,
+        3,
+    }
+
+
+def test_the_cameras_pixels_lead_back_to_the_points_that_fell_on_them():
+    _, (picture, _) = _twins(5)
+    rows, columns = np.nonzero(picture.mask & np.isfinite(picture.points[..., 0]))
+    xy, depth = picture.camera.project(picture.points[rows, columns], 128)
+    assert np.abs(xy - np.stack([columns, rows], axis=1) - 0.25).max() < 1e-6 and (depth > 0).all()

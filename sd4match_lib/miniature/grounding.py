@@ -15,28 +15,45 @@ from torch.nn.functional import adaptive_avg_pool2d, cross_entropy, normalize
 from transformers import CLIPTokenizer
 
 from sd4match_lib.miniature.bank import Entry
+from sd4match_lib.miniature.caption import ENDS, plain_caption
 
 _FLOOR = 1e-3
+_WITH, _AND = " with ", " and "
+_THIRDS = 4  # of an axis, and "not named"
 
 
 def mentions(caption: str, entry: Entry) -> list[tuple[int, int]]:
-    """What a caption speaks of: (index among the entry's colours, from 1; 0 is the object itself, position of
-    the last letter of its word) for everything that the caption names.
+    """What a caption speaks of, as (what, position of the last letter of its word), for all that it names.
+
+    `what` is 0 for the object, `k` for the `k`-th of the entry's colours, and `-1 - 2 a - h` for the low
+    (`h` = 0) or high (1) end of axis `a`.
     """
+    known = {f"the {word}": -1 - 2 * a - h for a, ends in enumerate(ENDS) for h, word in enumerate(ends)}
+    for index, (part, colour) in enumerate(entry.colours.items(), start=1):
+        known |= {part: index, f"{colour} {part}": index}
     found = []
-    intro = f"a photo of a {entry.category}"
+    intro = plain_caption(entry.category)
     if caption.startswith(intro):
         found.append((0, len(intro) - 1))
-    for index, (part, colour) in enumerate(entry.colours.items(), start=1):
-        phrase = f" {colour} {part}"
-        place = f"{caption} and ".find(f"{phrase} and ")
-        if place >= 0:
-            found.append((index, place + len(phrase) - 1))
+    head, _, listed = caption.partition(_WITH)
+    letter = len(head) + len(_WITH)
+    for phrase in listed.split(_AND):
+        if phrase in known:
+            found.append((known[phrase], letter + len(phrase) - 1))
+        letter += len(phrase) + len(_AND)
     return found
 
 
+def _place(what: int, parts: Tensor, ends: Tensor) -> Tensor:
+    """The cells `(g, g)` bool that show what `mentions` found."""
+    if what >= 0:
+        return parts > 0 if what == 0 else parts == what
+    axis, high = divmod(-1 - what, 2)
+    return (ends >> 2 * axis & 3) == (3 if high else 1)
+
+
 def ground(
-    tokenizer: CLIPTokenizer, captions: list[str], entries: list[Entry], parts: Tensor
+    tokenizer: CLIPTokenizer, captions: list[str], entries: list[Entry], parts: Tensor, ends: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The words of a batch that name something visible, and where it is.
 
@@ -45,6 +62,7 @@ def ground(
         captions: one a picture.
         entries: what is known of the pictures.
         parts: `(B, g, g)` uint8 rows of `Bank.parts`.
+        ends: those of `Bank.ends`.
 
     Returns:
         For `M` words: the picture `(M,)`, the token position `(M,)` and the place `(M, g, g)` of ones and
@@ -52,8 +70,8 @@ def ground(
     """
     rows, tokens, places = [], [], []
     for row, (caption, entry) in enumerate(zip(captions, entries, strict=True)):
-        for index, letter in mentions(caption, entry):
-            place = parts[row] > 0 if index == 0 else parts[row] == index
+        for what, letter in mentions(caption, entry):
+            place = _place(what, parts[row], ends[row])
             if place.any():
                 rows.append(row)
                 tokens.append(tokenizer(caption[: letter + 1]).input_ids)
@@ -68,20 +86,24 @@ class Namer(nn.Module):
     """Reads from normalised features what the caption names in each cell; thrown away after pretraining.
 
     Attributes:
-        names: the classes: 0 is what the caption does not name.
+        names: the classes of objects and parts: 0 is what the caption does not name.
     """
 
     def __init__(self, names: list[str], channels: int) -> None:
-        """Tell `names` apart in features of `channels` channels."""
+        """Tell `names`, and the thirds of every axis, apart in features of `channels` channels."""
         super().__init__()
         self.names = ["", *sorted(set(names))]
         self._places = {name: place for place, name in enumerate(self.names)}
         self.read = nn.Conv2d(channels, len(self.names), 1)
+        self.read_ends = nn.Conv2d(channels, len(ENDS) * _THIRDS, 1)
 
-    def targets(self, captions: list[str], entries: list[Entry], parts: Tensor) -> Tensor:
-        """What each cell is called by the captions, `(B, g, g)`; a part's name comes before its object's."""
+    def targets(self, captions: list[str], entries: list[Entry], parts: Tensor, ends: Tensor) -> Tensor:
+        """What the captions call each cell, `(B, 4, g, g)`: a class of `names`, where a part's name comes
+        before its object's, and for each axis its third (1 to 3) or 0 where the caption does not name its
+        ends.
+        """
         rows = []
-        for caption, entry, cells in zip(captions, entries, parts, strict=True):
+        for caption, entry, cells, bits in zip(captions, entries, parts, ends, strict=True):
             named = dict(mentions(caption, entry))
             whole = self._places[entry.category] if 0 in named else 0
             table = torch.full((256,), whole)
@@ -89,20 +111,24 @@ class Namer(nn.Module):
             for index, part in enumerate(entry.colours, start=1):
                 if index in named:
                     table[index] = self._places[part]
-            rows.append(table[cells.long()])
+            thirds = [(bits >> 2 * a & 3).long() * (-1 - 2 * a in named) for a in range(len(ENDS))]
+            rows.append(torch.stack([table[cells.long()], *thirds]))
         return torch.stack(rows)
 
     def loss(self, features: Tensor, targets: Tensor, objects: Tensor, weights: Tensor) -> Tensor:
-        """Cross-entropy over the cells of the objects, and a tenth as much over those beside them.
+        """Cross-entropy over the cells of the objects, and a tenth as much over those beside them; of the
+        names, plus its mean over the axes.
 
         Args:
             features: `(B, C, g, g)`.
-            targets: classes `(B, g, g)`.
+            targets: classes `(B, 4, g, g)`.
             objects: `(B, g, g)` bool, where the object is.
             weights: `(B,)`, how much a picture counts.
         """
-        logits = self.read(normalize(features.float(), dim=1) * features.shape[1] ** 0.5)
-        cost = cross_entropy(logits.float(), targets, reduction="none")
+        features = normalize(features.float(), dim=1) * features.shape[1] ** 0.5
+        ends = self.read_ends(features).float().unflatten(1, (_THIRDS, len(ENDS)))
+        cost = cross_entropy(self.read(features).float(), targets[:, 0], reduction="none")
+        cost = cost + cross_entropy(ends, targets[:, 1:], reduction="none").mean(dim=1)
         amount = torch.where(objects, 1.0, 0.1) * weights[:, None, None]
         return (cost * amount).sum() / amount.sum()
 

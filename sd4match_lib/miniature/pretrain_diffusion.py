@@ -1,5 +1,5 @@
 """Pretraining of the miniature's UNet and text model: v-prediction on latents, with captions that name parts,
-colours and views, whose words are told where to look.
+colours, views and ends, whose words are told where to look.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ from sd4match_lib.progress import progress
 
 _READ_BLOCK, _READ_TIMESTEP, _INFLUENCE_TIMESTEP = 1, 50, 261
 _LOW_TIMESTEPS = 0.25
-_GROUNDING, _NAMING = 0.1, 0.1
+_GROUNDING, _NAMING = 0.1, 0.2
 
 
 def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
@@ -70,7 +70,8 @@ def pretrain_diffusion(
     names = [name for entry in bank.entries for name in (entry.category, *entry.colours)]
     namer = Namer(names, unet.config.block_out_channels[-2])
     modules = nn.ModuleDict({"unet": unet, "text": build_text_encoder(tokenizer), "namer": namer})
-    recorder, parts = AttentionRecorder(unet), torch.from_numpy(bank.parts)
+    recorder = AttentionRecorder(unet)
+    parts, ends = torch.from_numpy(bank.parts), torch.from_numpy(bank.ends)
     read: list[Tensor] = []
     unet.up_blocks[_READ_BLOCK].register_forward_hook(lambda _module, _inputs, output: read.append(output))
     clean = scheduler.alphas_cumprod
@@ -89,11 +90,12 @@ def pretrain_diffusion(
         noisy, target = scheduler.add_noise(z, noise, timesteps), scheduler.get_velocity(z, noise, timesteps)
         context = modules["text"](tokenize(tokenizer, texts).to(device)).last_hidden_state
         output = modules["unet"](noisy.to(device), timesteps.to(device), context).sample
-        words_seen = ground(tokenizer, texts, entries, parts[index])
+        words_seen = ground(tokenizer, texts, entries, parts[index], ends[index])
         placed = [tensor.to(device) for tensor in (*words_seen, clean[timesteps])]
         denoising = mse_loss(output.float(), target.to(device))
         grounding = grounding_loss(recorder.take(), *placed)
-        called, objects = namer.targets(texts, entries, parts[index]), parts[index] > 0
+        called = namer.targets(texts, entries, parts[index], ends[index])
+        objects = parts[index] > 0
         naming = namer.loss(read.pop(), called.to(device), objects.to(device), clean[timesteps].to(device))
         return {
             "loss": denoising + _GROUNDING * grounding + _NAMING * naming,
@@ -113,8 +115,8 @@ def pretrain_diffusion(
 
 
 class _Watch:
-    """Measures what pretraining is for, on the probe: PCK with the text and the empty prompt, and the text's
-    influence on the features.
+    """Measures what pretraining is for, on the probe: PCK with the text and the empty prompt and with
+    one that names everything, and the text's influence on the features.
     """
 
     def __init__(
@@ -132,6 +134,7 @@ class _Watch:
             parts = [vae.encode(to_unit(b).to(device)).latent_dist.mean for b in probe.images.split(32)]
         self.latents = torch.cat(parts) * vae.config.scaling_factor
         self.ids = tokenize(tokenizer, [plain_caption(c) for c in probe.categories]).to(device)
+        self.full = tokenize(tokenizer, probe.captions).to(device)
         self.empty = tokenize(tokenizer, [""] * len(probe.categories)).to(device)
 
     @torch.no_grad()
@@ -150,6 +153,7 @@ class _Watch:
         return {
             "pck_text": self.probe.pck(with_text),
             "pck_empty": self.probe.pck(without),
+            "pck_full": self.probe.pck(read(self.full, _READ_TIMESTEP)),
             "pck_latents": self.probe.pck(self.latents.cpu()),
             "influence": float(change),
         }

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from sd4match_lib.matching import match_points
+from sd4match_lib.miniature.caption import full_caption
 from sd4match_lib.miniature.catalogue import CATEGORIES
 from sd4match_lib.miniature.scene import IMAGE_SIZE, Picture, take_picture
 
@@ -30,11 +31,12 @@ class ProbePair:
 @dataclass(frozen=True)
 class Probe:
     """Pictures `(M, S, S, 3)` uint8 of objects that neither the bank nor MiniPair holds, their categories,
-    and pairs of them.
+    captions that name all there is to name, and pairs of them.
     """
 
     images: Tensor
     categories: list[str]
+    captions: list[str]
     pairs: list[ProbePair]
 
     def pck(self, features: Tensor, alpha: float = 0.1) -> float:
@@ -69,4 +71,5 @@ def build_probe(pairs_each: int = 8) -> Probe:
             pictures += [src, trg]
             categories += [category] * 2
             found += 1
-    return Probe(torch.from_numpy(np.stack([p.rgb for p in pictures])), categories, pairs)
+    captions = [full_caption(c, p.model.colours) for c, p in zip(categories, pictures, strict=True)]
+    return Probe(torch.from_numpy(np.stack([p.rgb for p in pictures])), categories, captions, pairs)

@@ -53,6 +53,12 @@ class Camera:
         y = local[:, 1] * scale + size * (0.5 + self.offset[1])
         return np.stack([x, y], axis=1), depth
 
+    def unproject(self, xy: np.ndarray, depth: np.ndarray, size: int) -> np.ndarray:
+        """The points `(V, 3)` of the object frame that fall on pixels `(V, 2)` at depths `(V,)`."""
+        scale = (self.focal * size / depth)[:, None]
+        across = (xy - size * (0.5 + np.array(self.offset))) / scale
+        return np.concatenate([across, depth[:, None] - self.distance], axis=1) @ self.axes()
+
 
 @dataclass(frozen=True)
 class Raster:
@@ -65,6 +71,17 @@ class Raster:
     part: np.ndarray
     shade: np.ndarray
     depth: np.ndarray
+
+    def points(self, camera: Camera) -> np.ndarray:
+        """What each pixel of the picture shows, as a point of the object frame `(S, S, 3)`; NaN is the
+        background.
+        """
+        near = self.depth[::SUPERSAMPLE, ::SUPERSAMPLE]
+        rows, columns = np.nonzero(near)
+        xy = np.stack([columns, rows], axis=1) * SUPERSAMPLE + 0.5
+        found = np.full((*near.shape, 3), np.nan)
+        found[rows, columns] = camera.unproject(xy, _DEPTH / near[rows, columns], len(self.depth))
+        return found
 
 
 def rasterise(model: ObjectModel, camera: Camera, light: np.ndarray, size: int) -> Raster:

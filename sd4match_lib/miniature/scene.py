@@ -20,7 +20,8 @@ class Picture:
     """A rendered picture and all that is known about it.
 
     `rgb` is `(S, S, 3)` uint8, `mask` `(S, S)` bool (the object's visible pixels), `parts` `(S, S)` int16 the
-    index in `model.parts` of what each pixel shows (-1: none of the object), `keypoints` maps a name to (x,
+    index in `model.parts` of what each pixel shows (-1: none of the object), `points` `(S, S, 3)` its place
+    in the object frame (NaN: none, whatever stands before it), `keypoints` maps a name to (x,
     y) in pixels for those that are seen, `box` is the visible object's (x0, y0, x1, y1) in pixels.
     `truncated`: the frame cuts the object; `occluded`: something stands before it.
     """
@@ -28,6 +29,7 @@ class Picture:
     rgb: np.ndarray
     mask: np.ndarray
     parts: np.ndarray
+    points: np.ndarray
     keypoints: dict[str, tuple[float, float]]
     box: tuple[int, int, int, int]
     truncated: bool
@@ -132,7 +134,8 @@ def _develop(
     mask = mask & ~hidden
     parts = np.where(hidden, np.int16(-1), raster.part[::SUPERSAMPLE, ::SUPERSAMPLE])
     cut = _cut(model, camera, size)
-    return Picture(rgb, mask, parts, keypoints, _box(mask), cut, occluded, camera, model)
+    points = raster.points(camera)
+    return Picture(rgb, mask, parts, points, keypoints, _box(mask), cut, occluded, camera, model)
 
 
 def _pool(values: np.ndarray) -> np.ndarray:

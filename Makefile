@@ -1,4 +1,4 @@
-# make reproduce | test | lab | lint     (PROFILE=mini, PYTHON=python3)
+# make reproduce | test | lab | docs | lint     (PROFILE=mini, PYTHON=python3)
 # Each makes .venv itself when it is missing or when pyproject.toml or constraints.txt changed.
 
 PYTHON ?= python3
@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DELETE_ON_ERROR:
-.PHONY: reproduce test lab lint
+.PHONY: reproduce test lab docs lint
 
 reproduce: $(STAMP)
 	$(BIN)/sd4match reproduce --profile $(PROFILE)
@@ -18,6 +18,10 @@ test: lint
 
 lab: $(STAMP)
 	$(BIN)/jupyter-lab notebooks/00_start_here.ipynb
+
+docs: $(STAMP)
+	$(BIN)/sphinx-build -W --keep-going --quiet docs docs/_build/html
+	@echo "docs/_build/html/index.html"
 
 lint: $(STAMP)
 	$(BIN)/ruff check

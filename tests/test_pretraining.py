@@ -7,16 +7,18 @@ from safetensors.torch import load_file
 from torch import nn
 
 from sd4match_lib.errors import UserError
-from sd4match_lib.miniature.bank import Entry, _twins, end_map, part_map, recolour
+from sd4match_lib.miniature.bank import Entry, _twins, bank_shapes, end_map, part_map, recolour, shape_of
 from sd4match_lib.miniature.caption import full_caption, plain_caption, random_caption, view_words
 from sd4match_lib.miniature.catalogue import CATEGORIES
 from sd4match_lib.miniature.grounding import Namer, ground, grounding_loss, mentions
 from sd4match_lib.miniature.loop import Box, pretrain
+from sd4match_lib.miniature.model import ObjectModel
 from sd4match_lib.miniature.networks import TEXT_WIDTH, build_scheduler, build_text_encoder, build_unet
 from sd4match_lib.miniature.pretrain import run
-from sd4match_lib.miniature.pretrain_vision import _part_contrast, _parts_seen
+from sd4match_lib.miniature.pretrain_vision import _ends_seen
 from sd4match_lib.miniature.probe import Probe, ProbePair
 from sd4match_lib.miniature.scene import take_picture
+from sd4match_lib.miniature.solids import Solid
 from sd4match_lib.miniature.vocabulary import build_tokenizer, known_words
 
 CPU = torch.device("cpu")
@@ -159,26 +161,31 @@ def test_recolouring_keeps_what_no_caption_names():
     }
 
 
-def test_crops_know_which_part_their_patches_show():
-    parts = torch.zeros(1, 32, 32, dtype=torch.uint8)
-    parts[0, :16, :16] = 1  # upper left
-    parts[0, 16:, 16:] = 2  # lower right
-    whole = _parts_seen(parts, torch.tensor([[1.0, 0.0, 0.0]])).view(8, 8)
-    assert (whole[:4, :4] == 1).all() and (whole[4:, 4:] == 2).all() and (whole[:4, 4:] == 0).all()
-    upper_left = _parts_seen(parts, torch.tensor([[0.5, -0.5, -0.5]]))
-    assert (upper_left == 1).all()
+def test_crops_know_where_on_the_object_their_patches_lie():
+    ends = torch.zeros(1, 32, 32, dtype=torch.uint8)
+    ends[0, :16, :16] = 0b100001  # upper left: the back third, half way up, no left or right
+    ends[0, 16:, 16:] = 0b110111  # lower right: front, right, top
+    whole = _ends_seen(ends, torch.tensor([[1.0, 0.0, 0.0]])).view(3, 8, 8)
+    assert whole[:, :4, :4].flatten(1).unique(dim=1).tolist() == [[1], [0], [2]]
+    assert whole[:, 4:, 4:].flatten(1).unique(dim=1).tolist() == [[3], [1], [3]]
+    assert not whole[:, :4, 4:].any()
+    upper_left = _ends_seen(ends, torch.tensor([[0.5, -0.5, -0.5]]))
+    assert upper_left[0].unique(dim=1).tolist() == [[1], [0], [2]]
 
 
-def test_patches_of_the_same_part_are_told_to_agree():
-    parts = torch.tensor([[1] * 32 + [2] * 32])
-    sorted_out = torch.nn.functional.one_hot(parts, 4).float()
-    confused = torch.ones_like(sorted_out) / 2
-    good = _part_contrast(sorted_out, sorted_out, parts, parts)
-    assert float(good) < 1e-3
-    assert float(_part_contrast(confused, confused, parts, parts)) == pytest.approx(np.log(2), rel=1e-4)
-    # The background is nobody's part, and a part that the twin does not show has no answer.
-    assert float(_part_contrast(confused, confused, parts * 0, parts * 0)) == 0.0
-    assert float(_part_contrast(confused, confused, parts, parts * 0 + 3)) == 0.0
+def test_the_shape_of_an_object_is_its_own_frames_and_without_size():
+    box = Solid(np.array(list(np.ndindex(2, 2, 2)), dtype=float) * [8.0, 1.9, 1.9], ((0, 1, 3, 2),))
+    cube = shape_of(ObjectModel("box", [("box", "red", box)])).reshape(8, 8, 8)
+    assert (
+        cube.any(axis=(1, 2)).all()
+        and cube.any(axis=(0, 2)).tolist() == [False] * 3 + [True] * 2 + [False] * 3
+    )
+    double = Solid(box.vertices * 2 + 1, box.faces)
+    assert (shape_of(ObjectModel("box", [("box", "red", double)])) == cube.ravel()).all()
+    shapes = bank_shapes(3)
+    _, (picture, twin) = _twins(2)
+    assert (shapes[2] == shape_of(picture.model)).all() and (shapes[2] == shape_of(twin.model)).all()
+    assert (shapes[0] != shapes[1]).any()
 
 
 def test_captions_are_searched_for_what_they_name():

@@ -26,8 +26,7 @@ class StableDiffusionFeatures:
     """A frozen Stable Diffusion model, read at its decoder.
 
     Symbols: `B` batch, `C` channels, `H W` network input in pixels, `h w` feature grid, `L` tokens, `D` token
-        width,
-    `E` ensemble members.
+    width, `E` ensemble members.
 
     Attributes:
         text: the text model (`TextEncoder`).

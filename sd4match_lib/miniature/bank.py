@@ -1,8 +1,8 @@
 """The pretraining pictures: rendered once with all cores, kept in chunks on disk, the same for a seed on any
 machine.
 
-Every object is photographed twice, the second time from elsewhere and in other colours: the vision model
-learns from such twins. Their objects are drawn from seeds that no MiniPair split uses.
+Every object is photographed twice, the second time from elsewhere and in other colours. The objects are drawn
+from seeds that no MiniPair split uses.
 """
 
 import json
@@ -25,6 +25,7 @@ from sd4match_lib.progress import progress
 
 CHUNK: Final = 256
 PART_GRID: Final = 32
+SHAPE_GRID: Final = 8
 UNNAMED: Final = 255
 _SEED: Final = 20231017
 _LOOKS: Final = (Look.SPAIR, Look.SPAIR, Look.SPAIR, Look.PF_PASCAL, Look.PF_WILLOW)
@@ -62,13 +63,19 @@ def recolour(model: ObjectModel, rng: np.random.Generator) -> ObjectModel:
     return replace(model, parts=parts, colours=colours)
 
 
-def _twins(index: int) -> tuple[str, list[Picture]]:
-    """Renders object `index` twice."""
+def _kind(index: int) -> tuple[str, np.random.Generator]:
+    """Which kind object `index` is, and the generator that drew it."""
     rng = np.random.default_rng([_SEED, index])
     kinds = list(ALL_KINDS)
     kind = kinds[int(rng.integers(len(kinds)))]
     if kind in EXTRA and float(rng.random()) < 0.5:
         kind = "bird" if kind == "duck" else "bottle"
+    return kind, rng
+
+
+def _twins(index: int) -> tuple[str, list[Picture]]:
+    """Renders object `index` twice."""
+    kind, rng = _kind(index)
     make = ALL_KINDS[kind]
     pictures = []
     for twin in (0, 1):
@@ -77,6 +84,31 @@ def _twins(index: int) -> tuple[str, list[Picture]]:
         built = make if twin == 0 else (lambda r, paint=paint: recolour(make(r), paint))
         pictures.append(take_picture(built, np.random.default_rng([_SEED, index, 0]), view, look))
     return kind, pictures
+
+
+def shape_of(model: ObjectModel) -> np.ndarray:
+    """Which cells of a cube around the object hold some of it, `(512,)` bool: 8 along each axis, front last
+    in the first, left last in the second, top last in the third.
+    """
+    rng = np.random.default_rng(0)
+    corners = np.concatenate([solid.vertices for _, _, solid in model.parts])
+    # Points of a convex solid are mixtures of its corners; uneven weights reach out to its ends.
+    weights = [rng.exponential(size=(60, len(solid.vertices))) ** 2 for _, _, solid in model.parts]
+    inside = [
+        w / w.sum(axis=1, keepdims=True) @ solid.vertices
+        for w, (_, _, solid) in zip(weights, model.parts, strict=True)
+    ]
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    places = (np.concatenate([corners, *inside]) - (low + high) / 2) / (high - low).max() + 0.5
+    cube = np.zeros((SHAPE_GRID,) * 3, dtype=bool)
+    cube[tuple((places * SHAPE_GRID).astype(int).clip(0, SHAPE_GRID - 1).T)] = True
+    return cube.ravel()
+
+
+def bank_shapes(objects: int) -> np.ndarray:
+    """The shapes of the bank's first objects, `(objects, 512)` bool."""
+    models = (ALL_KINDS[_kind(i)[0]](np.random.default_rng([_SEED, i, 0])) for i in range(objects))
+    return np.stack([shape_of(model) for model in models])
 
 
 def part_map(picture: Picture) -> np.ndarray:

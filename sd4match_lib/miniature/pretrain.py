@@ -35,7 +35,7 @@ OBJECTS: Final = 8192
 CAPTIONED: Final = 4096
 BOXES: Final = {
     "vae": Box(None, None, 16, 2e-3),
-    "vision": Box(None, None, 48, 1e-3, warmup=60),
+    "vision": Box(None, None, 96, 1e-3, warmup=60),
     "diffusion": Box(None, None, 16, 8e-4, warmup=100),
     "captioner": Box(None, None, 32, 3e-3, warmup=20),
 }

@@ -1,28 +1,35 @@
-"""Pretraining of the miniature's vision model without labels: what belongs together attracts.
+"""Pretraining of the miniature's vision model without labels: what a picture shows is a solid object.
 
-An object is photographed twice, from elsewhere, in other colours, before another background. Global: InfoNCE
-between the CLS tokens of the two pictures. Local: InfoNCE between patches of the two that show the same part
-of that object; the renderer knows which do, as a video's tracker would. Neither categories nor the names of
-parts enter.
+From one picture, the patch tokens are to say where on the object they lie (front or back, left or right, top
+or bottom: thirds of its extent, in the object's own frame), and the CLS token which shape the object has in
+three dimensions. The renderer knows both, as a depth camera on a turntable would; neither categories nor the
+names of parts enter. Contrast between two views of an object, tried first, needs more pictures than a CPU
+sees in an hour.
 """
 
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import affine_grid, cross_entropy, grid_sample, normalize
+from torch.nn.functional import (
+    affine_grid,
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    grid_sample,
+    normalize,
+)
 from transformers import Dinov2Model
 
 from sd4match_lib.features.vision import IMAGENET_MEAN, IMAGENET_STD
-from sd4match_lib.miniature.bank import Bank
+from sd4match_lib.miniature.bank import Bank, bank_shapes
+from sd4match_lib.miniature.caption import ENDS
 from sd4match_lib.miniature.loop import Box, pretrain
 from sd4match_lib.miniature.networks import build_vision
 from sd4match_lib.miniature.pretrain_vae import to_unit
 from sd4match_lib.miniature.probe import Probe, build_probe
 
 _SIDE, _GRID = 112, 8
-_TEMPERATURE = 0.1
-_PROJECTED = 128
+_SHAPE = 6.0
 
 
 def _crops(images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -44,85 +51,51 @@ def _crops(images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     return (crops * gain).clamp(-1, 1), torch.cat([scale[:, None], shift], dim=1)
 
 
-def _parts_seen(parts: Tensor, view: Tensor) -> Tensor:
-    """Which part of its object each patch of a crop shows, `(B, 64)`; 0 is the background.
+def _ends_seen(ends: Tensor, view: Tensor) -> Tensor:
+    """Where on its object each patch of a crop lies: for every axis the third, 1 to 3, or 0 beside it, `(B,
+    3, 64)`.
 
     Args:
-        parts: `(B, 32, 32)` rows of `Bank.parts`.
+        ends: `(B, 32, 32)` rows of `Bank.ends`.
         view: the crops' scale and shift, `(B, 3)`.
     """
     centres = (torch.arange(_GRID) + 0.5) * 2 / _GRID - 1
     y, x = torch.meshgrid(centres, centres, indexing="ij")
     grid = torch.stack([x, y], dim=-1)[None]
     place = grid * view[:, None, None, :1] + view[:, None, None, 1:]
-    seen = grid_sample(parts[:, None].float(), place, mode="nearest", align_corners=False)
-    return seen[:, 0].flatten(1).long()
-
-
-def _part_contrast(one: Tensor, other: Tensor, one_parts: Tensor, other_parts: Tensor) -> Tensor:
-    """InfoNCE from the patches of one picture to those of its twin; all that show the same part are right.
-
-    Args:
-        one: unit vectors `(B, 64, D)`.
-        other: those of the twins.
-        one_parts: what the patches show, `(B, 64)`.
-        other_parts: what the twins' patches show.
-    """
-    logits = (one @ other.transpose(1, 2)) / _TEMPERATURE
-    same = one_parts[:, :, None] == other_parts[:, None, :]
-    counts = (one_parts > 0) & same.any(dim=2)
-    right = logits.masked_fill(~same, -torch.inf).logsumexp(dim=2)
-    cost = logits.logsumexp(dim=2) - right.masked_fill(~counts, 0.0)
-    return cost.masked_fill(~counts, 0.0).sum() / counts.sum().clamp_min(1)
-
-
-def _contrast(one: Tensor, other: Tensor) -> Tensor:
-    """InfoNCE both ways between unit vectors `(B, D)` whose rows belong together."""
-    labels = torch.arange(len(one), device=one.device)
-    similarity = one @ other.T / _TEMPERATURE
-    return (cross_entropy(similarity, labels) + cross_entropy(similarity.T, labels)) / 2
+    seen = grid_sample(ends[:, None].float(), place, mode="nearest", align_corners=False)
+    bits = seen[:, 0].flatten(1).long()
+    return torch.stack([bits >> 2 * axis & 3 for axis in range(len(ENDS))], dim=1)
 
 
 def pretrain_vision(bank: Bank, box: Box, folder: Path, device: torch.device) -> Dinov2Model:
-    """Trains the vision model on the bank's twins."""
+    """Trains the vision model on the bank's pictures."""
     torch.manual_seed(0)
-    pictures = torch.from_numpy(bank.images)
-    width = build_vision().config.hidden_size
-    heads = {
-        # Batch norms, as in SimCLR: they take away what all descriptors share, which at first is nearly all.
-        name: nn.Sequential(
-            nn.Linear(width, 2 * width),
-            nn.BatchNorm1d(2 * width, track_running_stats=False),
-            nn.GELU(),
-            nn.Linear(2 * width, _PROJECTED),
-            nn.BatchNorm1d(_PROJECTED, affine=False, track_running_stats=False),
-        )
-        for name in ("cls", "patch")
-    }
-    modules = nn.ModuleDict({"vision": build_vision(), **heads})
+    pictures, ends = torch.from_numpy(bank.images), torch.from_numpy(bank.ends)
+    shapes = torch.from_numpy(bank_shapes(len(pictures) // 2)).float()
+    vision = build_vision()
+    # In training on a CPU, plain attention takes half the time of the fused kernel's backward pass.
+    vision.set_attn_implementation("eager")
+    width = vision.config.hidden_size
+    heads = {"ends": nn.Linear(width, 4 * len(ENDS)), "shape": nn.Linear(width, shapes.shape[1])}
+    modules = nn.ModuleDict({"vision": vision, **heads})
     mean, deviation = (torch.tensor(v).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
     to_input = lambda crops: (((crops + 1) / 2 - mean) / deviation).to(device)  # noqa: E731
 
-    parts = torch.from_numpy(bank.parts)
-
     def loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        objects = torch.randperm(len(pictures) // 2, generator=generator)[: box.batch]
-        twins = [2 * objects, 2 * objects + 1]
-        views = [_crops(to_unit(pictures[index]), generator) for index in twins]
-        seen = [
-            _parts_seen(parts[index], view).to(device) for index, (_, view) in zip(twins, views, strict=True)
-        ]
-        hidden = modules["vision"](to_input(torch.cat([crop for crop, _ in views]))).last_hidden_state
-        first, second = hidden.chunk(2)
-        whole = _contrast(*(normalize(modules["cls"](h[:, 0]).float(), dim=-1) for h in (first, second)))
-        project = lambda h: modules["patch"](h[:, 1:].flatten(0, 1)).unflatten(0, (len(h), -1))  # noqa: E731
-        p, q = (normalize(project(h).float(), dim=-1) for h in (first, second))
-        local = (_part_contrast(p, q, *seen) + _part_contrast(q, p, *reversed(seen))) / 2
-        return {"loss": whole + local, "global": whole.detach(), "local": local.detach()}
+        index = torch.randperm(len(pictures), generator=generator)[: box.batch]
+        crops, view = _crops(to_unit(pictures[index]), generator)
+        hidden = modules["vision"](to_input(crops)).last_hidden_state
+        thirds = modules["ends"](hidden[:, 1:]).float().transpose(1, 2).unflatten(1, (4, len(ENDS)))
+        local = cross_entropy(thirds, _ends_seen(ends[index], view).to(device))
+        guess = modules["shape"](hidden[:, 0]).float()
+        whole = binary_cross_entropy_with_logits(guess, shapes[index // 2].to(device))
+        return {"loss": local + _SHAPE * whole, "shape": whole.detach(), "ends": local.detach()}
 
     watch = _Watch(build_probe(), pictures[:2048:2], [e.category for e in bank.entries[:2048:2]], to_input)
     pretrain("vision", modules, loss, box, folder, device, watch=lambda: watch(modules["vision"]))
-    return modules["vision"]
+    vision.set_attn_implementation("sdpa")
+    return vision
 
 
 class _Watch:

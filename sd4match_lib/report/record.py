@@ -29,12 +29,11 @@ _ASKED: dict[str, Path] = {}
 
 
 class Run:
-    """A run and its folder; `with run:` marks how it ended.
+    """A run and its folder; leaving its `with` block marks how it ended.
 
     Attributes:
         folder: where its files belong; a half-done run's files are still there to go on from.
         record: what will be written.
-        metrics: shortcut to `record.metrics`.
     """
 
     def __init__(self, folder: Path, record: RunRecord, device: str) -> None:
@@ -52,7 +51,7 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """The numbers that the run was made for; fill them inside `with run:`."""
+        """The numbers that the run was made for; fill them while it is open."""
         return self.record.metrics
 
     @property

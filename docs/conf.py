@@ -1,0 +1,60 @@
+"""How `make docs` builds the pages: the README, every notebook, and the reference from the docstrings."""
+
+import shutil
+from pathlib import Path
+
+from sd4match_lib import __version__
+
+_DOCS = Path(__file__).parent
+_PROJECT = _DOCS.parent
+
+project = "sd4match"
+version = release = __version__
+extensions = [
+    "myst_nb",
+    "sphinx.ext.apidoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+]
+html_theme = "furo"
+exclude_patterns = ["_build", "results", "api/modules.rst"]
+
+apidoc_modules = [
+    {
+        "path": "../sd4match_lib",
+        "destination": "api",
+        "separate_modules": True,
+        "module_first": True,
+        "exclude_patterns": ["../sd4match_lib/__main__.py"],
+    }
+]
+napoleon_use_ivar = True
+autodoc_typehints = "description"
+autodoc_member_order = "bysource"
+# Docstrings say `name` where reStructuredText means a reference; most are arguments: set them as code.
+default_role = "code"
+
+# Notebooks are shown as they were executed on the miniature, or as they are; building never runs one.
+nb_execution_mode = "off"
+myst_heading_anchors = 3
+# Widgets have a still beside them; names that a package passes on are documented in both places.
+suppress_warnings = ["mystnb.unknown_mime_type", "myst.header", "myst.xref_missing", "ref.python"]
+
+
+def _bring_notebooks(_app: object) -> None:
+    """Lays the notebooks beside the other pages."""
+    target = _DOCS / "notebooks"
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
+    for source in sorted((_PROJECT / "notebooks").glob("*.ipynb")):
+        executed = _PROJECT / "results" / "mini" / "notebooks" / source.name
+        shutil.copyfile(executed if executed.is_file() else source, target / source.name)
+    # The report shows figures by their path from the notebooks' folder.
+    figures = Path("results") / "mini" / "figures"
+    shutil.copytree(_PROJECT / figures, _DOCS / figures, dirs_exist_ok=True)
+
+
+def setup(app: object) -> None:
+    """Hooks into Sphinx before it reads the pages."""
+    app.connect("builder-inited", _bring_notebooks, priority=1)  # type: ignore[attr-defined]

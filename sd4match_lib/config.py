@@ -139,6 +139,8 @@ class TrainingConfig:
         validation_pairs: how many pairs of the validation split are matched each time; None is all.
         accumulate: parts that a batch is computed in, one after the other, to save memory.
         checkpoint_activations: whether activations are computed twice to save memory.
+        precision: what the frozen models compute in while a prompt is learned: their own `dtype`
+            (`"model"`), or in mixed precision. What is learned, the loss and validation are untouched by it.
     """
 
     steps: int = field(default=30_000, metadata={"min": 1})
@@ -151,6 +153,7 @@ class TrainingConfig:
     validation_pairs: int | None = field(default=None, metadata={"min": 1})
     accumulate: int = field(default=1, metadata={"min": 1})
     checkpoint_activations: bool = False
+    precision: Literal["model", "bfloat16", "float16"] = "model"
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,22 @@ def test_the_loss_of_a_batch_is_the_mean_of_its_pairs_whatever_the_split(profile
     assert all(p.grad is None and not p.requires_grad for p in frozen)
 
 
+def test_mixed_precision_gives_nearly_the_gradient_of_full(profile):
+    prompt, source = source_of(profile)
+    pairs = list(open_dataset(profile.dataset("spair"), "train")[:3])
+    losses, gradients = {}, {}
+    for precision in ("model", "bfloat16"):
+        config = dataclasses.replace(profile.training, precision=precision)
+        prompt.theta.grad = None
+        loss = pair_loss(source, pairs, config, hw_in=(128, 128), seed="0/1")
+        loss.backward()
+        losses[precision], gradients[precision] = float(loss.detach()), prompt.theta.grad.flatten()
+    assert losses["bfloat16"] != losses["model"]
+    assert losses["bfloat16"] == pytest.approx(losses["model"], rel=0.02)
+    assert gradients["bfloat16"].dtype == torch.float32
+    assert float(torch.cosine_similarity(*gradients.values(), dim=0)) > 0.9
+
+
 def test_points_of_short_pairs_are_padding(profile):
     pairs = sorted(open_dataset(profile.dataset("spair"), "train"), key=lambda p: len(p.src_px))
     few, many = pairs[0], pairs[-1]

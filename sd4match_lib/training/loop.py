@@ -74,7 +74,7 @@ def train_loop(task: Task, team: Team, validate: Validate, tensorboard: Path | N
     config, prompt = task.config, task.prompt
     optimizer = torch.optim.Adam(prompt.parameter_groups(config.rate, config.linear_rate))
     # Half-precision gradients underflow; other types need no scale.
-    half = task.source.model.dtype == torch.float16
+    half = task.source.model.dtype == torch.float16 or config.precision == "float16"
     scaler = torch.amp.GradScaler(task.source.model.device.type, enabled=half)
     done = load_state(task.folder / STATE_FILE, optimizer, scaler)
     log = TrainingLog(task.folder / LOG_FILE, done.step, tensorboard) if team.main else None

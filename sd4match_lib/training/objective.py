@@ -53,11 +53,14 @@ def pair_loss(
     Args:
         source: the frozen features under the prompt that is learned.
         pairs: `B` pairs with known targets.
-        config: temperature and window of the loss.
+        config: temperature and window of the loss, and the precision.
         hw_in: network input.
         seed: what latents and noises are drawn from; another one each step.
     """
-    src, trg = source.pair_features(pairs, seed=seed)
+    mixed = config.precision != "model"
+    dtype = getattr(torch, config.precision) if mixed else None
+    with torch.autocast(source.model.device.type, dtype=dtype, enabled=mixed):
+        src, trg = source.pair_features(pairs, seed=seed)
     hw_ft = (src.shape[2], src.shape[3])
     points = [tensor.to(src.device) for tensor in pair_points(pairs, hw_in=hw_in, hw_ft=hw_ft)]
     return matching_loss(src, trg, *points, temperature=config.temperature, kernel_size=config.kernel_size)

@@ -12,11 +12,11 @@ from sd4match_lib.data import Pair
 from sd4match_lib.errors import UserError
 from sd4match_lib.features.device import resolve_device
 from sd4match_lib.geometry import clamp_points, stretch_points, to_grid
+from sd4match_lib.matcher_models import MatcherModels
 from sd4match_lib.matching import correlation
-from sd4match_lib.method_models import MethodModels
 from sd4match_lib.methods import Baseline, method_settings
 from sd4match_lib.profile import Profile
-from sd4match_lib.prompts import Prompt, PromptKind
+from sd4match_lib.prompts import Prompt, PromptKind, make_prompt
 
 
 def correlation_maps(
@@ -53,9 +53,15 @@ def correlation_maps(
     settings = method_settings(profile, Baseline.SD, timestep=timestep, ensemble=ensemble)
     where, hw_in = resolve_device(device), profile.model.image_hw
     points_in = clamp_points(stretch_points(points_px, hw_px=pair.src.hw_px, hw_in=hw_in), hw_in)
-    maps = {}
-    for name, prompt in prompts.items():
-        source = MethodModels(profile, settings, prompt).load(where, profile.seed if seed is None else seed)
+    assert settings.timestep is not None and settings.ensemble is not None
+    models, maps = MatcherModels(profile, where), {}
+    for name, wanted in prompts.items():
+        source = models.source(
+            wanted if isinstance(wanted, Prompt) else make_prompt(wanted, profile),
+            timestep=settings.timestep,
+            ensemble=settings.ensemble,
+            seed=profile.seed if seed is None else seed,
+        )
         with torch.no_grad():
             src_map, trg_map = source.pair_maps(*source.extract_pairs([pair]))
             src_ft = to_grid(points_in, hw_in=hw_in, hw_ft=(src_map.shape[2], src_map.shape[3]))

@@ -137,11 +137,11 @@ def test_another_pair_starts_without_points(picker, folder):
 def test_where_nobody_watches_the_cell_is_a_picture(picker, monkeypatch):
     picker.points = [(12, 8)]
     bundle = picker._repr_mimebundle_()
-    assert set(bundle) == {"image/png", "text/plain"}
-    assert Image.open(io.BytesIO(base64.b64decode(bundle["image/png"]))).width > 400
+    assert set(bundle) == {"image/jpeg", "text/plain"}
+    assert Image.open(io.BytesIO(base64.b64decode(bundle["image/jpeg"]))).width > 400
     # With somebody there it is the widget, and still a picture for the page that cannot run it.
     monkeypatch.setattr("sd4match_lib.interactive.still.is_headless", lambda: False)
-    assert {"application/vnd.jupyter.widget-view+json", "image/png"} <= set(picker._repr_mimebundle_())
+    assert {"application/vnd.jupyter.widget-view+json", "image/jpeg"} <= set(picker._repr_mimebundle_())
 
 
 def test_the_browser_finds_pairs_by_what_became_of_them(folder):
@@ -184,4 +184,4 @@ def test_exports_show_the_picture(picker, monkeypatch):
     output = nbformat.v4.new_output("display_data", data=bundle)
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("picker", outputs=[output])])
     page, _ = HTMLExporter().from_notebook_node(notebook)
-    assert f"data:image/png;base64,{bundle['image/png'][:200]}" in page
+    assert f"data:image/jpeg;base64,{bundle['image/jpeg'][:200]}" in page

@@ -25,7 +25,7 @@ class StillBox(ipywidgets.VBox):
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         # JupyterLab prefers the widget; whoever cannot show it falls back on the picture beside it.
         bundle = {} if is_headless() else dict(super()._repr_mimebundle_(**kwargs) or {})
-        bundle["image/png"] = base64.b64encode(encode(self.still(), "PNG")).decode()
+        bundle["image/jpeg"] = base64.b64encode(encode(self.still(), "JPEG")).decode()
         bundle.setdefault("text/plain", f"{type(self).__name__}()")
         return bundle
 

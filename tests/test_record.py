@@ -133,6 +133,8 @@ def test_runs_are_found_by_kind_and_only_when_complete(tmp_path):
         raise RuntimeError
     assert [record.run_id for _, record in find_runs(tmp_path, kind="evaluate")] == [done.run_id]
     assert len(find_runs(tmp_path)) == 2
+    (done.folder / "rows.csv").unlink()  # as in a repository that keeps records only
+    assert find_runs(tmp_path, kind="evaluate") == [] and len(find_runs(tmp_path)) == 1
 
 
 def test_a_damaged_record_is_named(tmp_path):

@@ -156,6 +156,8 @@ def is_whole(folder: Path) -> bool:
 def find_runs(results_dir: Path | str, *, kind: str | None = None) -> list[tuple[Path, RunRecord]]:
     """Return the complete runs below a profile's results, with their folders, ordered by id.
 
+    A record alone, as a repository keeps it without the run's files, is none.
+
     Args:
         results_dir: the profile's results.
         kind: only runs of this sort.
@@ -163,7 +165,8 @@ def find_runs(results_dir: Path | str, *, kind: str | None = None) -> list[tuple
     found = []
     for path in sorted(Path(results_dir).glob(f"runs/*/{RECORD_FILE}")):
         record = RunRecord.read(path)
-        if record.status == "complete" and kind in (None, record.kind):
+        whole = all((path.parent / name).is_file() for name in record.outputs)
+        if record.status == "complete" and whole and kind in (None, record.kind):
             found.append((path.parent, record))
     return found
 

@@ -178,8 +178,8 @@ def _check_space(profile: Profile, fetches: int) -> Iterator[Finding]:
         "machine",
         "disk",
         Status.OK if free >= needed else Status.NOTE,
-        f"{free:.0f} GB free in {folder}",
-        "" if free >= needed else f"make room: about {needed} GB are needed for models, caches and results",
+        f"{free:.0f} GB free in {folder}; about {needed} GB are needed for models, caches and results",
+        "" if free >= needed else "make room, or point `results_dir` and `cache_dir` elsewhere",
     )
     memory = psutil.virtual_memory()
     enough = memory.available / _GB >= _MEMORY_GB

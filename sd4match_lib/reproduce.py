@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from sd4match_lib.doctor import Status, check, format_report
 from sd4match_lib.errors import UserError
 from sd4match_lib.files import atomic_write_text, sha256_file
 from sd4match_lib.fingerprint import content_hash, library_hash, weights_hash
@@ -16,6 +17,8 @@ from sd4match_lib.paths import project_root
 from sd4match_lib.prepare import prepare_data
 from sd4match_lib.profile import Profile, load_profile, profile_names
 from sd4match_lib.progress import format_duration
+from sd4match_lib.report.comparison import gpu_hours, is_comparable
+from sd4match_lib.report.items import ITEMS
 from sd4match_lib.report.published import filled_in
 from sd4match_lib.report.record import is_whole
 from sd4match_lib.report.run_record import RunRecord, utc
@@ -48,8 +51,8 @@ def reproduce(
         The records, one a notebook, in order.
 
     Raises:
-        UserError: there is no such profile or notebook, or a notebook lacks a parameter that the profile
-            sets.
+        UserError: there is no such profile or notebook, a notebook lacks a parameter that the profile sets,
+            or data or weights are missing: nothing is begun then, whichever notebooks are chosen.
         NotebookError: a notebook failed; those after it are not run.
     """
     profile = load_profile(profile_name)
@@ -58,6 +61,7 @@ def reproduce(
     chosen = _choose([notebook.stem for notebook in found], only)
     _check_parameters(profile, [notebook.stem for notebook in found])
     prepare_data(profile)
+    _check_ready(profile, chosen)
     common = {"profile": profile.hash, "library": library_hash(), "weights": weights_hash()}
     common.update(place=_place(profile), data=os.environ.get("SD4MATCH_DATA", ""))
     common.update(published=sha256_file(filled_in()) if filled_in().is_file() else "")
@@ -119,6 +123,22 @@ def _check_parameters(profile: Profile, stems: Sequence[str]) -> None:
                 f"profile {profile.name!r} sets notebooks.parameters for {stem!r}, which is no notebook; "
                 f"there are: {', '.join(stems)}."
             )
+
+
+def _check_ready(profile: Profile, stems: Collection[str]) -> None:
+    """Refuse to begin what would stop hours later for want of a dataset or a model."""
+    found = check(profile)
+    if all(finding.status is not Status.MISSING for finding in found):
+        return
+    told = [finding for finding in found if finding.status is not Status.OK or finding.subject == "disk"]
+    costs = [item.cost for item in ITEMS if item.notebook in stems]
+    estimate = (
+        f"\n\nWith all of it here, this takes an estimated {sum(map(gpu_hours, costs)):.0f} hours on one GPU "
+        "(operations counted, 100 TFLOP/s assumed)."
+        if is_comparable(profile, "spair")
+        else ""
+    )
+    raise UserError(f"profile {profile.name!r} is not ready.\n\n{format_report(told)}{estimate}")
 
 
 def _place(profile: Profile) -> str:

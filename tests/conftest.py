@@ -27,7 +27,7 @@ def shared_data() -> Path:
 
 @pytest.fixture
 def scratch_profile(tmp_path: Path) -> Path:
-    """A profile like mini's that keeps its results and cache in `tmp_path` and renders nothing."""
+    """A profile like mini's that keeps its results and cache in `tmp_path`."""
     mini = PROJECT / "sd4match_lib" / "profiles" / "mini.toml"
     # Its notebooks' parameters belong to notebooks that scratch folders do not have.
     base = tmp_path / "base.toml"
@@ -35,7 +35,7 @@ def scratch_profile(tmp_path: Path) -> Path:
     base.write_text(settings + "\n", encoding="utf-8")
     path = tmp_path / "scratch.toml"
     path.write_text(
-        f'extends = "base.toml"\nname = "scratch"\nprepare = ""\n'
+        f'extends = "base.toml"\nname = "scratch"\n'
         f'results_dir = "{tmp_path.as_posix()}/results"\ncache_dir = "{tmp_path.as_posix()}/cache"\n'
         "[notebooks]\ntimeout_s = 60\n",
         encoding="utf-8",

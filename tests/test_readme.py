@@ -48,7 +48,7 @@ def test_the_evaluation_and_the_snippets_run(tmp_path, capsys):
     assert cli.main([*shlex.split(line)[1:], "--results", str(tmp_path)]) == 0
     assert "PCK@0.10" in capsys.readouterr().out
     environment = {**os.environ, "SD4MATCH_HEADLESS": "1"}
-    for snippet, said in zip(SNIPPETS, ("PCK@0.10", "[["), strict=True):
+    for snippet, said in zip(SNIPPETS, ("PCK@0.10", "[[", "PCK@0.10"), strict=True):
         done = subprocess.run(
             [sys.executable, "-c", snippet], cwd=PROJECT, env=environment, capture_output=True, text=True
         )

@@ -258,6 +258,22 @@ def test_a_profile_cannot_set_parameters_of_a_notebook_that_is_not_there(folder,
         reproduce(str(scratch_profile), notebooks_dir=folder)
 
 
+def test_nothing_begins_while_data_or_weights_are_missing(folder, tmp_path):
+    write_notebook(folder / "01_prompt_baselines.ipynb")
+    path = tmp_path / "far.toml"
+    roots = "".join(
+        f'[datasets.{name}]\nroot = "{tmp_path}/{name}"\n' for name in ("spair", "pf_pascal", "pf_willow")
+    )
+    own = f'results_dir = "{tmp_path}/results"\ncache_dir = "{tmp_path}/cache"\n'
+    path.write_text(f'extends = "paper"\nname = "far"\n{own}{roots}')
+    with pytest.raises(UserError, match="'far' is not ready") as refused:
+        reproduce(str(path), notebooks_dir=folder)
+    told = str(refused.value)
+    assert f"nothing at {tmp_path}/spair; published 53,340 train" in told and "fetch SPair-71k.tar.gz" in told
+    assert "GB free" in told and "hours on one GPU" in told
+    assert not (tmp_path / "results" / "notebooks").exists()
+
+
 def test_long_cells_are_reported_with_the_time_left(caplog):
     caplog.set_level(logging.INFO)
     with Heartbeat("00_a (1 of 2)", expected_s=100.0, every_s=0.01) as heartbeat:

@@ -34,8 +34,8 @@ def library_hash() -> str:
 
 
 def weights_hash() -> str:
-    """Return the SHA-256 of the weights that the package ships."""
-    return tree_hash(package_path("miniature/weights"))
+    """Return the SHA-256 of the weights that the package ships; their card is only about them."""
+    return tree_hash(package_path("miniature/weights"), ("**/*.safetensors", "**/*.json"))
 
 
 def content_hash(value: Any) -> str:

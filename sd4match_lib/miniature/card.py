@@ -29,14 +29,14 @@ def draw_card(folder: Path) -> None:
     for stage in _STAGES:
         log = pd.read_csv(folder / f"{stage}.csv")
         axis = next(axes)
-        axis.plot(log["samples"], log["loss"])
-        axis.set(title=f"{stage}: loss", xlabel="samples seen")
+        axis.plot(log["samples"] / 1000, log["loss"])
+        axis.set(title=f"{stage}: loss", xlabel="thousand samples seen")
     for stage, names in _PROBED.items():
         probe = pd.read_csv(folder / f"{stage}_probe.csv")
         axis = next(axes)
         for name in names:
-            axis.plot(probe["samples"], probe[name], marker="o", markersize=3, label=name)
-        axis.set(title=f"{stage}: probe", xlabel="samples seen")
+            axis.plot(probe["samples"] / 1000, probe[name], marker="o", markersize=3, label=name)
+        axis.set(title=f"{stage}: probe", xlabel="thousand samples seen")
         axis.legend()
     save_figure(figure, folder / "weights", "curves", note="profile mini")
     pictures = sample_pictures(folder / "weights" / "diffusion", [plain_caption(name) for name in CATEGORIES])

@@ -14,6 +14,7 @@ from sd4match_lib.data import open_dataset
 from sd4match_lib.errors import UserError
 from sd4match_lib.evaluate import evaluate
 from sd4match_lib.interactive import PairBrowser, PointPicker, TimestepExplorer
+from sd4match_lib.interactive.still import encode
 from sd4match_lib.match_files import read_points
 from sd4match_lib.profile import load_profile
 from sd4match_lib.prompts import ClassPrompt
@@ -172,6 +173,12 @@ def test_the_explorer_computes_beforehand_and_then_only_shows(folder, matcher):
     first = explorer.children[1].value
     explorer.slider.value = 400
     assert explorer.children[1].value != first and matcher.models.passes == passes
+
+
+def test_a_still_with_an_alpha_channel_is_shown_too():
+    clear = Image.new("RGBA", (40, 30), (10, 200, 30, 255))
+    back = Image.open(io.BytesIO(encode(clear, "JPEG")))
+    assert back.size == (40, 30) and back.mode == "RGB" and abs(back.getpixel((5, 5))[1] - 200) < 4
 
 
 def test_exports_show_the_picture(picker, monkeypatch):

@@ -33,12 +33,14 @@ class StillBox(ipywidgets.VBox):
 def encode(image: Image.Image, kind: str) -> bytes:
     """Return a picture's bytes in one of Pillow's formats."""
     buffer = io.BytesIO()
+    if kind == "JPEG":
+        image = image.convert("RGB")
     image.save(buffer, kind, **({"quality": 92} if kind == "JPEG" else {}))
     return buffer.getvalue()
 
 
 def for_browser(image: Image.Image) -> bytes:
     """Return a picture as JPEG, no larger than `MAX_SIDE`; small ones enlarge better from PNG."""
-    small = image.convert("RGB")
+    small = image.copy()
     small.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
     return encode(small, "JPEG" if max(small.size) > 512 else "PNG")

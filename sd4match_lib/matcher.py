@@ -39,7 +39,7 @@ from sd4match_lib.options.mutual import found_back
 from sd4match_lib.picture import Picture, PictureLike, open_picture
 from sd4match_lib.profile import Profile, load_profile
 
-__all__ = ["Match", "MatchOptions", "Matcher", "MatcherSettings"]
+__all__ = ["Match", "Matcher", "MatcherSettings"]
 
 
 class Matcher:

@@ -327,7 +327,8 @@ def test_captions_say_the_recorded_colours_and_nothing_else() -> None:
     painted = {(part, colour) for part, colour, _ in model.parts}
     assert all(item in painted for item in model.colours.items())
     captions = [random_caption("horse", 0.0, model.colours, np.random.default_rng(i)) for i in range(80)]
-    phrases = {f"{colour} {part}" for part, colour in model.colours.items()}
+    phrases = {f"{colour} {part}" for part, colour in model.colours.items()} | set(model.colours)
+    phrases |= {f"the {word}" for word in ("front", "back", "left", "right", "top", "bottom")}
     said = {
         p for caption in captions if " with " in caption for p in caption.split(" with ")[1].split(" and ")
     }

@@ -34,7 +34,7 @@ for request in ({{"matcher": "nn"}}, {{"matcher": "nn", "prompt": PairPrompt()}}
     matched.clear()
     result = evaluate.evaluate(profile, dataset="own", device="cpu", **request)
     # One write a line: the processes share one pipe, and a line in pieces mixes with another's.
-    said = f"rank {{os.environ['RANK']}} rows {{len(result.rows)}} matched {{len(matched)}}\n"
+    said = f"rank {{os.environ['RANK']}} rows {{len(result.rows)}} matched {{len(matched)}}\\n"
     os.write(1, said.encode())
 """
 

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from sd4match_lib.errors import UserError
-from sd4match_lib.miniature.bank import Entry, _twins, bank_shapes, end_map, part_map, recolour, shape_of
+from sd4match_lib.miniature.bank import Entry, _twins, bank_shapes, part_map, place_map, recolour, shape_of
 from sd4match_lib.miniature.caption import full_caption, plain_caption, random_caption, view_words
 from sd4match_lib.miniature.catalogue import CATEGORIES
 from sd4match_lib.miniature.grounding import Namer, ground, grounding_loss, mentions
@@ -162,14 +162,15 @@ def test_recolouring_keeps_what_no_caption_names():
 
 
 def test_crops_know_where_on_the_object_their_patches_lie():
-    ends = torch.zeros(1, 32, 32, dtype=torch.uint8)
-    ends[0, :16, :16] = 0b100001  # upper left: the back third, half way up, no left or right
-    ends[0, 16:, 16:] = 0b110111  # lower right: front, right, top
-    whole = _ends_seen(ends, torch.tensor([[1.0, 0.0, 0.0]])).view(3, 8, 8)
+    places = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+    # Upper left: the back third, half way up, no left or right. Lower right: front, right, top.
+    places[0, :, :16, :16] = torch.tensor([3, 0, 4])[:, None, None]
+    places[0, :, 16:, 16:] = torch.tensor([7, 1, 9])[:, None, None]
+    whole = _ends_seen(places, torch.tensor([[1.0, 0.0, 0.0]])).view(3, 8, 8)
     assert whole[:, :4, :4].flatten(1).unique(dim=1).tolist() == [[1], [0], [2]]
     assert whole[:, 4:, 4:].flatten(1).unique(dim=1).tolist() == [[3], [1], [3]]
     assert not whole[:, :4, 4:].any()
-    upper_left = _ends_seen(ends, torch.tensor([[0.5, -0.5, -0.5]]))
+    upper_left = _ends_seen(places, torch.tensor([[0.5, -0.5, -0.5]]))
     assert upper_left[0].unique(dim=1).tolist() == [[1], [0], [2]]
 
 
@@ -211,16 +212,16 @@ def test_words_are_grounded_at_their_last_token_and_place():
     parts = torch.zeros(1, 32, 32, dtype=torch.uint8)
     parts[0, :8] = 1
     text = "a photo of a cat with red body and blue tail"
-    ends = torch.zeros_like(parts)
-    ends[0, :4], ends[0, 4:8] = 0b11, 0b01  # the front third, the back third; no other axis
-    rows, positions, places = ground(tokenizer, [text], [entry], parts, ends)
+    ninths = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+    ninths[0, 0, :4], ninths[0, 0, 4:8] = 7, 3  # in the front third, in the back third; no other axis
+    rows, positions, places = ground(tokenizer, [text], [entry], parts, ninths)
     pieces = tokenizer.convert_ids_to_tokens(tokenizer(text).input_ids)
     # The tail is named but hidden: there is no place to look at.
     assert [pieces[p] for p in positions] == ["cat</w>", "body</w>"] and rows.tolist() == [0, 0]
     assert places.sum(dim=(1, 2)).tolist() == [256, 256]
 
     text = "a photo of an object with the front and the back and the top and the bottom"
-    rows, positions, places = ground(tokenizer, [text], [entry], parts, ends)
+    rows, positions, places = ground(tokenizer, [text], [entry], parts, ninths)
     pieces = tokenizer.convert_ids_to_tokens(tokenizer(text).input_ids)
     assert [pieces[p] for p in positions] == ["front</w>", "back</w>"]
     assert places[0, :4].all() and places[1, 4:8].all() and places.sum(dim=(1, 2)).tolist() == [128, 128]
@@ -244,33 +245,38 @@ def test_the_grounding_loss_is_minus_log_of_the_share_that_falls_on_the_place():
 
 
 def test_cells_are_called_what_the_caption_names():
-    namer = Namer(["cat", "body", "tail"], 4)
+    namer = Namer(["body", "tail"], 64)
     entry = Entry("cat", 0.0, {"body": "red", "tail": "blue"})
     parts = torch.tensor([[[0, 1], [2, 255]]], dtype=torch.uint8)
-    ends = torch.tensor([[[0, 0b01], [0b10, 0b11]]], dtype=torch.uint8)  # beside it, back, middle, front
+    places = torch.zeros(1, 3, 2, 2, dtype=torch.uint8)
+    places[0, 0] = torch.tensor([[0, 1], [5, 9]])  # beside it, back, middle, front
 
     def called(caption):
-        names, *axes = namer.targets([caption], [entry], parts, ends)[0]
+        names, *axes = namer.targets([caption], [entry], parts, places)[0]
         assert not torch.stack(axes[1:]).any()
         return [namer.names[i] for i in names.flatten().tolist()], axes[0].flatten().tolist()
 
-    assert called("") == (["", "", "", ""], [0, 0, 0, 0])
-    assert called("a photo of a cat") == (["", "cat", "cat", "cat"], [0, 0, 0, 0])
-    assert called("a photo of a cat with blue tail") == (["", "cat", "tail", "cat"], [0, 0, 0, 0])
-    assert called("a photo of a cat with the front and the back") == (["", "cat", "cat", "cat"], [0, 1, 2, 3])
+    assert called("") == called("a photo of a cat") == (["", "", "", ""], [0, 0, 0, 0])
+    assert called("a photo of a cat with blue tail") == (["", "", "tail", ""], [0, 0, 0, 0])
+    assert called("a photo of a cat with the front and the back") == (["", "", "", ""], [0, 1, 5, 9])
+
+
+def test_naming_costs_nothing_where_the_features_point_to_what_is_named():
+    namer = Namer(["body", "tail"], 64)
     with torch.no_grad():
-        for head in (namer.read, namer.read_ends):
-            head.weight.zero_()
-            head.bias.zero_()
-        namer.read.bias[2] = 9.0  # says "cat" everywhere
-        namer.read_ends.bias[:3] = 9.0  # says that no end is named
-    captions, objects = ["a photo of a cat"], parts > 0
-    targets = namer.targets(captions, [entry], parts, ends)
-    loss = namer.loss(torch.ones(1, 4, 2, 2), targets, objects, torch.ones(1))
-    assert float(loss.detach()) == pytest.approx(9.0 * 0.1 / 3.1, rel=1e-2)
-    wrong = targets.index_fill(1, torch.tensor([1]), 3)  # the first of three axes
-    loss = namer.loss(torch.ones(1, 4, 2, 2), wrong, objects, torch.ones(1))
-    assert float(loss.detach()) == pytest.approx(9.0 * 0.1 / 3.1 + 3.0, rel=1e-2)
+        namer.parts.copy_(3 * torch.eye(64)[:3])  # the length of a direction does not matter
+        namer.places.copy_(5 * torch.eye(64)[3:33])
+    # A cell called "body" (1) whose axes are not named (numbers 0, which are the first three directions).
+    pointing = torch.eye(64)[[1, 3, 4, 5]].sum(dim=0)[None, :, None, None]
+    targets = torch.tensor([1, 0, 0, 0])[None, :, None, None]
+    seen, one = torch.ones(1, 1, 1, dtype=torch.bool), torch.ones(1)
+    right = float(namer.loss(pointing, targets, seen, one).detach())
+    # Cosines of a half, 12 times over: exp(6) against the others.
+    expected = np.log1p(2 * np.exp(-6)) + np.log1p(9 * np.exp(-6))
+    assert right == pytest.approx(expected, rel=1e-3)
+    assert float(namer.loss(pointing * 9, targets, seen, one).detach()) == pytest.approx(right, rel=1e-4)
+    wrong = targets.index_fill(1, torch.tensor([0]), 2)
+    assert float(namer.loss(pointing, wrong, seen, one).detach()) == pytest.approx(right + 6, rel=1e-3)
 
 
 def test_the_probe_scores_a_planted_answer():
@@ -298,25 +304,18 @@ def test_part_maps_follow_the_object_and_its_twin():
         assert ((cells > 0) == inside).mean() > 0.95
 
 
-def test_end_maps_say_where_on_the_object_a_cell_lies():
+def test_place_maps_say_where_on_the_object_a_cell_lies():
     sideways = take_picture(
         CATEGORIES["horse"], np.random.default_rng(1), np.random.default_rng(2), azimuth=(1.5, 1.6)
     )
-    bits = end_map(sideways)
-    inside = bits > 0
-    assert (inside == (sideways.parts[2::4, 2::4] >= 0)).all()
-    along, up = bits & 3, bits >> 4 & 3
-    columns = np.broadcast_to(np.arange(32), bits.shape)
+    along, _, up = places = place_map(sideways)
+    assert ((places > 0) == (sideways.parts[2::4, 2::4] >= 0)).all() and places.max() == 9
+    columns = np.broadcast_to(np.arange(32), along.shape)
     # Seen from its left, the horse's front is on the picture's left, and its top is above.
-    assert columns[along == 3].mean() < columns[along == 2].mean() < columns[along == 1].mean()
-    assert columns.T[up == 3].mean() < columns.T[up == 2].mean() < columns.T[up == 1].mean()
-    bottle = take_picture(CATEGORIES["bottle"], np.random.default_rng(1), np.random.default_rng(2))
-    assert set(np.unique(end_map(bottle) & 0b1111)) == {0} and set(np.unique(end_map(bottle) >> 4)) == {
-        0,
-        1,
-        2,
-        3,
-    }
+    assert columns[along == 9].mean() < columns[along == 5].mean() < columns[along == 1].mean()
+    assert columns.T[up == 9].mean() < columns.T[up == 5].mean() < columns.T[up == 1].mean()
+    bottle = place_map(take_picture(CATEGORIES["bottle"], *map(np.random.default_rng, (1, 2))))
+    assert not bottle[:2].any() and set(np.unique(bottle[2])) == set(range(10))
 
 
 def test_the_cameras_pixels_lead_back_to_the_points_that_fell_on_them():

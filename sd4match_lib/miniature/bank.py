@@ -26,6 +26,7 @@ from sd4match_lib.progress import progress
 CHUNK: Final = 256
 PART_GRID: Final = 32
 SHAPE_GRID: Final = 8
+NINTHS: Final = 9
 UNNAMED: Final = 255
 _SEED: Final = 20231017
 _LOOKS: Final = (Look.SPAIR, Look.SPAIR, Look.SPAIR, Look.PF_PASCAL, Look.PF_WILLOW)
@@ -45,13 +46,13 @@ class Bank:
     """`images` is `(2 N, S, S, 3)` uint8: picture `2 i` and its twin `2 i + 1` show the same object.
 
     `parts` `(2 N, 32, 32)` uint8 says which part a cell shows: 0 none, `k` the `k`-th of the entry's colours,
-    255 a detail that no caption names. `ends` `(2 N, 32, 32)` uint8 says at which end of the object it lies,
-    in the words of `end_map`.
+    255 a detail that no caption names. `places` `(2 N, 3, 32, 32)` uint8 says where on the object it lies, in
+    the words of `place_map`.
     """
 
     images: np.ndarray
     parts: np.ndarray
-    ends: np.ndarray
+    places: np.ndarray
     entries: list[Entry]
 
 
@@ -120,9 +121,9 @@ def part_map(picture: Picture) -> np.ndarray:
     return np.array([*codes, 0], dtype=np.uint8)[picture.parts[step // 2 :: step, step // 2 :: step]]
 
 
-def end_map(picture: Picture) -> np.ndarray:
-    """At which end of the object the cells lie, `(32, 32)` uint8: for axis `a` the two bits from `2 a` are 1
-    for the low third of the object's extent, 2 for the middle, 3 for the high one; 0 is beside the object.
+def place_map(picture: Picture) -> np.ndarray:
+    """Where on the object the cells lie, `(3, 32, 32)` uint8: along each axis of the object's frame the ninth
+    of its extent, 1 (back, right, bottom) to 9 (front, left, top); 0 is beside the object.
 
     An object that looks alike all around, such as a bottle, has a bottom and a top only.
     """
@@ -131,24 +132,24 @@ def end_map(picture: Picture) -> np.ndarray:
     seen = picture.parts[step // 2 :: step, step // 2 :: step] >= 0
     vertices = np.concatenate([solid.vertices for _, _, solid in picture.model.parts])
     low, high = vertices.min(axis=0), vertices.max(axis=0)
-    third = np.floor(3 * (np.nan_to_num(points) - low) / (high - low)).clip(0, 2).astype(np.uint8) + 1
-    round_about = any(keypoint.radius for keypoint in picture.model.keypoints)
-    bits = (third << np.array([0, 2, 4], dtype=np.uint8))[..., 2 if round_about else 0 :].sum(axis=-1)
-    return np.where(seen, bits, 0).astype(np.uint8)
+    ninth = np.floor(NINTHS * (np.nan_to_num(points) - low) / (high - low)).clip(0, NINTHS - 1) + 1
+    if any(keypoint.radius for keypoint in picture.model.keypoints):
+        ninth[..., :2] = 0
+    return np.where(seen, np.moveaxis(ninth, -1, 0), 0).astype(np.uint8)
 
 
 def _render_chunk(folder: Path, chunk: int) -> None:
     """Writes one chunk's pictures and entries; the entries last, so that they vouch for the pictures."""
-    images, parts, ends, entries = [], [], [], []
+    images, parts, places, entries = [], [], [], []
     for index in range(chunk * CHUNK, (chunk + 1) * CHUNK):
         kind, pictures = _twins(index)
         images += [picture.rgb for picture in pictures]
         parts += [part_map(picture) for picture in pictures]
-        ends += [end_map(picture) for picture in pictures]
+        places += [place_map(picture) for picture in pictures]
         entries += [[kind, picture.camera.azimuth, picture.model.colours] for picture in pictures]
     atomic_write_bytes(folder / f"{chunk:05d}.rgb", np.stack(images).tobytes())
     atomic_write_bytes(folder / f"{chunk:05d}.parts", np.stack(parts).tobytes())
-    atomic_write_bytes(folder / f"{chunk:05d}.ends", np.stack(ends).tobytes())
+    atomic_write_bytes(folder / f"{chunk:05d}.places", np.stack(places).tobytes())
     atomic_write_text(folder / f"{chunk:05d}.json", json.dumps(entries))
 
 
@@ -165,12 +166,12 @@ def build_bank(folder: Path, objects: int) -> Bank:
     shape = (2 * CHUNK * chunks, IMAGE_SIZE, IMAGE_SIZE, 3)
     images = np.empty(shape, dtype=np.uint8)
     parts = np.empty((len(images), PART_GRID, PART_GRID), dtype=np.uint8)
-    ends = np.empty_like(parts)
+    places = np.empty((len(images), 3, PART_GRID, PART_GRID), dtype=np.uint8)
     entries: list[Entry] = []
     for chunk in range(chunks):
         rows = slice(2 * CHUNK * chunk, 2 * CHUNK * (chunk + 1))
-        for whole, kind in ((images, "rgb"), (parts, "parts"), (ends, "ends")):
+        for whole, kind in ((images, "rgb"), (parts, "parts"), (places, "places")):
             flat = np.fromfile(folder / f"{chunk:05d}.{kind}", dtype=np.uint8)
             whole[rows] = flat.reshape(-1, *whole.shape[1:])
         entries += [Entry(*entry) for entry in json.loads((folder / f"{chunk:05d}.json").read_text())]
-    return Bank(images, parts, ends, entries)
+    return Bank(images, parts, places, entries)

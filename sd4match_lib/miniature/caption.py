@@ -14,6 +14,15 @@ ENDS: Final = (("back", "front"), ("right", "left"), ("bottom", "top"))
 """The words for the low and the high end of each axis of the object frame."""
 
 
+def _end_words(axis: int) -> str:
+    """Names both ends of an axis; the article tells them from parts such as a chair's back."""
+    low, high = ENDS[axis]
+    return f"the {high} and the {low}"
+
+
+_ALL_ENDS: Final = [_end_words(axis) for axis in range(len(ENDS))]
+
+
 def view_words(azimuth: float) -> str:
     """The octant that the camera stands in, in the object's own words (`azimuth` in radians, 0 = in front, a
     quarter = its left).
@@ -28,15 +37,19 @@ def plain_caption(category: str) -> str:
 
 def full_caption(category: str, parts: Iterable[str]) -> str:
     """Names the parts, in no colour, and all ends: the most that a prompt can ask of the features."""
-    ends = [_end_words(axis) for axis in range(len(ENDS))]
-    return f"{plain_caption(category)} with {' and '.join([*parts, *ends])}"
+    return f"{plain_caption(category)} with {' and '.join([*parts, *_ALL_ENDS])}"
+
+
+def ends_caption() -> str:
+    """Names all ends of whatever there is to see: the most that one prompt for all pictures can ask."""
+    return f"a photo of an object with {' and '.join(_ALL_ENDS)}"
 
 
 def random_caption(category: str, azimuth: float, colours: dict[str, str], rng: np.random.Generator) -> str:
     """Draws a caption: one in ten empty, two in ten plain, the rest with view, parts and ends.
 
     Half of those that name parts leave out the colours: a part in its colour can be found without knowing
-    what it looks like. One in six speaks of an object instead of its category.
+    what it looks like. One in three speaks of an object instead of its category.
     """
     dice = float(rng.random())
     if dice < 0.1:
@@ -44,7 +57,7 @@ def random_caption(category: str, azimuth: float, colours: dict[str, str], rng: 
     words = plain_caption(category)
     if dice < 0.3:
         return words
-    if float(rng.random()) < 1 / 6:
+    if float(rng.random()) < 1 / 3:
         words = "a photo of an object"
     if float(rng.random()) < 0.5:
         words += f" from the {view_words(azimuth)}"
@@ -56,9 +69,3 @@ def random_caption(category: str, azimuth: float, colours: dict[str, str], rng: 
         named += [f"{colour} {part}" if painted else part for part, colour in chosen]
     named += [_end_words(int(axis)) for axis in rng.permutation(len(ENDS)) if float(rng.random()) < 0.5]
     return words + (" with " + " and ".join(named) if named else "")
-
-
-def _end_words(axis: int) -> str:
-    """Names both ends of an axis; the article tells them from parts such as a chair's back."""
-    low, high = ENDS[axis]
-    return f"the {high} and the {low}"

@@ -3,9 +3,13 @@
 A few ten thousand samples are too few for a text-to-image model to find out by denoising alone which word
 speaks of which place. The renderer knows the places, so pretraining also asks two things. The attention of a
 part's word is to fall on that part, and that of the category's word on the object (as TokenCompose does for
-text-to-image models, Wang et al., CVPR 2024). And the features are to say, cell by cell, what the caption
-names there: a part that the caption does not mention is not to be told from the rest.
+text-to-image models, Wang et al., CVPR 2024). And the features are to point, cell by cell, to what the
+caption names there, a part or a place between two ends: what the caption does not mention is not to be told
+from the rest. So a prompt decides what the features compare, and one that asks for more than a category has
+more to find; that is what prompts are learned for.
 """
+
+from collections.abc import Iterable
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -14,12 +18,12 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, cross_entropy, normalize
 from transformers import CLIPTokenizer
 
-from sd4match_lib.miniature.bank import Entry
+from sd4match_lib.miniature.bank import NINTHS, Entry
 from sd4match_lib.miniature.caption import ENDS, plain_caption
 
 _FLOOR = 1e-3
 _WITH, _AND = " with ", " and "
-_THIRDS = 4  # of an axis, and "not named"
+_SHARPNESS = 12.0
 
 
 def mentions(caption: str, entry: Entry) -> list[tuple[int, int]]:
@@ -44,16 +48,17 @@ def mentions(caption: str, entry: Entry) -> list[tuple[int, int]]:
     return found
 
 
-def _place(what: int, parts: Tensor, ends: Tensor) -> Tensor:
-    """The cells `(g, g)` bool that show what `mentions` found."""
+def _place(what: int, parts: Tensor, places: Tensor) -> Tensor:
+    """The cells `(g, g)` bool that show what `mentions` found; an end is a third of its axis."""
     if what >= 0:
         return parts > 0 if what == 0 else parts == what
     axis, high = divmod(-1 - what, 2)
-    return (ends >> 2 * axis & 3) == (3 if high else 1)
+    third = (places[axis] + 2) // 3
+    return third == (3 if high else 1)
 
 
 def ground(
-    tokenizer: CLIPTokenizer, captions: list[str], entries: list[Entry], parts: Tensor, ends: Tensor
+    tokenizer: CLIPTokenizer, captions: list[str], entries: list[Entry], parts: Tensor, places: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The words of a batch that name something visible, and where it is.
 
@@ -62,73 +67,78 @@ def ground(
         captions: one a picture.
         entries: what is known of the pictures.
         parts: `(B, g, g)` uint8 rows of `Bank.parts`.
-        ends: those of `Bank.ends`.
+        places: `(B, 3, g, g)` uint8, those of `Bank.places`.
 
     Returns:
         For `M` words: the picture `(M,)`, the token position `(M,)` and the place `(M, g, g)` of ones and
         zeros.
     """
-    rows, tokens, places = [], [], []
+    rows, tokens, grids = [], [], []
     for row, (caption, entry) in enumerate(zip(captions, entries, strict=True)):
         for what, letter in mentions(caption, entry):
-            place = _place(what, parts[row], ends[row])
+            place = _place(what, parts[row], places[row])
             if place.any():
                 rows.append(row)
                 tokens.append(tokenizer(caption[: letter + 1]).input_ids)
-                places.append(place.float())
+                grids.append(place.float())
     # Words are split before they are encoded: what follows a word does not change its pieces.
     positions = torch.tensor([len(ids) - 2 for ids in tokens], dtype=torch.long)
-    grid = torch.stack(places) if places else torch.zeros(0, *parts.shape[1:])
+    grid = torch.stack(grids) if grids else torch.zeros(0, *parts.shape[1:])
     return torch.tensor(rows, dtype=torch.long), positions, grid
 
 
 class Namer(nn.Module):
-    """Reads from normalised features what the caption names in each cell; thrown away after pretraining.
+    """Reads from a cell's features, by their cosine to one direction a name, what the caption names there;
+    thrown away after pretraining.
+
+    A category names no cell: the word finds the object by attention, and telling its parts apart is left to
+    prompts that ask for it.
 
     Attributes:
-        names: the classes of objects and parts: 0 is what the caption does not name.
+        names: of the parts: 0 is what the caption does not name.
     """
 
-    def __init__(self, names: list[str], channels: int) -> None:
-        """Tell `names`, and the thirds of every axis, apart in features of `channels` channels."""
+    def __init__(self, names: Iterable[str], channels: int) -> None:
+        """Tell `names`, and the ninths of every axis, apart in features of `channels` channels."""
         super().__init__()
         self.names = ["", *sorted(set(names))]
-        self._places = {name: place for place, name in enumerate(self.names)}
-        self.read = nn.Conv2d(channels, len(self.names), 1)
-        self.read_ends = nn.Conv2d(channels, len(ENDS) * _THIRDS, 1)
+        self._numbers = {name: number for number, name in enumerate(self.names)}
+        self.parts = nn.Parameter(torch.randn(len(self.names), channels))
+        self.places = nn.Parameter(torch.randn((1 + NINTHS) * len(ENDS), channels))
 
-    def targets(self, captions: list[str], entries: list[Entry], parts: Tensor, ends: Tensor) -> Tensor:
-        """What the captions call each cell, `(B, 4, g, g)`: a class of `names`, where a part's name comes
-        before its object's, and for each axis its third (1 to 3) or 0 where the caption does not name its
-        ends.
+    def targets(self, captions: list[str], entries: list[Entry], parts: Tensor, places: Tensor) -> Tensor:
+        """What the captions call each cell, `(B, 4, g, g)`: a part's number in `names`, and for each axis its
+        ninth (1 to 9) or 0 where the caption does not name its ends.
         """
         rows = []
-        for caption, entry, cells, bits in zip(captions, entries, parts, ends, strict=True):
+        for caption, entry, cells, ninths in zip(captions, entries, parts, places, strict=True):
             named = dict(mentions(caption, entry))
-            whole = self._places[entry.category] if 0 in named else 0
-            table = torch.full((256,), whole)
-            table[0] = 0
+            table = torch.zeros(256, dtype=torch.long)
             for index, part in enumerate(entry.colours, start=1):
                 if index in named:
-                    table[index] = self._places[part]
-            thirds = [(bits >> 2 * a & 3).long() * (-1 - 2 * a in named) for a in range(len(ENDS))]
-            rows.append(torch.stack([table[cells.long()], *thirds]))
+                    table[index] = self._numbers[part]
+            asked = torch.tensor([-1 - 2 * axis in named for axis in range(len(ENDS))])
+            rows.append(torch.cat([table[cells.long()][None], ninths.long() * asked[:, None, None]]))
         return torch.stack(rows)
 
     def loss(self, features: Tensor, targets: Tensor, objects: Tensor, weights: Tensor) -> Tensor:
         """Cross-entropy over the cells of the objects, and a tenth as much over those beside them; of the
-        names, plus its mean over the axes.
+        parts, plus its mean over the axes.
 
         Args:
             features: `(B, C, g, g)`.
-            targets: classes `(B, 4, g, g)`.
+            targets: numbers `(B, 4, g, g)`.
             objects: `(B, g, g)` bool, where the object is.
             weights: `(B,)`, how much a picture counts.
         """
-        features = normalize(features.float(), dim=1) * features.shape[1] ** 0.5
-        ends = self.read_ends(features).float().unflatten(1, (_THIRDS, len(ENDS)))
-        cost = cross_entropy(self.read(features).float(), targets[:, 0], reduction="none")
-        cost = cost + cross_entropy(ends, targets[:, 1:], reduction="none").mean(dim=1)
+        features = _SHARPNESS * normalize(features.float(), dim=1)
+        parts, places = (
+            torch.einsum("bcij,nc->bnij", features, normalize(way, dim=1)).float()
+            for way in (self.parts, self.places)
+        )
+        places = places.unflatten(1, (1 + NINTHS, len(ENDS)))
+        cost = cross_entropy(parts, targets[:, 0], reduction="none")
+        cost = cost + cross_entropy(places, targets[:, 1:], reduction="none").mean(dim=1)
         amount = torch.where(objects, 1.0, 0.1) * weights[:, None, None]
         return (cost * amount).sum() / amount.sum()
 

@@ -15,7 +15,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from sd4match_lib.features.capture import capture_up_blocks
 from sd4match_lib.files import atomic_write_bytes
 from sd4match_lib.miniature.bank import Bank
-from sd4match_lib.miniature.caption import plain_caption, random_caption
+from sd4match_lib.miniature.caption import ends_caption, plain_caption, random_caption
 from sd4match_lib.miniature.grounding import AttentionRecorder, Namer, ground, grounding_loss
 from sd4match_lib.miniature.loop import Box, pretrain
 from sd4match_lib.miniature.networks import build_scheduler, build_text_encoder, build_unet
@@ -25,7 +25,7 @@ from sd4match_lib.progress import progress
 
 _READ_BLOCK, _READ_TIMESTEP, _INFLUENCE_TIMESTEP = 1, 50, 261
 _LOW_TIMESTEPS = 0.25
-_GROUNDING, _NAMING = 0.1, 0.2
+_GROUNDING, _NAMING = 0.1, 0.3
 
 
 def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
@@ -67,11 +67,12 @@ def pretrain_diffusion(
     torch.manual_seed(0)
     scheduler, factor = build_scheduler(), vae.config.scaling_factor
     unet = build_unet()
-    names = [name for entry in bank.entries for name in (entry.category, *entry.colours)]
-    namer = Namer(names, unet.config.block_out_channels[-2])
+    namer = Namer(
+        (part for entry in bank.entries for part in entry.colours), unet.config.block_out_channels[-2]
+    )
     modules = nn.ModuleDict({"unet": unet, "text": build_text_encoder(tokenizer), "namer": namer})
     recorder = AttentionRecorder(unet)
-    parts, ends = torch.from_numpy(bank.parts), torch.from_numpy(bank.ends)
+    parts, places = torch.from_numpy(bank.parts), torch.from_numpy(bank.places)
     read: list[Tensor] = []
     unet.up_blocks[_READ_BLOCK].register_forward_hook(lambda _module, _inputs, output: read.append(output))
     clean = scheduler.alphas_cumprod
@@ -90,11 +91,11 @@ def pretrain_diffusion(
         noisy, target = scheduler.add_noise(z, noise, timesteps), scheduler.get_velocity(z, noise, timesteps)
         context = modules["text"](tokenize(tokenizer, texts).to(device)).last_hidden_state
         output = modules["unet"](noisy.to(device), timesteps.to(device), context).sample
-        words_seen = ground(tokenizer, texts, entries, parts[index], ends[index])
+        words_seen = ground(tokenizer, texts, entries, parts[index], places[index])
         placed = [tensor.to(device) for tensor in (*words_seen, clean[timesteps])]
         denoising = mse_loss(output.float(), target.to(device))
         grounding = grounding_loss(recorder.take(), *placed)
-        called = namer.targets(texts, entries, parts[index], ends[index])
+        called = namer.targets(texts, entries, parts[index], places[index])
         objects = parts[index] > 0
         naming = namer.loss(read.pop(), called.to(device), objects.to(device), clean[timesteps].to(device))
         return {
@@ -115,8 +116,8 @@ def pretrain_diffusion(
 
 
 class _Watch:
-    """Measures what pretraining is for, on the probe: PCK with the text and the empty prompt and with
-    one that names everything, and the text's influence on the features.
+    """Measures what pretraining is for, on the probe: PCK with the text and the empty prompt, one that
+    names everything and one that names all ends, and the text's influence on the features.
     """
 
     def __init__(
@@ -135,6 +136,7 @@ class _Watch:
         self.latents = torch.cat(parts) * vae.config.scaling_factor
         self.ids = tokenize(tokenizer, [plain_caption(c) for c in probe.categories]).to(device)
         self.full = tokenize(tokenizer, probe.captions).to(device)
+        self.ends = tokenize(tokenizer, [ends_caption()] * len(probe.categories)).to(device)
         self.empty = tokenize(tokenizer, [""] * len(probe.categories)).to(device)
 
     @torch.no_grad()
@@ -154,6 +156,7 @@ class _Watch:
             "pck_text": self.probe.pck(with_text),
             "pck_empty": self.probe.pck(without),
             "pck_full": self.probe.pck(read(self.full, _READ_TIMESTEP)),
+            "pck_ends": self.probe.pck(read(self.ends, _READ_TIMESTEP)),
             "pck_latents": self.probe.pck(self.latents.cpu()),
             "influence": float(change),
         }

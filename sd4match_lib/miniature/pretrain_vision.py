@@ -51,27 +51,26 @@ def _crops(images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     return (crops * gain).clamp(-1, 1), torch.cat([scale[:, None], shift], dim=1)
 
 
-def _ends_seen(ends: Tensor, view: Tensor) -> Tensor:
+def _ends_seen(places: Tensor, view: Tensor) -> Tensor:
     """Where on its object each patch of a crop lies: for every axis the third, 1 to 3, or 0 beside it, `(B,
     3, 64)`.
 
     Args:
-        ends: `(B, 32, 32)` rows of `Bank.ends`.
+        places: `(B, 3, 32, 32)` rows of `Bank.places`.
         view: the crops' scale and shift, `(B, 3)`.
     """
     centres = (torch.arange(_GRID) + 0.5) * 2 / _GRID - 1
     y, x = torch.meshgrid(centres, centres, indexing="ij")
     grid = torch.stack([x, y], dim=-1)[None]
     place = grid * view[:, None, None, :1] + view[:, None, None, 1:]
-    seen = grid_sample(ends[:, None].float(), place, mode="nearest", align_corners=False)
-    bits = seen[:, 0].flatten(1).long()
-    return torch.stack([bits >> 2 * axis & 3 for axis in range(len(ENDS))], dim=1)
+    ninths = grid_sample(places.float(), place, mode="nearest", align_corners=False).flatten(2).long()
+    return (ninths + 2) // 3
 
 
 def pretrain_vision(bank: Bank, box: Box, folder: Path, device: torch.device) -> Dinov2Model:
     """Trains the vision model on the bank's pictures."""
     torch.manual_seed(0)
-    pictures, ends = torch.from_numpy(bank.images), torch.from_numpy(bank.ends)
+    pictures, places = torch.from_numpy(bank.images), torch.from_numpy(bank.places)
     shapes = torch.from_numpy(bank_shapes(len(pictures) // 2)).float()
     vision = build_vision()
     # In training on a CPU, plain attention takes half the time of the fused kernel's backward pass.
@@ -87,7 +86,7 @@ def pretrain_vision(bank: Bank, box: Box, folder: Path, device: torch.device) ->
         crops, view = _crops(to_unit(pictures[index]), generator)
         hidden = modules["vision"](to_input(crops)).last_hidden_state
         thirds = modules["ends"](hidden[:, 1:]).float().transpose(1, 2).unflatten(1, (4, len(ENDS)))
-        local = cross_entropy(thirds, _ends_seen(ends[index], view).to(device))
+        local = cross_entropy(thirds, _ends_seen(places[index], view).to(device))
         guess = modules["shape"](hidden[:, 0]).float()
         whole = binary_cross_entropy_with_logits(guess, shapes[index // 2].to(device))
         return {"loss": local + _SHAPE * whole, "shape": whole.detach(), "ends": local.detach()}

@@ -20,7 +20,7 @@ lab: $(STAMP)
 	$(BIN)/jupyter-lab notebooks/00_start_here.ipynb
 
 docs: $(STAMP)
-	$(BIN)/sphinx-build --quiet docs docs/_build/html
+	$(BIN)/sphinx-build -W --quiet docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
 lint: $(STAMP)

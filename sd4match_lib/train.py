@@ -133,8 +133,7 @@ def train(
             source = models.load(where, seed)
             assert isinstance(source, DiffusionSource)
             _fill_caches(source, {**pairs.images(), **held_out.images()}, team)
-            if config.checkpoint_activations:
-                source.model.unet.enable_gradient_checkpointing()
+            source.model.ready_to_learn(checkpoint_activations=config.checkpoint_activations)
             learned.requires_grad_(True).initialise(source.model.text, seed)
             task = Task(learned.to(where), source, pairs, config, models.image_hw, seed, run.folder)
             _learn(task, held_out, models, team, run, tensorboard=tensorboard)

@@ -153,7 +153,7 @@ def test_delete_and_undo_by_key_leave_the_notebook_alone(picker):
     for key in ("2", "ArrowRight", "Shift+ArrowDown", "m"):
         picker.page.keyboard.press(key)
     _until(picker.page, lambda: picker.points[1] == [101, 100])
-    assert picker.kernel.ask("picker.canvas.overlay")
+    _until(picker.page, lambda: picker.kernel.ask("picker.canvas.overlay"))
     for _ in range(3):
         picker.page.keyboard.press("Control+z")
     _until(picker.page, lambda: picker.points == [[30, 40], [64.5, 20], [100, 90]])

@@ -244,7 +244,7 @@ def test_the_grounding_loss_is_minus_log_of_the_share_that_falls_on_the_place():
     assert float(grounding_loss([torch.ones(1, 256, 77)], nothing, nothing, place[:0], weights)) == 0.0
 
 
-def test_cells_are_called_what_the_caption_names():
+def test_cells_are_called_what_the_caption_names_or_else_by_their_colour():
     namer = Namer(["body", "tail"], 64)
     entry = Entry("cat", 0.0, {"body": "red", "tail": "blue"})
     parts = torch.tensor([[[0, 1], [2, 255]]], dtype=torch.uint8)
@@ -252,31 +252,37 @@ def test_cells_are_called_what_the_caption_names():
     places[0, 0] = torch.tensor([[0, 1], [5, 9]])  # beside it, back, middle, front
 
     def called(caption):
-        names, *axes = namer.targets([caption], [entry], parts, places)[0]
+        names, *axes, colours = namer.targets([caption], [entry], parts, places)[0]
         assert not torch.stack(axes[1:]).any()
-        return [namer.names[i] for i in names.flatten().tolist()], axes[0].flatten().tolist()
+        return (
+            [namer.names[i] for i in names.flatten().tolist()],
+            axes[0].flatten().tolist(),
+            [namer.colours[i] for i in colours.flatten().tolist()],
+        )
 
-    assert called("") == called("a photo of a cat") == (["", "", "", ""], [0, 0, 0, 0])
-    assert called("a photo of a cat with blue tail") == (["", "", "tail", ""], [0, 0, 0, 0])
-    assert called("a photo of a cat with the front and the back") == (["", "", "", ""], [0, 1, 5, 9])
+    nothing, no_place, looks = [""] * 4, [0] * 4, ["", "red", "blue", ""]
+    assert called("") == called("a photo of a cat from the left") == (nothing, no_place, looks)
+    assert called("a photo of a cat with blue tail") == (["", "", "tail", ""], no_place, nothing)
+    assert called("a photo of a cat with the front and the back") == (nothing, [0, 1, 5, 9], nothing)
 
 
 def test_naming_costs_nothing_where_the_features_point_to_what_is_named():
     namer = Namer(["body", "tail"], 64)
     with torch.no_grad():
-        namer.parts.copy_(3 * torch.eye(64)[:3])  # the length of a direction does not matter
-        namer.places.copy_(5 * torch.eye(64)[3:33])
-    # A cell called "body" (1) whose axes are not named (numbers 0, which are the first three directions).
-    pointing = torch.eye(64)[[1, 3, 4, 5]].sum(dim=0)[None, :, None, None]
-    targets = torch.tensor([1, 0, 0, 0])[None, :, None, None]
+        namer.to_parts.copy_(3 * torch.eye(64)[:3])  # the length of a direction does not matter
+        namer.to_places.copy_(5 * torch.eye(64)[3:33])
+        namer.to_colours.copy_(torch.eye(64)[33:46])
+    # A cell called "body" (1), whose axes and colour are not asked for (0: the first of their directions).
+    pointing = torch.eye(64)[[1, 3, 4, 5, 33]].sum(dim=0)[None, :, None, None]
+    targets = torch.tensor([1, 0, 0, 0, 0])[None, :, None, None]
     seen, one = torch.ones(1, 1, 1, dtype=torch.bool), torch.ones(1)
     right = float(namer.loss(pointing, targets, seen, one).detach())
-    # Cosines of a half, 12 times over: exp(6) against the others.
-    expected = np.log1p(2 * np.exp(-6)) + np.log1p(9 * np.exp(-6))
+    height = 12 / np.sqrt(5)  # five directions share the cell
+    expected = sum(np.log1p(others * np.exp(-height)) for others in (2, 9, 12))
     assert right == pytest.approx(expected, rel=1e-3)
     assert float(namer.loss(pointing * 9, targets, seen, one).detach()) == pytest.approx(right, rel=1e-4)
     wrong = targets.index_fill(1, torch.tensor([0]), 2)
-    assert float(namer.loss(pointing, wrong, seen, one).detach()) == pytest.approx(right + 6, rel=1e-3)
+    assert float(namer.loss(pointing, wrong, seen, one).detach()) == pytest.approx(right + height, rel=1e-3)
 
 
 def test_the_probe_scores_a_planted_answer():

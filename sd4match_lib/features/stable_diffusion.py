@@ -21,6 +21,8 @@ from sd4match_lib.features.latents import Latents, image_noise
 from sd4match_lib.features.loading import quiet_loading
 from sd4match_lib.features.text import TextEncoder
 
+_SMALL = 32  # cells a side
+
 
 class StableDiffusionFeatures:
     """A frozen Stable Diffusion model, read at its decoder.
@@ -104,6 +106,21 @@ class StableDiffusionFeatures:
         for part in (self.unet, self.vae, self.text):
             part.to(device)
         return self
+
+    def ready_to_learn(self, *, checkpoint_activations: bool) -> None:
+        """Make the way back through the UNet cheap; it gives the same as before.
+
+        Args:
+            checkpoint_activations: compute activations twice to save memory.
+        """
+        from diffusers.models.attention_processor import AttnProcessor
+
+        if checkpoint_activations:
+            self.unet.enable_gradient_checkpointing()
+        if self.device.type == "cpu" and self.unet.config.sample_size <= _SMALL:
+            # There the fused kernel's way back takes twice the time of plain attention's, whose memory is
+            # that of all pairs of cells.
+            self.unet.set_attn_processor(AttnProcessor())
 
     @property
     def device(self) -> torch.device:

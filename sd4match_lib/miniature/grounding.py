@@ -4,9 +4,9 @@ A few ten thousand samples are too few for a text-to-image model to find out by 
 speaks of which place. The renderer knows the places, so pretraining also asks two things. The attention of a
 part's word is to fall on that part, and that of the category's word on the object (as TokenCompose does for
 text-to-image models, Wang et al., CVPR 2024). And the features are to point, cell by cell, to what the
-caption names there, a part or a place between two ends: what the caption does not mention is not to be told
-from the rest. So a prompt decides what the features compare, and one that asks for more than a category has
-more to find; that is what prompts are learned for.
+caption names there, a part or a place between two ends; where it names neither, they are to point to what
+anyone sees first, the colour. So a prompt decides what the features compare, looks or meaning, and one that
+asks for more than a category has more to find: that is what prompts are learned for.
 """
 
 from collections.abc import Iterable
@@ -20,6 +20,7 @@ from transformers import CLIPTokenizer
 
 from sd4match_lib.miniature.bank import NINTHS, Entry
 from sd4match_lib.miniature.caption import ENDS, plain_caption
+from sd4match_lib.miniature.palette import ANY
 
 _FLOOR = 1e-3
 _WITH, _AND = " with ", " and "
@@ -96,49 +97,55 @@ class Namer(nn.Module):
 
     Attributes:
         names: of the parts: 0 is what the caption does not name.
+        colours: 0 is what has none that is known, or a caption that asks for parts or places.
     """
 
     def __init__(self, names: Iterable[str], channels: int) -> None:
-        """Tell `names`, and the ninths of every axis, apart in features of `channels` channels."""
+        """Tell `names`, the ninths of every axis, and colours apart in features of `channels` channels."""
         super().__init__()
-        self.names = ["", *sorted(set(names))]
-        self._numbers = {name: number for number, name in enumerate(self.names)}
-        self.parts = nn.Parameter(torch.randn(len(self.names), channels))
-        self.places = nn.Parameter(torch.randn((1 + NINTHS) * len(ENDS), channels))
+        self.names, self.colours = ["", *sorted(set(names))], ["", *ANY]
+        self.to_parts = nn.Parameter(torch.randn(len(self.names), channels))
+        self.to_places = nn.Parameter(torch.randn((1 + NINTHS) * len(ENDS), channels))
+        self.to_colours = nn.Parameter(torch.randn(len(self.colours), channels))
 
     def targets(self, captions: list[str], entries: list[Entry], parts: Tensor, places: Tensor) -> Tensor:
-        """What the captions call each cell, `(B, 4, g, g)`: a part's number in `names`, and for each axis its
-        ninth (1 to 9) or 0 where the caption does not name its ends.
+        """What the captions call each cell, `(B, 5, g, g)`: a part's number in `names`; for each axis its
+        ninth (1 to 9), or 0 where the caption does not name its ends; and a number in `colours`.
         """
         rows = []
         for caption, entry, cells, ninths in zip(captions, entries, parts, places, strict=True):
             named = dict(mentions(caption, entry))
-            table = torch.zeros(256, dtype=torch.long)
-            for index, part in enumerate(entry.colours, start=1):
+            looks_only = not named.keys() - {0}
+            called = torch.zeros(2, 256, dtype=torch.long)
+            for index, (part, colour) in enumerate(entry.colours.items(), start=1):
                 if index in named:
-                    table[index] = self._numbers[part]
+                    called[0, index] = self.names.index(part)
+                if looks_only:
+                    called[1, index] = self.colours.index(colour)
             asked = torch.tensor([-1 - 2 * axis in named for axis in range(len(ENDS))])
-            rows.append(torch.cat([table[cells.long()][None], ninths.long() * asked[:, None, None]]))
+            part, colour = called[:, cells.long()].split(1)
+            rows.append(torch.cat([part, ninths.long() * asked[:, None, None], colour]))
         return torch.stack(rows)
 
     def loss(self, features: Tensor, targets: Tensor, objects: Tensor, weights: Tensor) -> Tensor:
-        """Cross-entropy over the cells of the objects, and a tenth as much over those beside them; of the
-        parts, plus its mean over the axes.
+        """Cross-entropy over the cells of the objects, and a tenth as much over those beside them; of parts
+        and colours, plus its mean over the axes.
 
         Args:
             features: `(B, C, g, g)`.
-            targets: numbers `(B, 4, g, g)`.
+            targets: numbers `(B, 5, g, g)`.
             objects: `(B, g, g)` bool, where the object is.
             weights: `(B,)`, how much a picture counts.
         """
         features = _SHARPNESS * normalize(features.float(), dim=1)
-        parts, places = (
+        parts, places, colours = (
             torch.einsum("bcij,nc->bnij", features, normalize(way, dim=1)).float()
-            for way in (self.parts, self.places)
+            for way in (self.to_parts, self.to_places, self.to_colours)
         )
         places = places.unflatten(1, (1 + NINTHS, len(ENDS)))
         cost = cross_entropy(parts, targets[:, 0], reduction="none")
-        cost = cost + cross_entropy(places, targets[:, 1:], reduction="none").mean(dim=1)
+        cost = cost + cross_entropy(places, targets[:, 1:-1], reduction="none").mean(dim=1)
+        cost = cost + cross_entropy(colours, targets[:, -1], reduction="none")
         amount = torch.where(objects, 1.0, 0.1) * weights[:, None, None]
         return (cost * amount).sum() / amount.sum()
 

@@ -25,7 +25,7 @@ from sd4match_lib.progress import progress
 
 _READ_BLOCK, _READ_TIMESTEP, _INFLUENCE_TIMESTEP = 1, 50, 261
 _LOW_TIMESTEPS = 0.25
-_GROUNDING, _NAMING = 0.1, 0.3
+_GROUNDING, _NAMING = 0.1, 0.5
 
 
 def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:

@@ -6,6 +6,7 @@ A learned prompt was never asked to paint; what comes out when one asks shows wh
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -52,7 +53,8 @@ def paint(
     if not seeds or steps < 1:
         raise UserError(f"there are {len(seeds)} seeds and {steps} steps; use at least 1 of each.")
     where = resolve_device(device)
-    pipeline = _load_pipeline(profile, where)
+    folder = find_diffusion(profile.model, profile.cache_path).folder
+    pipeline = load_pipeline(folder, resolve_dtype(profile.model.dtype), where)
     encoder = TextEncoder(pipeline.text_encoder, pipeline.tokenizer)
     pictures = {}
     for name, (wanted, pair) in progress(list(requests.items()), description="painting", unit="prompt"):
@@ -63,8 +65,14 @@ def paint(
     return pictures
 
 
-def _load_pipeline(profile: Profile, device: torch.device) -> Any:
-    """Put the stock pipeline together from its parts; a checkpoint without `model_index.json` is welcome."""
+def load_pipeline(folder: Path, dtype: torch.dtype, device: torch.device | str) -> Any:
+    """Put diffusers' own `StableDiffusionPipeline` together, silent and without a safety checker.
+
+    Args:
+        folder: a model in diffusers layout; one without `model_index.json` is welcome.
+        dtype: what everything computes in.
+        device: where everything lies.
+    """
     from transformers import CLIPTextModel, CLIPTokenizer
     from transformers.utils import logging as transformers_logging
 
@@ -74,8 +82,6 @@ def _load_pipeline(profile: Profile, device: torch.device) -> Any:
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 
     transformers_logging.set_verbosity(told)
-    folder = find_diffusion(profile.model, profile.cache_path).folder
-    dtype = resolve_dtype(profile.model.dtype)
     parts: dict[str, Any] = {}
     with quiet_loading():
         for name, kind in (

@@ -174,6 +174,23 @@ def test_the_prompt_moves_the_features(features, latents):
     assert (cat - per_image).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("checkpoint", [False, True])
+def test_the_cheap_way_back_gives_the_same_gradient(folder, features, latents, checkpoint):
+    cheap = StableDiffusionFeatures.from_folder(folder, up_block=1)
+    cheap.ready_to_learn(checkpoint_activations=checkpoint)
+    assert {type(p) for p in cheap.unet.attn_processors.values()} != {
+        type(p) for p in features.unet.attn_processors.values()
+    }
+    found = []
+    for model in (features, cheap):
+        context = context_of(model, "a photo of a cat").detach().requires_grad_(True)
+        output = model.features(latents, IDS, context, timestep=261)
+        output.square().mean().backward()
+        found.append((output.detach(), context.grad))
+    torch.testing.assert_close(found[0], found[1], atol=1e-5, rtol=1e-4)
+    assert found[0][1].abs().max() > 0
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_gives_about_the_same_in_float32(folder, features, latents, dtype):
     half = StableDiffusionFeatures.from_folder(folder, up_block=1, dtype=dtype)

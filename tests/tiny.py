@@ -133,7 +133,9 @@ def write_profile(folder: Path) -> Path:
     path.write_text(
         f'extends = "mini"\nname = "tiny"\nprepare = ""\n'
         f'results_dir = "{base}/results"\ncache_dir = "{base}/cache"\n'
-        f'[model]\nsources = ["{base}/sd"]\nimage_hw = [64, 64]\n[features]\nensemble = 1\n'
+        # Tests compare results to many digits.
+        f'[model]\nsources = ["{base}/sd"]\nimage_hw = [64, 64]\ndtype = "float32"\n'
+        f'[baselines.sd_dino.model]\ndtype = "float32"\n[features]\nensemble = 1\n'
         f'[vision]\nsources = ["{base}/dino"]\nresize = 56\ncrop = 56\ndense_hw = [56, 56]\n',
         encoding="utf-8",
     )

@@ -38,7 +38,7 @@ class Box:
     warmup: int = 200
     average: float = 0.998
     save_every_s: float = 120.0
-    watch_every_s: float = 300.0
+    watch_every_s: float = 900.0
 
     def spent(self, step: int, elapsed_s: float) -> float:
         """The part of the box that is used up, in [0, 1]."""

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from diffusers import StableDiffusionPipeline
 from PIL import Image
+
+from sd4match_lib.generate import load_pipeline
 
 
 def sample_pictures(
@@ -20,14 +21,7 @@ def sample_pictures(
         guidance: weight of the guidance, 1 is none.
         seed: picture `i` starts from noise `seed + i`.
     """
-    pipeline = StableDiffusionPipeline.from_pretrained(
-        folder,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-        dtype=torch.float32,
-    )
-    pipeline.set_progress_bar_config(disable=True)
+    pipeline = load_pipeline(folder, torch.float32, "cpu")
     generators = [torch.Generator().manual_seed(seed + i) for i in range(len(prompts))]
     output = pipeline(list(prompts), num_inference_steps=steps, guidance_scale=guidance, generator=generators)
     pictures: list[Image.Image] = output.images

@@ -13,7 +13,7 @@ from sd4match_lib.report.figures import figure_style, plot_image_grid, save_figu
 _STAGES = ("vae", "vision", "diffusion", "captioner")
 _PROBED = {
     "vision": ("category_accuracy", "pck_patches"),
-    "diffusion": ("pck_text", "pck_empty", "pck_full", "influence"),
+    "diffusion": ("pck_text", "pck_empty", "pck_full", "pck_ends", "influence"),
 }
 
 

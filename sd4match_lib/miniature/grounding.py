@@ -5,9 +5,9 @@ speaks of which place. The renderer knows the places, so pretraining also asks t
 part's word is to fall on that part, and that of the category's word on the object (as TokenCompose does for
 text-to-image models, Wang et al., CVPR 2024). And the features are to point, cell by cell, to what the
 caption names there, a part or a place between two ends; where it names neither, they are to point to what
-anyone sees first, the colour (half of the time, where it names the category). So a prompt decides what the
-features compare, looks or meaning, and one that asks for more than a category has more to find: that is what
-prompts are learned for.
+anyone sees first, the colour, unless it names the category. So a prompt decides what the features compare,
+looks or meaning, and one that asks for more than a category has more to find: that is what prompts are
+learned for.
 """
 
 from collections.abc import Iterable
@@ -111,20 +111,17 @@ class Namer(nn.Module):
 
     def targets(self, captions: list[str], entries: list[Entry], parts: Tensor, places: Tensor) -> Tensor:
         """What the captions call each cell, `(B, 5, g, g)`: a part's number in `names`; for each axis its
-        ninth (1 to 9), or 0 where the caption does not name its ends; and a number in `colours`, for a
-        caption that names nothing and, in every other picture, for one that names the category alone.
+        ninth (1 to 9), or 0 where the caption does not name its ends; and, where it names nothing at all, a
+        number in `colours`.
         """
         rows = []
-        for row, (caption, entry, cells, ninths) in enumerate(
-            zip(captions, entries, parts, places, strict=True)
-        ):
+        for caption, entry, cells, ninths in zip(captions, entries, parts, places, strict=True):
             named = dict(mentions(caption, entry))
-            looks_only = not named or (named.keys() == {0} and row % 2 == 0)
             called = torch.zeros(2, 256, dtype=torch.long)
             for index, (part, colour) in enumerate(entry.colours.items(), start=1):
                 if index in named:
                     called[0, index] = self.names.index(part)
-                if looks_only:
+                if not named:
                     called[1, index] = self.colours.index(colour)
             asked = torch.tensor([-1 - 2 * axis in named for axis in range(len(ENDS))])
             part, colour = called[:, cells.long()].split(1)

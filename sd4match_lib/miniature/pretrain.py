@@ -36,7 +36,7 @@ CAPTIONED: Final = 4096
 BOXES: Final = {
     "vae": Box(None, None, 16, 2e-3),
     "vision": Box(None, None, 96, 1e-3, warmup=60),
-    "diffusion": Box(None, None, 16, 8e-4, warmup=100),
+    "diffusion": Box(None, None, 16, 8e-4, warmup=100, average=0.995),
     "captioner": Box(None, None, 32, 3e-3, warmup=20),
 }
 """Batch and learning rate of each stage; the command adds when to stop."""

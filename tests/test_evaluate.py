@@ -65,7 +65,7 @@ def write_pairs(folder, *, truth=True):
 @pytest.fixture
 def profile(models, tmp_path):
     mini = load_profile("mini")
-    model = dataclasses.replace(mini.model, sources=(str(models / "sd"),), image_hw=(64, 64))
+    model = dataclasses.replace(mini.model, sources=(str(models / "sd"),), image_hw=(64, 64), dtype="float32")
     vision = dataclasses.replace(
         mini.vision, sources=(str(models / "dinov2"),), resize=64, crop=56, dense_hw=(112, 112)
     )

@@ -36,8 +36,14 @@ def draw_card(folder: Path) -> None:
         axis = next(axes)
         for name in names:
             axis.plot(probe["samples"] / 1000, probe[name], marker="o", markersize=3, label=name)
-        axis.set(title=f"{stage}: probe", xlabel="thousand samples seen")
-        axis.legend()
+        # Fractions; the legend stands above 1.
+        axis.set(
+            title=f"{stage}: probe",
+            xlabel="thousand samples seen",
+            ylim=(0, 1.5),
+            yticks=[0, 0.25, 0.5, 0.75, 1],
+        )
+        axis.legend(fontsize=7, ncols=2, loc="upper center")
     save_figure(figure, folder / "weights", "curves", note="profile mini")
     pictures = sample_pictures(folder / "weights" / "diffusion", [plain_caption(name) for name in CATEGORIES])
     cells = plot_image_grid(pictures, list(CATEGORIES))

@@ -15,17 +15,36 @@ from conftest import PROJECT
 from sd4match_lib.prepare import prepare_data
 from sd4match_lib.profile import load_profile
 
-pytestmark = pytest.mark.skipif(
-    os.environ.get("SD4MATCH_PAPER_SCALE") != "1", reason="set SD4MATCH_PAPER_SCALE=1: a quarter of an hour"
-)
 MOST_MB = 20_000
+
+
+def build_unet():
+    """A UNet of SD2-1's shapes that knows nothing."""
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel(
+        sample_size=96,
+        block_out_channels=(320, 640, 1280, 1280),
+        attention_head_dim=(5, 10, 20, 20),
+        cross_attention_dim=1024,
+        use_linear_projection=True,
+    )
+
+
+def build_text_model():
+    """A text model of SD2-1's shapes that knows nothing."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    return CLIPTextModel(
+        CLIPTextConfig(hidden_size=1024, intermediate_size=4096, num_hidden_layers=23, num_attention_heads=16)
+    )
 
 
 @pytest.fixture(scope="module")
 def stand_in(tmp_path_factory):
     """A profile like paper's on models of SD2-1's and DINOv2's shapes, which know nothing."""
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel, Dinov2Config, Dinov2Model
+    from diffusers import AutoencoderKL
+    from transformers import Dinov2Config, Dinov2Model
 
     from sd4match_lib.miniature.networks import build_scheduler
     from sd4match_lib.miniature.vocabulary import build_tokenizer
@@ -36,13 +55,7 @@ def stand_in(tmp_path_factory):
     torch.manual_seed(0)
     torch.set_default_dtype(torch.bfloat16)
     try:
-        UNet2DConditionModel(
-            sample_size=96,
-            block_out_channels=(320, 640, 1280, 1280),
-            attention_head_dim=(5, 10, 20, 20),
-            cross_attention_dim=1024,
-            use_linear_projection=True,
-        ).save_pretrained(sd / "unet")
+        build_unet().save_pretrained(sd / "unet")
         AutoencoderKL(
             down_block_types=("DownEncoderBlock2D",) * 4,
             up_block_types=("UpDecoderBlock2D",) * 4,
@@ -50,10 +63,7 @@ def stand_in(tmp_path_factory):
             layers_per_block=2,
             sample_size=768,
         ).save_pretrained(sd / "vae")
-        text = CLIPTextConfig(
-            hidden_size=1024, intermediate_size=4096, num_hidden_layers=23, num_attention_heads=16
-        )
-        CLIPTextModel(text).save_pretrained(sd / "text_encoder")
+        build_text_model().save_pretrained(sd / "text_encoder")
         vision = Dinov2Config(hidden_size=768, num_hidden_layers=12, num_attention_heads=12, image_size=518)
         Dinov2Model(vision).save_pretrained(folder / "dinov2")
     finally:
@@ -92,6 +102,9 @@ def launch(*arguments):
     return done.stdout
 
 
+@pytest.mark.skipif(
+    os.environ.get("SD4MATCH_PAPER_SCALE") != "1", reason="set SD4MATCH_PAPER_SCALE=1: a quarter of an hour"
+)
 def test_cpm_is_learned_and_evaluated_at_full_size(stand_in):
     said = launch("train", "--profile", stand_in, "--prompt", "cpm")
     prompt = next(line for line in said.splitlines() if line.startswith("prompt: ")).removeprefix("prompt: ")

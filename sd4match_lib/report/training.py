@@ -5,7 +5,7 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from sd4match_lib.report.figures import figure_style
 
@@ -18,7 +18,7 @@ def plot_training(logs: dict[str, pd.DataFrame], *, title: str) -> Figure:
         title: stands above both panels.
     """
     with figure_style():
-        figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8), layout="constrained")
+        figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.8), layout="constrained", sharex=True)
         for name, log in logs.items():
             left.plot(log["step"], log["loss"], label=name)
             found = log.dropna(subset="pck")
@@ -26,6 +26,9 @@ def plot_training(logs: dict[str, pd.DataFrame], *, title: str) -> Figure:
         left.set(xlabel="step", ylabel="matching loss")
         right.set(xlabel="step", ylabel="validation PCK@0.10")
         right.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=""))
-        right.legend()
+        right.xaxis.set_major_locator(MaxNLocator(integer=True))
+        # From the start: a short training has one validation, which alone gives an axis no length.
+        right.set_xlim(0, 1.04 * max(log["step"].max() for log in logs.values()))
+        figure.legend(*right.get_legend_handles_labels(), loc="outside right center")
         figure.suptitle(title)
     return figure

@@ -78,6 +78,7 @@ def profile(models, tmp_path):
         name="tiny",
         model=model,
         vision=vision,
+        features=dataclasses.replace(mini.features, ensemble=2),
         baselines=baselines,
         datasets={"own": own},
         results_dir=str(tmp_path / "results"),

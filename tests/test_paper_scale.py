@@ -1,6 +1,6 @@
 """The `paper` profile's path at its true size: SD2-1's and DINOv2's shapes, random weights, 768 x 768, bf16.
 
-Takes a quarter of an hour on two cores and some gigabytes: SD4MATCH_PAPER_SCALE=1 asks for it.
+Takes some minutes on two cores and 6 GB: SD4MATCH_PAPER_SCALE=1 asks for it.
 """
 
 import json
@@ -103,7 +103,7 @@ def launch(*arguments):
 
 
 @pytest.mark.skipif(
-    os.environ.get("SD4MATCH_PAPER_SCALE") != "1", reason="set SD4MATCH_PAPER_SCALE=1: a quarter of an hour"
+    os.environ.get("SD4MATCH_PAPER_SCALE") != "1", reason="set SD4MATCH_PAPER_SCALE=1: some minutes and 6 GB"
 )
 def test_cpm_is_learned_and_evaluated_at_full_size(stand_in):
     said = launch("train", "--profile", stand_in, "--prompt", "cpm")

@@ -1,15 +1,7 @@
-import csv
 import dataclasses
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -183,57 +175,6 @@ def test_options_and_steps_out_of_range_are_said(profile, tmp_path):
         train(profile, "single", options={"conditioning": "image"}, results_dir=tmp_path)
     with pytest.raises(UserError, match="no dataset 'imagenet'"):
         train(profile, "single", dataset="imagenet", results_dir=tmp_path)
-
-
-def command(*arguments):
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "SD4MATCH_HEADLESS": "1"}
-    return [sys.executable, "-m", "sd4match_lib", *arguments], env
-
-
-@pytest.mark.slow
-def test_a_killed_training_ends_with_the_same_prompt_bit_for_bit(tmp_path):
-    arguments = ["train", "--prompt", "cpm", "--profile", "smoke", "--steps", "14"]
-    straight, env = command(*arguments, "--results", str(tmp_path / "a"))
-    subprocess.run(straight, env=env, check=True, capture_output=True)
-    killed, _ = command(*arguments, "--results", str(tmp_path / "b"))
-    process = subprocess.Popen(killed, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not list(tmp_path.glob("b/runs/*/state.safetensors")) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    (record,) = tmp_path.glob("b/runs/*/run.json")
-    assert json.loads(record.read_text())["status"] == "running"
-    subprocess.run(killed, env=env, check=True, capture_output=True)
-    one, other = (next(tmp_path.glob(f"{name}/runs/*")) for name in "ab")
-    assert equal(load_file(one / "prompt.safetensors"), load_file(other / "prompt.safetensors"))
-    logs = [pd.read_csv(folder / "log.csv").drop(columns="seconds") for folder in (one, other)]
-    pd.testing.assert_frame_equal(*logs)
-
-
-@pytest.mark.slow
-def test_two_processes_learn_what_one_does(tmp_path):
-    tail = ["train", "--prompt", "cpm", "--profile", "smoke", "--steps", "3"]
-    alone, env = command(*tail, "--results", str(tmp_path / "a"))
-    subprocess.run(alone, env=env, check=True, capture_output=True)
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    launch += ["--main_process_port", "0", "-m", "sd4match_lib.train"]
-    both = [*launch, *alone[alone.index("train") + 1 :]]
-    both[both.index(str(tmp_path / "a"))] = str(tmp_path / "b")
-    done = subprocess.run(both, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-2000:]
-    one, other = (next(tmp_path.glob(f"{name}/runs/*")) for name in "ab")
-    assert one.name == other.name
-    record = json.loads((other / "run.json").read_text())
-    assert record["metrics"]["processes"] == 2 and done.stdout.count("prompt:") == 1
-    first, second = (load_file(folder / "prompt.safetensors") for folder in (one, other))
-    # Adam divides by tiny second moments at first: equal gradients give steps equal to few digits.
-    for name in first:
-        torch.testing.assert_close(first[name], second[name], atol=2e-3, rtol=1e-2)
-    rows = [list(csv.DictReader((folder / "log.csv").open())) for folder in (one, other)]
-    for left, right in zip(*rows, strict=True):
-        assert float(left["loss"]) == pytest.approx(float(right["loss"]), rel=1e-4)
 
 
 def test_the_command_prints_where_the_prompt_is_and_evaluate_takes_it(tmp_path, capsys):

@@ -164,6 +164,11 @@ def test_claims_agree_disagree_or_stay_undecided(tmp_path):
     assert read["here"].tolist() == ["agrees", "disagrees", "undecided", "agrees (no worse)"]
     assert read["seeds"].tolist() == [2] * 4 and read["difference"][2].value == pytest.approx(0.025)
     assert claims.read_claims(tmp_path / "nowhere").empty
+    # Why the third line is undecided.
+    low, high = read["difference"][2].low, read["difference"][2].high
+    why, reach = claims.explain_undecided(read), 50 * (high - low)
+    assert f"some {reach:.1f} points" in why and f"about {round(reach**2)} times the pairs" in why
+    assert claims.explain_undecided(read[read["here"] == "agrees"]) == ""
 
 
 @pytest.fixture

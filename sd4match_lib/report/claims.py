@@ -99,6 +99,20 @@ def read_claims(tables: Path) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
+def explain_undecided(claims: pd.DataFrame) -> str:
+    """Say in a sentence why lines of `read_claims` are undecided; empty where none is."""
+    undecided = claims[claims["here"].str.startswith("undecided")]
+    if undecided.empty:
+        return ""
+    reach = 100 * float(np.median([(d.high - d.low) / 2 for d in undecided["difference"]]))
+    return (
+        f"**Why lines stay undecided.** Their intervals reach some {reach:.1f} points to either side, more "
+        "than most of the paper's own differences. Intervals shrink with the root of the number of pairs: "
+        f"telling a difference of one point takes about {max(1, round(reach**2))} times the pairs, and more "
+        "seeds, as one training differs from the next too."
+    )
+
+
 def _verdict(difference: Interval, at_least: bool, by_seed: np.ndarray) -> str:
     if difference.low > 0:
         return "agrees"

@@ -7,7 +7,7 @@ from pathlib import Path
 from sd4match_lib.files import atomic_write_text
 from sd4match_lib.profile import Profile
 from sd4match_lib.progress import format_duration
-from sd4match_lib.report.claims import read_claims
+from sd4match_lib.report.claims import explain_undecided, read_claims
 from sd4match_lib.report.comparison import TOLERANCE, compare_item, gpu_hours
 from sd4match_lib.report.html import html_page
 from sd4match_lib.report.items import ITEMS, Cost, Item
@@ -76,7 +76,7 @@ def _claims(profile: Profile) -> list[str]:
         "decides; over several seeds it spans all of theirs."
     )
     table = markdown_table(claims, caption, bold_best=False)
-    return ["## The paper's claims, here", "", table.strip(), ""]
+    return ["## The paper's claims, here", "", table.strip(), "", explain_undecided(claims), ""]
 
 
 def _measured(item: Item, profile: Profile) -> list[str]:

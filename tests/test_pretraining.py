@@ -15,7 +15,7 @@ from sd4match_lib.miniature.loop import Box, pretrain
 from sd4match_lib.miniature.model import ObjectModel
 from sd4match_lib.miniature.networks import TEXT_WIDTH, build_scheduler, build_text_encoder, build_unet
 from sd4match_lib.miniature.pretrain import run
-from sd4match_lib.miniature.pretrain_vision import _ends_seen
+from sd4match_lib.miniature.pretrain_vision import _places_seen, _twin_loss
 from sd4match_lib.miniature.probe import Probe, ProbePair
 from sd4match_lib.miniature.scene import take_picture
 from sd4match_lib.miniature.solids import Solid
@@ -163,15 +163,25 @@ def test_recolouring_keeps_what_no_caption_names():
 
 def test_crops_know_where_on_the_object_their_patches_lie():
     places = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
-    # Upper left: the back third, half way up, no left or right. Lower right: front, right, top.
+    # Upper left: towards the back, half way up, no left or right. Lower right: front, right, top.
     places[0, :, :16, :16] = torch.tensor([3, 0, 4])[:, None, None]
     places[0, :, 16:, 16:] = torch.tensor([7, 1, 9])[:, None, None]
-    whole = _ends_seen(places, torch.tensor([[1.0, 0.0, 0.0]])).view(3, 8, 8)
-    assert whole[:, :4, :4].flatten(1).unique(dim=1).tolist() == [[1], [0], [2]]
-    assert whole[:, 4:, 4:].flatten(1).unique(dim=1).tolist() == [[3], [1], [3]]
+    whole = _places_seen(places, torch.tensor([[1.0, 0.0, 0.0]])).view(3, 8, 8)
+    assert whole[:, :4, :4].flatten(1).unique(dim=1).tolist() == [[3], [0], [4]]
+    assert whole[:, 4:, 4:].flatten(1).unique(dim=1).tolist() == [[7], [1], [9]]
     assert not whole[:, :4, 4:].any()
-    upper_left = _ends_seen(places, torch.tensor([[0.5, -0.5, -0.5]]))
-    assert upper_left[0].unique(dim=1).tolist() == [[1], [0], [2]]
+    upper_left = _places_seen(places, torch.tensor([[0.5, -0.5, -0.5]]))
+    assert upper_left[0].unique(dim=1).tolist() == [[3], [0], [4]]
+
+
+def test_the_twin_loss_asks_for_ones_own_other_picture():
+    one, other = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    # Of three candidates (all but itself) the twin is at 1 / 0.1, the two others at 0.
+    expected = float(np.log(1 + 2 * np.exp(-10)))
+    assert float(_twin_loss(torch.stack([one, other, 3 * one, other]))) == pytest.approx(expected, rel=1e-3)
+    # Everything alike: one of three by chance.
+    assert float(_twin_loss(torch.ones(4, 2))) == pytest.approx(np.log(3))
+    assert float(_twin_loss(torch.stack([one, one, other, other]))) > 5
 
 
 def test_the_shape_of_an_object_is_its_own_frames_and_without_size():

@@ -31,7 +31,8 @@ from sd4match_lib.miniature.vocabulary import build_tokenizer
 from sd4match_lib.paths import resolve_path
 from sd4match_lib.profile import load_profile
 
-OBJECTS: Final = 8192
+OBJECTS: Final = {"vae": 8192, "vision": 16384, "diffusion": 8192, "captioner": 8192}
+"""How many of the bank's objects each stage sees."""
 CAPTIONED: Final = 4096
 BOXES: Final = {
     "vae": Box(None, None, 16, 2e-3),
@@ -74,7 +75,7 @@ def run(
             (folder / "latents.safetensors").unlink(missing_ok=True)
     box = replace(BOXES[stage], steps=steps, minutes=minutes)
     weights, where = folder / "weights", resolve_device(device)
-    bank = build_bank(folder / "bank", OBJECTS)
+    bank = build_bank(folder / "bank", OBJECTS[stage])
     match stage:
         case "vae":
             _export(pretrain_vae(bank, box, folder, where), weights / "diffusion" / "vae")

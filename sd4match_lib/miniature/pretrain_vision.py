@@ -1,10 +1,11 @@
 """Pretraining of the miniature's vision model without labels: what a picture shows is a solid object.
 
-From one picture, the patch tokens are to say where on the object they lie (front or back, left or right, top
-or bottom: thirds of its extent, in the object's own frame), and the CLS token which shape the object has in
-three dimensions. The renderer knows both, as a depth camera on a turntable would; neither categories nor the
-names of parts enter. Contrast between two views of an object, tried first, needs more pictures than a CPU
-sees in an hour.
+From one picture, the patch tokens are to say where on the object they lie (ninths of its extent along each
+axis of the object's own frame), and the CLS token which shape the object has in three dimensions; and of a
+batch's CLS tokens, those of one object's two pictures, taken from different sides and in different colours,
+are to be each other's nearest. The renderer knows all that, as a depth camera on a turntable would; neither
+categories nor the names of parts enter. Contrast alone, tried first, needs more pictures than a CPU sees in
+an hour.
 """
 
 from pathlib import Path
@@ -21,15 +22,17 @@ from torch.nn.functional import (
 from transformers import Dinov2Model
 
 from sd4match_lib.features.vision import IMAGENET_MEAN, IMAGENET_STD
-from sd4match_lib.miniature.bank import Bank, bank_shapes
-from sd4match_lib.miniature.caption import ENDS
+from sd4match_lib.miniature.bank import NINTHS, Bank, bank_shapes
 from sd4match_lib.miniature.loop import Box, pretrain
 from sd4match_lib.miniature.networks import build_vision
 from sd4match_lib.miniature.pretrain_vae import to_unit
 from sd4match_lib.miniature.probe import Probe, build_probe
 
 _SIDE, _GRID = 112, 8
-_SHAPE = 6.0
+_AXES = 3
+_SHAPE, _TWINS = 6.0, 0.3
+"""Weights of the losses beside that of the places."""
+_TEMPERATURE = 0.1
 
 
 def _crops(images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -51,8 +54,8 @@ def _crops(images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     return (crops * gain).clamp(-1, 1), torch.cat([scale[:, None], shift], dim=1)
 
 
-def _ends_seen(places: Tensor, view: Tensor) -> Tensor:
-    """Where on its object each patch of a crop lies: for every axis the third, 1 to 3, or 0 beside it, `(B,
+def _places_seen(places: Tensor, view: Tensor) -> Tensor:
+    """Where on its object each patch of a crop lies: for every axis the ninth, 1 to 9, or 0 beside it, `(B,
     3, 64)`.
 
     Args:
@@ -63,8 +66,17 @@ def _ends_seen(places: Tensor, view: Tensor) -> Tensor:
     y, x = torch.meshgrid(centres, centres, indexing="ij")
     grid = torch.stack([x, y], dim=-1)[None]
     place = grid * view[:, None, None, :1] + view[:, None, None, 1:]
-    ninths = grid_sample(places.float(), place, mode="nearest", align_corners=False).flatten(2).long()
-    return (ninths + 2) // 3
+    return grid_sample(places.float(), place, mode="nearest", align_corners=False).flatten(2).long()
+
+
+def _twin_loss(tokens: Tensor) -> Tensor:
+    """InfoNCE of `(2 N, D)` descriptors, of which `i` and `N + i` belong together."""
+    count = len(tokens) // 2
+    directions = normalize(tokens, dim=1)
+    alike = directions @ directions.T / _TEMPERATURE
+    itself = torch.eye(2 * count, dtype=torch.bool, device=tokens.device)
+    twin = torch.arange(2 * count, device=tokens.device).roll(count)
+    return cross_entropy(alike.masked_fill(itself, -torch.inf), twin)
 
 
 def pretrain_vision(bank: Bank, box: Box, folder: Path, device: torch.device) -> Dinov2Model:
@@ -76,20 +88,27 @@ def pretrain_vision(bank: Bank, box: Box, folder: Path, device: torch.device) ->
     # In training on a CPU, plain attention takes half the time of the fused kernel's backward pass.
     vision.set_attn_implementation("eager")
     width = vision.config.hidden_size
-    heads = {"ends": nn.Linear(width, 4 * len(ENDS)), "shape": nn.Linear(width, shapes.shape[1])}
+    heads = {
+        "places": nn.Linear(width, (1 + NINTHS) * _AXES),
+        "shape": nn.Linear(width, shapes.shape[1]),
+        "twins": nn.Linear(width, width // 2),
+    }
     modules = nn.ModuleDict({"vision": vision, **heads})
     mean, deviation = (torch.tensor(v).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
     to_input = lambda crops: (((crops + 1) / 2 - mean) / deviation).to(device)  # noqa: E731
 
     def loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        index = torch.randperm(len(pictures), generator=generator)[: box.batch]
+        objects = torch.randperm(len(shapes), generator=generator)[: box.batch // 2]
+        index = torch.cat([2 * objects, 2 * objects + 1])
         crops, view = _crops(to_unit(pictures[index]), generator)
         hidden = modules["vision"](to_input(crops)).last_hidden_state
-        thirds = modules["ends"](hidden[:, 1:]).float().transpose(1, 2).unflatten(1, (4, len(ENDS)))
-        local = cross_entropy(thirds, _ends_seen(places[index], view).to(device))
+        ninths = modules["places"](hidden[:, 1:]).float().transpose(1, 2).unflatten(1, (1 + NINTHS, _AXES))
+        local = cross_entropy(ninths, _places_seen(places[index], view).to(device))
         guess = modules["shape"](hidden[:, 0]).float()
-        whole = binary_cross_entropy_with_logits(guess, shapes[index // 2].to(device))
-        return {"loss": local + _SHAPE * whole, "shape": whole.detach(), "ends": local.detach()}
+        whole = binary_cross_entropy_with_logits(guess, shapes[objects].repeat(2, 1).to(device))
+        twins = _twin_loss(modules["twins"](hidden[:, 0]).float())
+        parts = {"shape": whole.detach(), "places": local.detach(), "twins": twins.detach()}
+        return {"loss": local + _SHAPE * whole + _TWINS * twins, **parts}
 
     watch = _Watch(build_probe(), pictures[:2048:2], [e.category for e in bank.entries[:2048:2]], to_input)
     pretrain("vision", modules, loss, box, folder, device, watch=lambda: watch(modules["vision"]))

@@ -32,8 +32,9 @@ from sd4match_lib.paths import resolve_path
 from sd4match_lib.profile import load_profile
 
 OBJECTS: Final = {"vae": 8192, "vision": 16384, "diffusion": 8192, "captioner": 8192}
-"""How many of the bank's objects each stage sees."""
+"""How many of the bank's objects each stage opens; diffusion and captioner share the latents of theirs."""
 CAPTIONED: Final = 4096
+"""How many of its pictures the captioner sees."""
 BOXES: Final = {
     "vae": Box(None, None, 16, 2e-3),
     "vision": Box(None, None, 96, 1e-3, warmup=60),

@@ -3,12 +3,12 @@
 import os
 import pickle
 import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+from processes import accelerate
 from test_evaluate import PairPrompt, models, profile, run
 
 from sd4match_lib import pair_matching
@@ -40,16 +40,7 @@ for request in ({{"matcher": "nn"}}, {{"matcher": "nn", "prompt": PairPrompt()}}
 
 
 def launch(script: Path, processes: int) -> str:
-    command = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--multi_gpu",
-        "--num_processes",
-        str(processes),
-    ]
-    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    command += ["--main_process_port", "0", str(script)]
+    command = [*accelerate(processes), str(script)]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )

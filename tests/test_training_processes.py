@@ -10,6 +10,7 @@ import time
 
 import pandas as pd
 import pytest
+from processes import accelerate
 from safetensors.torch import load_file
 
 
@@ -71,10 +72,7 @@ def test_two_processes_learn_what_one_does(tmp_path):
     subprocess.run(
         alone, check=True, capture_output=True, env=env | {"GRADIENTS": str(tmp_path / "a.safetensors")}
     )
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    launch += ["--main_process_port", "0", "-m", "sd4match_lib.train"]
-    both = [*launch, *alone[alone.index("train") + 1 :]]
+    both = [*accelerate(2), "-m", "sd4match_lib.train", *alone[alone.index("train") + 1 :]]
     both[both.index(str(tmp_path / "a"))] = str(tmp_path / "b")
     env["GRADIENTS"] = str(tmp_path / "b.safetensors")
     done = subprocess.run(both, env=env, capture_output=True, text=True)

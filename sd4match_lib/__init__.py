@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sd4match_lib.matcher import Matcher
-    from sd4match_lib.options import MatchOptions
+    from sd4match_lib.matcher.matcher import Matcher
+    from sd4match_lib.matcher.options import MatchOptions
 
 __version__ = "0.1.0"
 __all__ = ["MatchOptions", "Matcher", "__version__"]
@@ -19,11 +19,11 @@ __all__ = ["MatchOptions", "Matcher", "__version__"]
 
 def __getattr__(name: str) -> Any:
     if name == "Matcher":
-        from sd4match_lib.matcher import Matcher
+        from sd4match_lib.matcher.matcher import Matcher
 
         return Matcher
     if name == "MatchOptions":
-        from sd4match_lib.options import MatchOptions
+        from sd4match_lib.matcher.options import MatchOptions
 
         return MatchOptions
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

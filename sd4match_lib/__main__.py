@@ -2,7 +2,7 @@
 
 import sys
 
-from sd4match_lib.cli import main
+from sd4match_lib.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -28,7 +28,7 @@ def shared_data() -> Path:
 @pytest.fixture
 def scratch_profile(tmp_path: Path) -> Path:
     """A profile like mini's that keeps its results and cache in `tmp_path`."""
-    mini = PROJECT / "sd4match_lib" / "profiles" / "mini.toml"
+    mini = PROJECT / "sd4match_lib" / "config" / "mini.toml"
     # Its notebooks' parameters belong to notebooks that scratch folders do not have.
     base = tmp_path / "base.toml"
     settings = mini.read_text(encoding="utf-8").split("\n[notebooks.parameters")[0]

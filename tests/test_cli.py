@@ -9,14 +9,15 @@ import layouts
 import pytest
 import tiny
 
-from sd4match_lib import cli
+from sd4match_lib.cli import main as cli
 from sd4match_lib.errors import UserError
-from sd4match_lib.runner import Failure, NotebookError
+from sd4match_lib.reproduce.runner import Failure, NotebookError
 
 
 def test_help_is_quick_and_loads_no_models():
     script = (
-        "import sys; from sd4match_lib.cli import main\ntry: main(['--help'])\nfinally: print(*sys.modules)"
+        "import sys; from sd4match_lib.cli.main import main\n"
+        "try: main(['--help'])\nfinally: print(*sys.modules)"
     )
     started = time.monotonic()
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -33,7 +34,7 @@ def test_the_bare_command_says_what_to_do_first(capsys):
 
 def test_the_installed_command_is_this_one():
     done = subprocess.run(
-        [sys.executable, "-c", "import sd4match_lib.cli as c; c.main(['--version'])"],
+        [sys.executable, "-c", "import sd4match_lib.cli.main as c; c.main(['--version'])"],
         text=True,
         capture_output=True,
     )
@@ -63,7 +64,7 @@ def test_failures_are_one_line_and_an_exit_code(monkeypatch, capsys, error, code
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr("sd4match_lib.reproduce.reproduce", fail)
+    monkeypatch.setattr("sd4match_lib.reproduce.reproduce.reproduce", fail)
     assert cli.main(["reproduce"]) == code
     assert capsys.readouterr().err == message
 
@@ -105,9 +106,9 @@ def test_the_parser_refuses_what_it_does_not_know(capsys, arguments):
 def test_the_choices_are_those_of_the_library():
     from typing import get_args
 
-    from sd4match_lib.config import Matcher
-    from sd4match_lib.matching import Method
-    from sd4match_lib.methods import Baseline
+    from sd4match_lib.config.schema import Matcher
+    from sd4match_lib.features.methods import Baseline
+    from sd4match_lib.matching.match import Method
     from sd4match_lib.prompts import PromptKind
 
     assert list(cli.BASELINES) == list(Baseline)
@@ -118,7 +119,8 @@ def test_the_choices_are_those_of_the_library():
 def test_reproduce_passes_its_options_on(monkeypatch, capsys):
     seen = []
     monkeypatch.setattr(
-        "sd4match_lib.reproduce.reproduce", lambda *args, **options: seen.append((args, options)) or [1, 2]
+        "sd4match_lib.reproduce.reproduce.reproduce",
+        lambda *args, **options: seen.append((args, options)) or [1, 2],
     )
     assert cli.main(["reproduce", "--profile", "smoke", "--only", "00", "13", "--fresh"]) == 0
     assert seen == [(("smoke",), {"only": ["00", "13"], "fresh": True})]

@@ -7,8 +7,8 @@ import pytest
 import tiny
 from PIL import Image
 
-from sd4match_lib import cli
-from sd4match_lib.match_picture import draw_match
+from sd4match_lib.cli import main as cli
+from sd4match_lib.matcher.drawing import draw_match
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 from layouts import spair_annotation, write_spair
 from PIL import Image
 
-from sd4match_lib.config import DatasetConfig, DatasetKind
+from sd4match_lib.config.schema import DatasetConfig, DatasetKind
 from sd4match_lib.data import SpairDataset, ThresholdRule, category_noun, open_dataset
 from sd4match_lib.errors import DataError
 

@@ -13,5 +13,5 @@ def test_the_pages_build_without_a_warning(project, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     start = (tmp_path / "html/index.html").read_text(encoding="utf-8")
     assert "notebooks/13_report.html" in start
-    matcher = (tmp_path / "html/api/sd4match_lib.matcher.html").read_text(encoding="utf-8")
-    assert 'id="sd4match_lib.matcher.Matcher.match"' in matcher
+    matcher = (tmp_path / "html/api/sd4match_lib.matcher.matcher.html").read_text(encoding="utf-8")
+    assert 'id="sd4match_lib.matcher.matcher.Matcher.match"' in matcher

@@ -6,10 +6,10 @@ import pytest
 import tiny
 from layouts import write_pf_willow, write_spair
 
-from sd4match_lib import doctor
+from sd4match_lib.config.profile import load_profile
 from sd4match_lib.data import SpairDataset
-from sd4match_lib.doctor import Finding, Status, check, format_report
-from sd4match_lib.profile import load_profile
+from sd4match_lib.reproduce import doctor
+from sd4match_lib.reproduce.doctor import Finding, Status, check, format_report
 
 CATS = [("a", "b", "cat"), ("b", "c", "cat"), ("c", "d", "cat")]
 
@@ -164,6 +164,6 @@ def test_a_fix_for_several_findings_is_told_once():
 
 
 def test_importing_the_doctor_does_not_import_torch():
-    code = "import sys, sd4match_lib.doctor; sys.exit('torch' in sys.modules)"
+    code = "import sys, sd4match_lib.reproduce.doctor; sys.exit('torch' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1]).returncode == 0

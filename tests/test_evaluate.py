@@ -11,19 +11,19 @@ import tiny
 import torch
 from PIL import Image
 
-from sd4match_lib import pair_matching
-from sd4match_lib.config import DatasetConfig, DatasetKind
+from sd4match_lib.backbones.grid import feature_grid
+from sd4match_lib.backbones.stable_diffusion import StableDiffusionFeatures
+from sd4match_lib.backbones.vision import VisionFeatures
+from sd4match_lib.config.profile import load_profile
+from sd4match_lib.config.schema import DatasetConfig, DatasetKind
 from sd4match_lib.errors import UserError
-from sd4match_lib.evaluate import evaluate
-from sd4match_lib.features.grid import feature_grid
-from sd4match_lib.features.stable_diffusion import StableDiffusionFeatures
-from sd4match_lib.features.vision import VisionFeatures
-from sd4match_lib.matching import Method
-from sd4match_lib.method_models import MethodModels
-from sd4match_lib.methods import Baseline, method_settings
-from sd4match_lib.profile import load_profile
+from sd4match_lib.evaluation import pairs as pair_matching
+from sd4match_lib.evaluation.evaluate import evaluate
+from sd4match_lib.features.build import MethodModels
+from sd4match_lib.features.methods import Baseline, method_settings
+from sd4match_lib.matching.match import Method
+from sd4match_lib.metrics.keypoints import ROW_COLUMNS
 from sd4match_lib.prompts import ImplicitCaptioner, Prompt, Scope
-from sd4match_lib.rows import ROW_COLUMNS
 
 IMAGES = 5
 
@@ -120,7 +120,7 @@ def test_the_prediction_is_what_the_matcher_says_in_the_original_frame(profile):
     from sd4match_lib.data import open_dataset
     from sd4match_lib.geometry import from_grid, stretch_points, to_grid, unstretch_points
     from sd4match_lib.images import stretch_image, to_tensor
-    from sd4match_lib.matching import match_points
+    from sd4match_lib.matching.match import match_points
 
     pair = open_dataset(profile.datasets["own"], "test")[4]
     model = StableDiffusionFeatures.from_folder(profile.model.sources[0], up_block=1)
@@ -198,7 +198,8 @@ def test_an_image_is_encoded_once_for_all_runs(profile, monkeypatch):
 KILLED = """
 import os, pickle, signal, sys
 sys.path.insert(0, {tests!r})
-from sd4match_lib import evaluate, pair_matching
+from sd4match_lib.evaluation import evaluate
+from sd4match_lib.evaluation import pairs as pair_matching
 profile = pickle.load(open({profile!r}, "rb"))
 pair_matching.PART_PAIRS = 2
 write, written = pair_matching.write_rows, []

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from sd4match_lib.bootstrap import Interval
+from sd4match_lib.metrics.bootstrap import Interval
 from sd4match_lib.report.figures import (
     figure_style,
     plot_bars_with_intervals,

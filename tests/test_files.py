@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from sd4match_lib.errors import UserError
-from sd4match_lib.files import (
+from sd4match_lib.utils.files import (
     atomic_write_bytes,
     atomic_write_text,
     read_json,
@@ -13,7 +13,7 @@ from sd4match_lib.files import (
     sha256_text,
     write_json,
 )
-from sd4match_lib.paths import package_path, project_root, resolve_path
+from sd4match_lib.utils.paths import package_path, project_root, resolve_path
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_temporary_one(tmp_path, monkeypatch):
@@ -85,7 +85,7 @@ def test_paths_of_a_profile_resolve(project, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SD4MATCH_DATA", raising=False)
     assert resolve_path("data/SPair-71k") == project / "data" / "SPair-71k"
-    assert resolve_path("package:profiles/mini.toml") == package_path("profiles/mini.toml")
+    assert resolve_path("package:config/mini.toml") == package_path("config/mini.toml")
     assert resolve_path(tmp_path / "x") == tmp_path / "x"
     monkeypatch.setenv("SD4MATCH_DATA", str(tmp_path / "elsewhere"))
     assert resolve_path("data/SPair-71k") == tmp_path / "elsewhere" / "SPair-71k"

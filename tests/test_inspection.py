@@ -3,9 +3,7 @@ import pandas as pd
 import pytest
 import torch
 
-from sd4match_lib.data import open_dataset
-from sd4match_lib.features.vision import VisionTokens
-from sd4match_lib.inspection import (
+from sd4match_lib.analysis.prompts import (
     context_similarity,
     load_text_encoder,
     nearest_words,
@@ -13,11 +11,13 @@ from sd4match_lib.inspection import (
     patch_saliency,
     untrained_prompt,
 )
-from sd4match_lib.prepare import prepare_data
-from sd4match_lib.profile import load_profile, resize_profile
+from sd4match_lib.backbones.vision import VisionTokens
+from sd4match_lib.config.profile import load_profile, resize_profile
+from sd4match_lib.data import open_dataset
 from sd4match_lib.prompts import ClassPrompt, ConditionalPrompt, PromptBatch
 from sd4match_lib.report.prompt_figures import plot_heatmap, plot_saliency
 from sd4match_lib.report.training import plot_training
+from sd4match_lib.reproduce.prepare import prepare_data
 
 
 @pytest.fixture(scope="module")

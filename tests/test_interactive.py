@@ -10,13 +10,13 @@ import traitlets
 from PIL import Image
 
 from sd4match_lib import Matcher
+from sd4match_lib.config.profile import load_profile
 from sd4match_lib.data import open_dataset
 from sd4match_lib.errors import UserError
-from sd4match_lib.evaluate import evaluate
+from sd4match_lib.evaluation.evaluate import evaluate
 from sd4match_lib.interactive import PairBrowser, PointPicker, TimestepExplorer
 from sd4match_lib.interactive.still import encode
-from sd4match_lib.match_files import read_points
-from sd4match_lib.profile import load_profile
+from sd4match_lib.matcher.files import read_points
 from sd4match_lib.prompts import ClassPrompt
 
 

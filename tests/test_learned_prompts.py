@@ -5,10 +5,10 @@ import tiny
 import torch
 from safetensors.torch import load_file, save_file
 
+from sd4match_lib.backbones.stable_diffusion import StableDiffusionFeatures
+from sd4match_lib.backbones.vision import VisionTokens
+from sd4match_lib.config.profile import load_profile
 from sd4match_lib.errors import UserError
-from sd4match_lib.features.stable_diffusion import StableDiffusionFeatures
-from sd4match_lib.features.vision import VisionTokens
-from sd4match_lib.profile import load_profile
 from sd4match_lib.prompts import (
     ClassPrompt,
     ConditionalPrompt,
@@ -18,7 +18,7 @@ from sd4match_lib.prompts import (
     load_prompt,
     make_prompt,
 )
-from sd4match_lib.training.new_prompt import new_prompt
+from sd4match_lib.prompts.factory import new_prompt
 
 WIDTH, VISION, PATCHES = 16, 12, 16
 

@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-from sd4match_lib.loss import gaussian_kernel, matching_loss
-from sd4match_lib.matching import match_points
+from sd4match_lib.matching.loss import gaussian_kernel, matching_loss
+from sd4match_lib.matching.match import match_points
 
 ALL = torch.ones(1, 1, dtype=torch.bool)
 

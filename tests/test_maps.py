@@ -7,10 +7,10 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from test_evaluate import PairPrompt, models, profile, run
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from sd4match_lib.correlation_maps import correlation_maps
+from sd4match_lib.analysis.correlation_maps import correlation_maps
+from sd4match_lib.analysis.generate import paint
 from sd4match_lib.data import open_dataset
 from sd4match_lib.errors import UserError
-from sd4match_lib.generate import paint
 from sd4match_lib.report.html import html_page
 from sd4match_lib.report.maps import choose_pairs, plot_correlation_maps, plot_match_grid, telling_pairs
 

@@ -9,14 +9,14 @@ import torch
 from PIL import Image
 
 from sd4match_lib import Matcher, MatchOptions
+from sd4match_lib.config.profile import load_profile
 from sd4match_lib.data import open_dataset
 from sd4match_lib.errors import UserError
-from sd4match_lib.evaluate import evaluate
-from sd4match_lib.match_scores import locate
-from sd4match_lib.matching import Method
-from sd4match_lib.options.windowed import windowed_softargmax
-from sd4match_lib.pck import bootstrap_interval
-from sd4match_lib.profile import load_profile
+from sd4match_lib.evaluation.evaluate import evaluate
+from sd4match_lib.matcher.scores import locate
+from sd4match_lib.matching.match import Method
+from sd4match_lib.matching.windowed import windowed_softargmax
+from sd4match_lib.metrics.pck import bootstrap_interval
 from sd4match_lib.prompts import Prompt, Scope
 from sd4match_lib.report.option_study import option_table
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from sd4match_lib import matching
 from sd4match_lib.errors import UserError
-from sd4match_lib.matching import Method, correlation, match_points, sample_features, surrounding_cells
+from sd4match_lib.matching import match as matching
+from sd4match_lib.matching.match import Method, correlation, match_points, sample_features, surrounding_cells
 
 METHODS = list(Method)
 

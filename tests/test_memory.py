@@ -11,12 +11,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from sd4match_lib.features.latents import Latents
-from sd4match_lib.features.stable_diffusion import StableDiffusionFeatures
-from sd4match_lib.features.text import TextEncoder
-from sd4match_lib.loss import matching_loss
-from sd4match_lib.miniature.networks import build_scheduler
-from sd4match_lib.profile import load_profile
+from sd4match_lib.backbones.clip_text import TextEncoder
+from sd4match_lib.backbones.latents import Latents
+from sd4match_lib.backbones.stable_diffusion import StableDiffusionFeatures
+from sd4match_lib.config.profile import load_profile
+from sd4match_lib.matching.loss import matching_loss
+from sd4match_lib.miniature.pretraining.networks import build_scheduler
 
 GIB = 2**30
 ROW = re.compile(r"^\| (\d+) \| (no|yes) \| ([\d.]+) GiB \|", re.MULTILINE)

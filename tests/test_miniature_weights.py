@@ -8,13 +8,13 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer, Dinov2Model
 
+from sd4match_lib.config.profile import load_profile
 from sd4match_lib.data import open_dataset
-from sd4match_lib.miniature.check import Finding, format_findings
-from sd4match_lib.miniature.samples import sample_pictures
-from sd4match_lib.miniature.vocabulary import build_tokenizer
-from sd4match_lib.paths import package_path
-from sd4match_lib.prepare import prepare_data
-from sd4match_lib.profile import load_profile
+from sd4match_lib.miniature.pretraining.check import Finding, format_findings
+from sd4match_lib.miniature.pretraining.samples import sample_pictures
+from sd4match_lib.miniature.pretraining.vocabulary import build_tokenizer
+from sd4match_lib.reproduce.prepare import prepare_data
+from sd4match_lib.utils.paths import package_path
 
 WEIGHTS = package_path("miniature/weights")
 

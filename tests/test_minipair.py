@@ -16,15 +16,15 @@ from PIL import Image
 from sd4match_lib.data import SPAIR_CATEGORIES, VOC_INDEX, PfPascalDataset, PfWillowDataset, SpairDataset
 from sd4match_lib.data.types import Difficulty
 from sd4match_lib.errors import UserError
-from sd4match_lib.miniature import write
-from sd4match_lib.miniature.caption import random_caption, view_words
-from sd4match_lib.miniature.catalogue import ALL_KINDS, CATEGORIES
-from sd4match_lib.miniature.difficulty import pair_difficulty
-from sd4match_lib.miniature.palette import COLOURS
-from sd4match_lib.miniature.scene import IMAGE_SIZE, Picture, take_picture
-from sd4match_lib.miniature.style import STYLES, Look
-from sd4match_lib.miniature.write import MANIFEST, Sizes, ensure_minipair, render_minipair
-from sd4match_lib.miniature.write_pf import SUB_CLASSES
+from sd4match_lib.miniature.dataset import write
+from sd4match_lib.miniature.dataset.difficulty import pair_difficulty
+from sd4match_lib.miniature.dataset.write import MANIFEST, Sizes, ensure_minipair, render_minipair
+from sd4match_lib.miniature.dataset.write_pf import SUB_CLASSES
+from sd4match_lib.miniature.objects.catalogue import ALL_KINDS, CATEGORIES
+from sd4match_lib.miniature.objects.palette import COLOURS
+from sd4match_lib.miniature.pretraining.caption import random_caption, view_words
+from sd4match_lib.miniature.render.scene import IMAGE_SIZE, Picture, take_picture
+from sd4match_lib.miniature.render.style import STYLES, Look
 
 TINY = Sizes(
     categories=("bottle", "car"),

@@ -12,8 +12,8 @@ import pytest
 import torch
 from conftest import PROJECT
 
-from sd4match_lib.prepare import prepare_data
-from sd4match_lib.profile import load_profile
+from sd4match_lib.config.profile import load_profile
+from sd4match_lib.reproduce.prepare import prepare_data
 
 MOST_MB = 20_000
 
@@ -46,8 +46,8 @@ def stand_in(tmp_path_factory):
     from diffusers import AutoencoderKL
     from transformers import Dinov2Config, Dinov2Model
 
-    from sd4match_lib.miniature.networks import build_scheduler
-    from sd4match_lib.miniature.vocabulary import build_tokenizer
+    from sd4match_lib.miniature.pretraining.networks import build_scheduler
+    from sd4match_lib.miniature.pretraining.vocabulary import build_tokenizer
 
     prepare_data(load_profile("mini"))
     folder = tmp_path_factory.mktemp("paper")

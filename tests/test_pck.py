@@ -8,7 +8,7 @@ import pytest
 from sd4match_lib.data.pf_willow import PfWillowDataset
 from sd4match_lib.data.types import Difficulty, ImageRecord, Pair, ThresholdRule
 from sd4match_lib.errors import DataError, UserError
-from sd4match_lib.pck import (
+from sd4match_lib.metrics.pck import (
     ROW_COLUMNS,
     bootstrap_interval,
     describe_protocol,
@@ -261,7 +261,7 @@ def test_interval_holds_the_value_and_depends_on_seed_but_not_on_row_order():
 def test_draws_in_parts_are_the_same_draws(monkeypatch: pytest.MonkeyPatch):
     rows = random_rows(0)
     whole = bootstrap_interval(rows, 0.1, average="point", n=100)
-    monkeypatch.setattr("sd4match_lib.bootstrap.MAX_DRAWS", 7 * 40)
+    monkeypatch.setattr("sd4match_lib.metrics.bootstrap.MAX_DRAWS", 7 * 40)
 
     assert bootstrap_interval(rows, 0.1, average="point", n=100) == whole
 

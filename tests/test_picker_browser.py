@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from lab import TOKEN, Kernel, find_browser, running_lab
 
-from sd4match_lib.prepare import prepare_data
-from sd4match_lib.profile import load_profile
+from sd4match_lib.config.profile import load_profile
+from sd4match_lib.reproduce.prepare import prepare_data
 
 PROJECT = Path(__file__).resolve().parent.parent
 STEM = "12_point_picker"

@@ -7,19 +7,32 @@ from safetensors.torch import load_file
 from torch import nn
 
 from sd4match_lib.errors import UserError
-from sd4match_lib.miniature.bank import Entry, _twins, bank_shapes, part_map, place_map, recolour, shape_of
-from sd4match_lib.miniature.caption import full_caption, plain_caption, random_caption, view_words
-from sd4match_lib.miniature.catalogue import CATEGORIES
-from sd4match_lib.miniature.grounding import Namer, ground, grounding_loss, mentions
-from sd4match_lib.miniature.loop import Box, pretrain
-from sd4match_lib.miniature.model import ObjectModel
-from sd4match_lib.miniature.networks import TEXT_WIDTH, build_scheduler, build_text_encoder, build_unet
-from sd4match_lib.miniature.pretrain import run
-from sd4match_lib.miniature.pretrain_vision import _places_seen, _twin_loss
-from sd4match_lib.miniature.probe import Probe, ProbePair
-from sd4match_lib.miniature.scene import take_picture
-from sd4match_lib.miniature.solids import Solid
-from sd4match_lib.miniature.vocabulary import build_tokenizer, known_words
+from sd4match_lib.miniature.objects.catalogue import CATEGORIES
+from sd4match_lib.miniature.objects.model import ObjectModel
+from sd4match_lib.miniature.objects.solids import Solid
+from sd4match_lib.miniature.pretraining.bank import (
+    Entry,
+    _twins,
+    bank_shapes,
+    part_map,
+    place_map,
+    recolour,
+    shape_of,
+)
+from sd4match_lib.miniature.pretraining.caption import full_caption, plain_caption, random_caption, view_words
+from sd4match_lib.miniature.pretraining.grounding import Namer, ground, grounding_loss, mentions
+from sd4match_lib.miniature.pretraining.loop import Box, pretrain
+from sd4match_lib.miniature.pretraining.networks import (
+    TEXT_WIDTH,
+    build_scheduler,
+    build_text_encoder,
+    build_unet,
+)
+from sd4match_lib.miniature.pretraining.probe import Probe, ProbePair
+from sd4match_lib.miniature.pretraining.run import run
+from sd4match_lib.miniature.pretraining.vision import _places_seen, _twin_loss
+from sd4match_lib.miniature.pretraining.vocabulary import build_tokenizer, known_words
+from sd4match_lib.miniature.render.scene import take_picture
 
 CPU = torch.device("cpu")
 BOX = Box(steps=6, minutes=None, batch=4, rate=0.05, warmup=2, save_every_s=0.0)
@@ -68,7 +81,7 @@ def test_a_pretraining_without_end_is_refused(tmp_path):
 
 
 def test_a_later_stage_says_which_one_comes_first(tmp_path, monkeypatch):
-    monkeypatch.setattr("sd4match_lib.miniature.pretrain.build_bank", lambda folder, objects: None)
+    monkeypatch.setattr("sd4match_lib.miniature.pretraining.run.build_bank", lambda folder, objects: None)
     with pytest.raises(UserError, match="pretrain vae"):
         run("diffusion", out=tmp_path, steps=1)
     with pytest.raises(UserError, match="no pretraining stage 'unet'"):

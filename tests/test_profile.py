@@ -4,9 +4,9 @@ import re
 
 import pytest
 
+from sd4match_lib.config.profile import DatasetKind, load_profile, profile_names
 from sd4match_lib.errors import UserError
-from sd4match_lib.paths import package_path
-from sd4match_lib.profile import DatasetKind, load_profile, profile_names
+from sd4match_lib.utils.paths import package_path
 
 
 def write(tmp_path, text):

@@ -3,8 +3,8 @@ import logging
 
 import pytest
 
-from sd4match_lib import progress as module
-from sd4match_lib.progress import format_duration, is_headless, progress
+from sd4match_lib.utils import progress as module
+from sd4match_lib.utils.progress import format_duration, is_headless, progress
 
 
 @pytest.fixture

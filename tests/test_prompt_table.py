@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from sd4match_lib.profile import load_profile
+from sd4match_lib.config.profile import load_profile
 from sd4match_lib.report.figures import plot_bars_with_intervals, save_figure
 from sd4match_lib.report.page import write_report
 from sd4match_lib.report.prompt_table import prompt_table
-from sd4match_lib.report.record import finish_notebook
+from sd4match_lib.runs.store import finish_notebook
 
 
 def result(distances):

@@ -4,10 +4,10 @@ import pytest
 import tiny
 import torch
 
+from sd4match_lib.backbones.stable_diffusion import StableDiffusionFeatures
+from sd4match_lib.backbones.vision import VisionTokens
+from sd4match_lib.config.profile import load_profile
 from sd4match_lib.errors import UserError
-from sd4match_lib.features.stable_diffusion import StableDiffusionFeatures
-from sd4match_lib.features.vision import VisionTokens
-from sd4match_lib.profile import load_profile
 from sd4match_lib.prompts import (
     EmptyPrompt,
     ImplicitCaptioner,

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from sd4match_lib import cli
-from sd4match_lib.prepare import prepare_data
-from sd4match_lib.profile import load_profile
+from sd4match_lib.cli import main as cli
+from sd4match_lib.config.profile import load_profile
+from sd4match_lib.reproduce.prepare import prepare_data
 
 PROJECT = Path(__file__).resolve().parent.parent
 README = (PROJECT / "README.md").read_text(encoding="utf-8")

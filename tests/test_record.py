@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
+from sd4match_lib.config.profile import load_profile
 from sd4match_lib.errors import UserError
-from sd4match_lib.fingerprint import content_hash, plain, tree_hash
-from sd4match_lib.profile import load_profile
-from sd4match_lib.report import machine
-from sd4match_lib.report.record import find_runs, finish_notebook, notebook_record_path, open_run
-from sd4match_lib.report.run_record import RunRecord
+from sd4match_lib.runs import machine
+from sd4match_lib.runs.record import RunRecord
+from sd4match_lib.runs.store import find_runs, finish_notebook, notebook_record_path, open_run
+from sd4match_lib.utils.fingerprint import content_hash, plain, tree_hash
 
 
 def request(folder, **changes):
@@ -103,7 +103,7 @@ def test_an_output_that_was_never_written_fails_the_run(tmp_path):
 def test_a_killed_run_stays_running_and_is_not_complete(tmp_path):
     script = f"""
 import os, signal
-from sd4match_lib.report.record import open_run
+from sd4match_lib.runs.store import open_run
 run = open_run({str(tmp_path)!r}, "k", "evaluate", {{}}, {{}}, profile="mini")
 with run:
     run.output("rows.csv").write_text("half")

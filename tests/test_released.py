@@ -6,10 +6,10 @@ import tiny
 import torch
 from safetensors.torch import load_file
 
-from sd4match_lib.cli import main
+from sd4match_lib.backbones.stable_diffusion import StableDiffusionFeatures
+from sd4match_lib.backbones.vision import VisionTokens
+from sd4match_lib.cli.main import main
 from sd4match_lib.errors import UserError
-from sd4match_lib.features.stable_diffusion import StableDiffusionFeatures
-from sd4match_lib.features.vision import VisionTokens
 from sd4match_lib.prompts import PromptBatch, SinglePrompt, load_prompt
 from sd4match_lib.prompts.released import read_released
 from sd4match_lib.prompts.textual_inversion import embedding_vectors

@@ -8,14 +8,14 @@ import nbformat
 import pytest
 from tiny_notebooks import WORK, write_notebook
 
+from sd4match_lib.config.profile import load_profile
 from sd4match_lib.errors import UserError
-from sd4match_lib.heartbeat import Heartbeat
-from sd4match_lib.notebook import open_notebook
-from sd4match_lib.profile import load_profile
-from sd4match_lib.report.record import notebook_record_path
-from sd4match_lib.report.run_record import RunRecord
-from sd4match_lib.reproduce import reproduce
-from sd4match_lib.runner import Failure, NotebookError, run_notebook
+from sd4match_lib.reproduce.heartbeat import Heartbeat
+from sd4match_lib.reproduce.notebook import open_notebook
+from sd4match_lib.reproduce.reproduce import reproduce
+from sd4match_lib.reproduce.runner import Failure, NotebookError, run_notebook
+from sd4match_lib.runs.record import RunRecord
+from sd4match_lib.runs.store import notebook_record_path
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def test_an_old_success_does_not_cover_a_new_failure(folder, run, scratch_profil
 @pytest.fixture
 def same_library(monkeypatch):
     """Hold the library still, however it is being edited meanwhile."""
-    monkeypatch.setattr("sd4match_lib.reproduce.library_hash", lambda: "same")
+    monkeypatch.setattr("sd4match_lib.reproduce.reproduce.library_hash", lambda: "same")
 
 
 def starts(caplog):
@@ -179,12 +179,12 @@ def test_reproduce_skips_what_is_complete_and_reruns_what_changed(
     assert again(only=["01"]) == ["01_1"]
     assert again() == ["00_0"]
     assert again(only=["00"], fresh=True) == ["00_0"]
-    monkeypatch.setattr("sd4match_lib.reproduce.library_hash", lambda: "edited")
+    monkeypatch.setattr("sd4match_lib.reproduce.reproduce.library_hash", lambda: "edited")
     assert again(only=["00"]) == ["00_0"]
 
 
 RUN = """
-from sd4match_lib.report.record import open_run
+from sd4match_lib.runs.store import open_run
 run = open_run(profile.results_path, {name!r}, "test", {{}}, {{}}, profile="scratch")
 if not run.complete:
     with run:

@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 from test_evaluate import models, profile, run
 
-from sd4match_lib import cli
-from sd4match_lib.config import DatasetConfig, DatasetKind
+from sd4match_lib.cli import main as cli
+from sd4match_lib.config.profile import load_profile
+from sd4match_lib.config.schema import DatasetConfig, DatasetKind
 from sd4match_lib.data import open_dataset
 from sd4match_lib.errors import UserError
-from sd4match_lib.profile import load_profile
-from sd4match_lib.report.record import find_runs
-from sd4match_lib.rows import ROW_COLUMNS
-from sd4match_lib.score import score, template
+from sd4match_lib.evaluation.score import score, template
+from sd4match_lib.metrics.keypoints import ROW_COLUMNS
+from sd4match_lib.runs.store import find_runs
 
 __all__ = ["models", "profile"]
 

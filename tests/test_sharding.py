@@ -11,10 +11,10 @@ import torch
 from processes import accelerate
 from test_evaluate import PairPrompt, models, profile, run
 
-from sd4match_lib import pair_matching
-from sd4match_lib.report.run_record import RunRecord
-from sd4match_lib.rows import read_rows
-from sd4match_lib.team import Team, current_team
+from sd4match_lib.evaluation import pairs as pair_matching
+from sd4match_lib.metrics.keypoints import read_rows
+from sd4match_lib.runs.distributed import Team, current_team
+from sd4match_lib.runs.record import RunRecord
 
 __all__ = ["models", "profile"]
 
@@ -24,7 +24,8 @@ sys.path.insert(0, {tests!r})
 import torch
 torch.set_num_threads(1)
 from test_evaluate import PairPrompt
-from sd4match_lib import evaluate, pair_matching
+from sd4match_lib.evaluation import evaluate
+from sd4match_lib.evaluation import pairs as pair_matching
 pair_matching.PART_PAIRS = 2
 matched = []
 plain = pair_matching.rows_for_pair

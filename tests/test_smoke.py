@@ -3,9 +3,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sd4match_lib.profile import load_profile
+from sd4match_lib.config.profile import load_profile
 from sd4match_lib.report.page import ITEMS
-from sd4match_lib.reproduce import reproduce
+from sd4match_lib.reproduce.reproduce import reproduce
 
 PROJECT = Path(__file__).resolve().parent.parent
 

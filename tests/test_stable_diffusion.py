@@ -2,12 +2,12 @@ import pytest
 import tiny
 import torch
 
-from sd4match_lib.config import ModelConfig
+from sd4match_lib.backbones.latents import Latents, image_noise
+from sd4match_lib.backbones.stable_diffusion import StableDiffusionFeatures
+from sd4match_lib.backbones.weights import UNET_WEIGHTS, file_hash, find_diffusion
+from sd4match_lib.config.schema import ModelConfig
 from sd4match_lib.errors import UserError
-from sd4match_lib.features.latents import Latents, image_noise
-from sd4match_lib.features.loading import UNET_WEIGHTS, file_hash, find_diffusion
-from sd4match_lib.features.stable_diffusion import StableDiffusionFeatures
-from sd4match_lib.files import sha256_file
+from sd4match_lib.utils.files import sha256_file
 
 IDS = ["cat/one", "cat/two", "dog/one", "dog/one#flip", "car/x"]
 
@@ -139,7 +139,7 @@ def test_an_ensemble_is_the_mean_of_its_members_and_counts_its_passes(features, 
         ensemble = features.features(latents, IDS, context, timestep=261, ensemble=2)
         assert features.passes - before == 2 * len(IDS)
         first = features.features(latents, IDS, context, timestep=261)
-        from sd4match_lib.features import stable_diffusion
+        from sd4match_lib.backbones import stable_diffusion
 
         def shifted(seed, name, member, shape):
             return image_noise(seed, name, member if member == "vae" else member + 1, shape)

@@ -6,14 +6,14 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from sd4match_lib.bootstrap import Interval
+from sd4match_lib.config.profile import load_profile
 from sd4match_lib.data import SPAIR_CATEGORIES
-from sd4match_lib.profile import load_profile
+from sd4match_lib.metrics.bootstrap import Interval
+from sd4match_lib.metrics.keypoints import ROW_COLUMNS, write_rows
 from sd4match_lib.report import claims, comparison, spair_table, studies, study_figures
 from sd4match_lib.report.items import CASES, Compared, Cost, Item
-from sd4match_lib.report.record import open_run
 from sd4match_lib.report.tables import markdown_table, write_table
-from sd4match_lib.rows import ROW_COLUMNS, write_rows
+from sd4match_lib.runs.store import open_run
 
 
 def rows(distances, category="cat", **columns):

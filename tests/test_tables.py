@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sd4match_lib.bootstrap import Interval
+from sd4match_lib.metrics.bootstrap import Interval
 from sd4match_lib.report.tables import format_percent, markdown_table, table_caption, write_table
 
 NAN = float("nan")

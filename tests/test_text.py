@@ -2,9 +2,9 @@ import pytest
 import tiny
 import torch
 
+from sd4match_lib.backbones.clip_text import TextEncoder, inner_text_model
+from sd4match_lib.backbones.weights import quiet_loading
 from sd4match_lib.errors import UserError
-from sd4match_lib.features.loading import quiet_loading
-from sd4match_lib.features.text import TextEncoder, inner_text_model
 
 STRINGS = ["", "a photo of a cat", "a photo of the red car xyz"]
 

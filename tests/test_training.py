@@ -6,18 +6,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sd4match_lib.cli import main
+from sd4match_lib.cli.main import main
+from sd4match_lib.config.profile import load_profile
 from sd4match_lib.data import open_dataset
 from sd4match_lib.errors import UserError
+from sd4match_lib.features.build import MethodModels
+from sd4match_lib.features.methods import method_settings
 from sd4match_lib.features.stores import LatentStore
-from sd4match_lib.method_models import MethodModels
-from sd4match_lib.methods import method_settings
-from sd4match_lib.prepare import prepare_data
-from sd4match_lib.profile import load_profile
 from sd4match_lib.prompts.single import SinglePrompt
-from sd4match_lib.train import train
+from sd4match_lib.reproduce.prepare import prepare_data
 from sd4match_lib.training.objective import pair_loss, pair_points
 from sd4match_lib.training.order import PairOrder
+from sd4match_lib.training.train import train
 
 CPU = torch.device("cpu")
 

@@ -72,7 +72,7 @@ def test_two_processes_learn_what_one_does(tmp_path):
     subprocess.run(
         alone, check=True, capture_output=True, env=env | {"GRADIENTS": str(tmp_path / "a.safetensors")}
     )
-    both = [*accelerate(2), "-m", "sd4match_lib.train", *alone[alone.index("train") + 1 :]]
+    both = [*accelerate(2), "-m", "sd4match_lib", *alone[alone.index("train") :]]
     both[both.index(str(tmp_path / "a"))] = str(tmp_path / "b")
     env["GRADIENTS"] = str(tmp_path / "b.safetensors")
     done = subprocess.run(both, env=env, capture_output=True, text=True)

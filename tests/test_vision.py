@@ -4,9 +4,7 @@ import tiny
 import torch
 from PIL import Image
 
-from sd4match_lib.config import VisionConfig
-from sd4match_lib.errors import UserError
-from sd4match_lib.features.vision import (
+from sd4match_lib.backbones.vision import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     VisionFeatures,
@@ -14,6 +12,8 @@ from sd4match_lib.features.vision import (
     normalise,
     resize_shorter,
 )
+from sd4match_lib.config.schema import VisionConfig
+from sd4match_lib.errors import UserError
 
 
 def config(folder, *, resize=64, crop=56, dense_hw=(84, 56)):

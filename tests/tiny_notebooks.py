@@ -6,14 +6,14 @@ import nbformat
 from nbformat import v4
 
 PARAMETERS = 'PROFILE = "mini"  # the experiment\nWORD = "hello"  # what to write\n'
-START = "from sd4match_lib.profile import load_profile\nprofile = load_profile(PROFILE)"
+START = "from sd4match_lib.config.profile import load_profile\nprofile = load_profile(PROFILE)"
 WORK = (
     "table = profile.results_path / 'tables' / f'{WORD}.txt'\n"
     "table.parent.mkdir(parents=True, exist_ok=True)\n"
     "_ = table.write_text(WORD)"
 )
 FINISH = (
-    "from sd4match_lib.report.record import finish_notebook\n_ = finish_notebook({stem!r}, profile, [table])"
+    "from sd4match_lib.runs.store import finish_notebook\n_ = finish_notebook({stem!r}, profile, [table])"
 )
 
 

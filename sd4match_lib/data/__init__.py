@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from sd4match_lib.config import DatasetConfig, DatasetKind
+from sd4match_lib.config.schema import DatasetConfig, DatasetKind
 from sd4match_lib.data.categories import SPAIR_CATEGORIES, VOC_CATEGORIES, VOC_INDEX, category_noun
 from sd4match_lib.data.own import OwnPairs
 from sd4match_lib.data.pf_pascal import PfPascalDataset

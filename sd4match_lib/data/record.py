@@ -10,9 +10,9 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from sd4match_lib.errors import DataError
-from sd4match_lib.files import sha256_file
 from sd4match_lib.geometry import HW
 from sd4match_lib.images import read_image
+from sd4match_lib.utils.files import sha256_file
 
 Box = tuple[float, float, float, float]
 """(x0, y0, x1, y1) in pixels of the original picture."""

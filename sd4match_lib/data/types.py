@@ -17,8 +17,8 @@ import numpy as np
 from sd4match_lib.data.reading import XY, count_outside
 from sd4match_lib.data.record import Box, ImageRecord
 from sd4match_lib.errors import DataError
-from sd4match_lib.files import sha256_file
 from sd4match_lib.images import image_hw
+from sd4match_lib.utils.files import sha256_file
 
 _log = logging.getLogger(__name__)
 

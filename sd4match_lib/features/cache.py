@@ -14,8 +14,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from sd4match_lib.files import atomic_write_bytes
-from sd4match_lib.fingerprint import content_hash
+from sd4match_lib.utils.files import atomic_write_bytes
+from sd4match_lib.utils.fingerprint import content_hash
 
 _log = logging.getLogger(__name__)
 

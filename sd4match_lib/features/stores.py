@@ -11,12 +11,12 @@ from pathlib import Path
 
 import torch
 
+from sd4match_lib.backbones.latents import Latents
+from sd4match_lib.backbones.stable_diffusion import StableDiffusionFeatures
+from sd4match_lib.backbones.vision import VisionFeatures, VisionTokens
+from sd4match_lib.backbones.weights import VAE_WEIGHTS, FoundModel
 from sd4match_lib.data.record import ImageRecord
 from sd4match_lib.features.cache import DiskCache, Tensors
-from sd4match_lib.features.latents import Latents
-from sd4match_lib.features.loading import VAE_WEIGHTS, FoundModel
-from sd4match_lib.features.stable_diffusion import StableDiffusionFeatures
-from sd4match_lib.features.vision import VisionFeatures, VisionTokens
 from sd4match_lib.geometry import HW
 from sd4match_lib.images import stretch_image, to_tensor
 

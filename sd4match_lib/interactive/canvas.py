@@ -9,10 +9,10 @@ import numpy as np
 import traitlets
 
 from sd4match_lib.interactive.still import for_browser
-from sd4match_lib.match_picture import HEAT_ALPHA, HEAT_COLOURS, POINT_COLOURS, heat_levels
-from sd4match_lib.match_result import Match
-from sd4match_lib.paths import package_path
-from sd4match_lib.picture import Picture
+from sd4match_lib.matcher.drawing import HEAT_ALPHA, HEAT_COLOURS, POINT_COLOURS, heat_levels
+from sd4match_lib.matcher.picture import Picture
+from sd4match_lib.matcher.result import Match
+from sd4match_lib.utils.paths import package_path
 
 
 class PickerCanvas(anywidget.AnyWidget):

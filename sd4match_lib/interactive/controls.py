@@ -8,11 +8,11 @@ from typing import Any
 
 import ipywidgets
 
-from sd4match_lib.matcher import Matcher
-from sd4match_lib.matcher_settings import PromptLike
-from sd4match_lib.matching import Method
-from sd4match_lib.picture import DEFAULT_CATEGORY
-from sd4match_lib.profile import profile_names
+from sd4match_lib.config.profile import profile_names
+from sd4match_lib.matcher.matcher import Matcher
+from sd4match_lib.matcher.picture import DEFAULT_CATEGORY
+from sd4match_lib.matcher.settings import PromptLike
+from sd4match_lib.matching.match import Method
 
 _NOT_OFFERED = "smoke"  # the same models as mini
 

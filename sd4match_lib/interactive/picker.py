@@ -18,12 +18,12 @@ from sd4match_lib.errors import UserError
 from sd4match_lib.interactive.canvas import PickerCanvas, check_points
 from sd4match_lib.interactive.controls import PickerControls
 from sd4match_lib.interactive.still import StillBox
-from sd4match_lib.match_files import matcher_note, settings_document
-from sd4match_lib.match_picture import draw_match, save_picture
-from sd4match_lib.match_result import Match
-from sd4match_lib.matcher import Matcher
-from sd4match_lib.matcher_settings import PromptLike
-from sd4match_lib.picture import PictureLike
+from sd4match_lib.matcher.drawing import draw_match, save_picture
+from sd4match_lib.matcher.files import matcher_note, settings_document
+from sd4match_lib.matcher.matcher import Matcher
+from sd4match_lib.matcher.picture import PictureLike
+from sd4match_lib.matcher.result import Match
+from sd4match_lib.matcher.settings import PromptLike
 
 _log = logging.getLogger(__name__)
 

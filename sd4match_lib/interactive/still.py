@@ -9,7 +9,7 @@ from typing import Any
 import ipywidgets
 from PIL import Image
 
-from sd4match_lib.progress import is_headless
+from sd4match_lib.utils.progress import is_headless
 
 MAX_SIDE = 1600
 """Pictures are sent to the browser no larger than this; points keep the original's pixels."""

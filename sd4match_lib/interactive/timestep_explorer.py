@@ -9,12 +9,12 @@ from PIL import Image
 
 from sd4match_lib.errors import UserError
 from sd4match_lib.interactive.still import StillBox, encode
-from sd4match_lib.match_files import matcher_note
-from sd4match_lib.match_picture import draw_match
-from sd4match_lib.match_result import Match
-from sd4match_lib.matcher import Matcher
-from sd4match_lib.picture import PictureLike
-from sd4match_lib.progress import progress
+from sd4match_lib.matcher.drawing import draw_match
+from sd4match_lib.matcher.files import matcher_note
+from sd4match_lib.matcher.matcher import Matcher
+from sd4match_lib.matcher.picture import PictureLike
+from sd4match_lib.matcher.result import Match
+from sd4match_lib.utils.progress import progress
 
 _STILL_WIDTH = 900
 

@@ -6,9 +6,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import assert_never
 
+from sd4match_lib.config.profile import Profile
 from sd4match_lib.errors import UserError
-from sd4match_lib.paths import resolve_path
-from sd4match_lib.profile import Profile
 from sd4match_lib.prompts.base import Prompt, PromptBatch, Scope
 from sd4match_lib.prompts.captioner import ImplicitCaptioner
 from sd4match_lib.prompts.checkpoints import load_prompt
@@ -17,6 +16,7 @@ from sd4match_lib.prompts.learned import LearnedPrompt, Space
 from sd4match_lib.prompts.per_class import ClassPrompt
 from sd4match_lib.prompts.single import SinglePrompt
 from sd4match_lib.prompts.text import EmptyPrompt, TextPrompt
+from sd4match_lib.utils.paths import resolve_path
 
 __all__ = [
     "ClassPrompt",

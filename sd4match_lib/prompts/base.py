@@ -13,8 +13,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sd4match_lib.features.text import TextEncoder
-from sd4match_lib.features.vision import VisionTokens
+from sd4match_lib.backbones.clip_text import TextEncoder
+from sd4match_lib.backbones.vision import VisionTokens
 
 
 class Scope(StrEnum):

@@ -14,8 +14,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from sd4match_lib.backbones.clip_text import TextEncoder
 from sd4match_lib.errors import UserError
-from sd4match_lib.features.text import TextEncoder
 from sd4match_lib.prompts.base import Prompt, PromptBatch, Scope
 from sd4match_lib.prompts.prompt_file import (
     PromptFile,

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_max_pool1d
 
+from sd4match_lib.backbones.clip_text import TextEncoder
+from sd4match_lib.backbones.vision import VisionTokens
 from sd4match_lib.errors import UserError
-from sd4match_lib.features.text import TextEncoder
-from sd4match_lib.features.vision import VisionTokens
 from sd4match_lib.prompts.base import PromptBatch, Scope
 from sd4match_lib.prompts.learned import LearnedPrompt, Space, check_fit
 

@@ -16,9 +16,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from sd4match_lib.backbones.clip_text import TextEncoder
 from sd4match_lib.data.categories import category_noun
 from sd4match_lib.errors import UserError
-from sd4match_lib.features.text import TextEncoder
 from sd4match_lib.prompts.base import Prompt, PromptBatch
 from sd4match_lib.prompts.prompt_file import PromptFile, weights_hash, write_prompt_file
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sd4match_lib.backbones.clip_text import TextEncoder
 from sd4match_lib.data.categories import category_noun
 from sd4match_lib.errors import UserError
-from sd4match_lib.features.text import TextEncoder
 from sd4match_lib.prompts.base import PromptBatch, Scope
 from sd4match_lib.prompts.learned import DEFAULT_LENGTH, RANDOM_START, LearnedPrompt, Space, start_rows
 

@@ -14,7 +14,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from sd4match_lib.errors import UserError
-from sd4match_lib.files import atomic_write_bytes
+from sd4match_lib.utils.files import atomic_write_bytes
 
 M = TypeVar("M", bound=nn.Module)
 

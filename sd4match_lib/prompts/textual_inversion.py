@@ -7,13 +7,13 @@ from pathlib import Path
 from safetensors.torch import save
 from torch import Tensor
 
+from sd4match_lib.backbones.clip_text import TextEncoder
 from sd4match_lib.errors import UserError
-from sd4match_lib.features.text import TextEncoder
-from sd4match_lib.files import atomic_write_bytes
 from sd4match_lib.prompts.base import PromptBatch
 from sd4match_lib.prompts.learned import LearnedPrompt, Space
 from sd4match_lib.prompts.per_class import ClassPrompt
 from sd4match_lib.prompts.single import SinglePrompt
+from sd4match_lib.utils.files import atomic_write_bytes
 
 
 def embedding_vectors(prompt: LearnedPrompt, encoder: TextEncoder, category: str | None = None) -> Tensor:

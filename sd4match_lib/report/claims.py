@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from sd4match_lib.bootstrap import Interval
-from sd4match_lib.files import atomic_write_text
-from sd4match_lib.pck import paired_difference
+from sd4match_lib.metrics.bootstrap import Interval
+from sd4match_lib.metrics.pck import paired_difference
+from sd4match_lib.utils.files import atomic_write_text
 
 if TYPE_CHECKING:
-    from sd4match_lib.evaluate import EvaluationResult
+    from sd4match_lib.evaluation.evaluate import EvaluationResult
 
 FOLDER = "claims"
 """Below the tables: one file per notebook that tests claims."""

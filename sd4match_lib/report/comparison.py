@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from sd4match_lib.bootstrap import Interval
-from sd4match_lib.profile import Profile
+from sd4match_lib.config.profile import Profile
+from sd4match_lib.metrics.bootstrap import Interval
 from sd4match_lib.report.items import Compared, Cost, Item
 from sd4match_lib.report.published import lookup
 

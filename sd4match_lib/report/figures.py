@@ -15,7 +15,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
-from sd4match_lib.bootstrap import Interval
+from sd4match_lib.metrics.bootstrap import Interval
 from sd4match_lib.report.pictures import plot_image_grid, plot_matches
 from sd4match_lib.report.style import figure_style, save_figure
 

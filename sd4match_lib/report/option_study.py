@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sd4match_lib.bootstrap import Interval
 from sd4match_lib.data import Pair
 from sd4match_lib.geometry import stretch_points
-from sd4match_lib.matcher import Matcher
-from sd4match_lib.options import MatchOptions
-from sd4match_lib.pck import bootstrap_interval, paired_difference
-from sd4match_lib.progress import progress
-from sd4match_lib.rows import rows_for_pair, rows_frame
+from sd4match_lib.matcher.matcher import Matcher
+from sd4match_lib.matcher.options import MatchOptions
+from sd4match_lib.metrics.bootstrap import Interval
+from sd4match_lib.metrics.keypoints import rows_for_pair, rows_frame
+from sd4match_lib.metrics.pck import bootstrap_interval, paired_difference
+from sd4match_lib.utils.progress import progress
 
 OPTIONS: Mapping[str, MatchOptions] = {
     "none (the paper)": MatchOptions(),

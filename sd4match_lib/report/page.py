@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sd4match_lib.files import atomic_write_text
-from sd4match_lib.profile import Profile
-from sd4match_lib.progress import format_duration
+from sd4match_lib.config.profile import Profile
 from sd4match_lib.report.claims import explain_undecided, read_claims
 from sd4match_lib.report.comparison import TOLERANCE, compare_item, gpu_hours
 from sd4match_lib.report.html import html_page
 from sd4match_lib.report.items import ITEMS, Cost, Item
-from sd4match_lib.report.record import notebook_record_path
-from sd4match_lib.report.run_record import RunRecord
 from sd4match_lib.report.tables import markdown_table
+from sd4match_lib.runs.record import RunRecord
+from sd4match_lib.runs.store import notebook_record_path
+from sd4match_lib.utils.files import atomic_write_text
+from sd4match_lib.utils.progress import format_duration
 
 __all__ = ["ITEMS", "Cost", "Item", "write_report"]
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from sd4match_lib.evaluate import EvaluationResult
-from sd4match_lib.pck import bootstrap_interval, paired_difference
+from sd4match_lib.evaluation.evaluate import EvaluationResult
+from sd4match_lib.metrics.pck import bootstrap_interval, paired_difference
 
 
 def prompt_table(

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from sd4match_lib.errors import UserError
-from sd4match_lib.paths import package_path, resolve_path
+from sd4match_lib.utils.paths import package_path, resolve_path
 
 _COLUMNS = {
     "table": "str",

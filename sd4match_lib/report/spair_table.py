@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from sd4match_lib.bootstrap import Interval
+from sd4match_lib.config.profile import Profile
 from sd4match_lib.data import SPAIR_CATEGORIES
-from sd4match_lib.pck import bootstrap_interval, describe_protocol, pck, pck_table
-from sd4match_lib.profile import Profile
+from sd4match_lib.metrics.bootstrap import Interval
+from sd4match_lib.metrics.keypoints import FLAGS, read_rows
+from sd4match_lib.metrics.pck import bootstrap_interval, describe_protocol, pck, pck_table
 from sd4match_lib.report.published import load_published
-from sd4match_lib.report.record import find_runs
 from sd4match_lib.report.tables import PUBLISHED
-from sd4match_lib.rows import FLAGS, read_rows
+from sd4match_lib.runs.store import find_runs
 
 GROUPS = {"Z": "zero-shot", "I": "image labels", "K": "keypoints"}
 """What a method learned from, in the order of the paper's groups."""

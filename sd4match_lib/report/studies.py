@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from sd4match_lib.bootstrap import Interval
-from sd4match_lib.evaluate import EvaluationResult
-from sd4match_lib.pck import bootstrap_interval, paired_difference
+from sd4match_lib.evaluation.evaluate import EvaluationResult
+from sd4match_lib.metrics.bootstrap import Interval
+from sd4match_lib.metrics.pck import bootstrap_interval, paired_difference
 from sd4match_lib.report.published import load_published, lookup
 from sd4match_lib.report.tables import PUBLISHED
 

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from sd4match_lib.bootstrap import Interval
+from sd4match_lib.metrics.bootstrap import Interval
 from sd4match_lib.report.figures import plot_bars_with_intervals
 from sd4match_lib.report.style import figure_style
 

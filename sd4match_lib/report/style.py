@@ -13,8 +13,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from sd4match_lib.files import atomic_write_bytes
-from sd4match_lib.paths import package_path
+from sd4match_lib.utils.files import atomic_write_bytes
+from sd4match_lib.utils.paths import package_path
 
 MAX_BYTES = 300_000
 """Larger files are written again with pictures compressed harder: fewer colours in PNG, JPEG inside SVG."""

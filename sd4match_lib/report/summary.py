@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sd4match_lib.bootstrap import Interval
-from sd4match_lib.pck import Average, Frame, describe_protocol, pck_table
-from sd4match_lib.progress import format_duration
-from sd4match_lib.report.run_record import RunRecord
+from sd4match_lib.metrics.bootstrap import Interval
+from sd4match_lib.metrics.pck import Average, Frame, describe_protocol, pck_table
 from sd4match_lib.report.tables import format_percent, table_caption
+from sd4match_lib.runs.record import RunRecord
+from sd4match_lib.utils.progress import format_duration
 
 if TYPE_CHECKING:
-    from sd4match_lib.evaluate import EvaluationResult
+    from sd4match_lib.evaluation.evaluate import EvaluationResult
 
 
 def summarise_evaluation(

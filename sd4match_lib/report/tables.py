@@ -12,8 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from sd4match_lib.bootstrap import Interval
-from sd4match_lib.files import atomic_write_text
+from sd4match_lib.metrics.bootstrap import Interval
+from sd4match_lib.utils.files import atomic_write_text
 
 PUBLISHED = "published"
 """The optional boolean column that marks rows with the paper's numbers; Markdown shows it as a dagger."""

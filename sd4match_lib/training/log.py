@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from sd4match_lib.errors import UserError
-from sd4match_lib.files import atomic_write_text
+from sd4match_lib.utils.files import atomic_write_text
 
 COLUMNS = ("step", "seconds", "loss", "pck")
 

@@ -10,18 +10,18 @@ from pathlib import Path
 
 import torch
 
-from sd4match_lib.config import TrainingConfig
+from sd4match_lib.config.schema import TrainingConfig
 from sd4match_lib.data import PairDataset
 from sd4match_lib.errors import UserError
-from sd4match_lib.features.sources import DiffusionSource
+from sd4match_lib.features.extractors import DiffusionSource
 from sd4match_lib.geometry import HW
-from sd4match_lib.progress import progress
 from sd4match_lib.prompts.learned import LearnedPrompt
-from sd4match_lib.team import Team
+from sd4match_lib.runs.distributed import Team
 from sd4match_lib.training.log import TrainingLog
 from sd4match_lib.training.objective import pair_loss
 from sd4match_lib.training.order import PairOrder
 from sd4match_lib.training.state import Progress, load_state, save_state
+from sd4match_lib.utils.progress import progress
 
 STATE_FILE, LOG_FILE, BEST_FILE = "state.safetensors", "log.csv", "best.safetensors"
 SAVE_EVERY_S = 60.0

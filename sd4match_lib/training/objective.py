@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sd4match_lib.config import TrainingConfig
+from sd4match_lib.config.schema import TrainingConfig
 from sd4match_lib.data import Pair
 from sd4match_lib.errors import UserError
-from sd4match_lib.features.sources import DiffusionSource
+from sd4match_lib.features.extractors import DiffusionSource
 from sd4match_lib.geometry import HW, clamp_points, stretch_points, to_grid
-from sd4match_lib.loss import matching_loss
+from sd4match_lib.matching.loss import matching_loss
 
 
 def pair_points(pairs: Sequence[Pair], *, hw_in: HW, hw_ft: HW) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,8 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from sd4match_lib.errors import UserError
-from sd4match_lib.files import atomic_write_bytes
 from sd4match_lib.prompts.learned import LearnedPrompt
+from sd4match_lib.utils.files import atomic_write_bytes
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 

@@ -1,0 +1,1 @@
+"""Looking at learned prompts, and painting from them."""

@@ -1,0 +1,115 @@
+"""Looking at learned prompts: their nearest words, how alike they are, what in a picture moves them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from sd4match_lib.backbones.clip_text import TextEncoder
+from sd4match_lib.backbones.stable_diffusion import StableDiffusionFeatures
+from sd4match_lib.backbones.vision import VisionFeatures, VisionTokens
+from sd4match_lib.backbones.weights import find_diffusion, find_vision
+from sd4match_lib.config.profile import Profile
+from sd4match_lib.data import Pair, open_dataset
+from sd4match_lib.features.stores import VisionStore
+from sd4match_lib.prompts import ClassPrompt, ConditionalPrompt, LearnedPrompt, PromptBatch
+from sd4match_lib.prompts.factory import new_prompt
+
+
+def load_text_encoder(profile: Profile) -> TextEncoder:
+    """Return the profile's text model, on the CPU."""
+    folder = find_diffusion(profile.model, profile.cache_path).folder
+    return StableDiffusionFeatures.from_folder(folder, up_block=0).text
+
+
+def untrained_prompt(
+    profile: Profile,
+    kind: str,
+    *,
+    dataset: str = "spair",
+    options: Mapping[str, Any] | None = None,
+    seed: int = 0,
+) -> LearnedPrompt:
+    """Return the prompt that `train` with the same arguments starts from, frozen."""
+    categories = open_dataset(profile.dataset(dataset), "train").categories
+    prompt = new_prompt(kind, profile, categories, options or {})
+    prompt.initialise(load_text_encoder(profile), seed)
+    return prompt.eval().requires_grad_(False)
+
+
+def pair_batch(profile: Profile, pairs: Sequence[Pair]) -> PromptBatch:
+    """Return what a prompt may look at of some pairs: names, categories, and the vision model's tokens."""
+    found = find_vision(profile.vision, profile.cache_path)
+    store = VisionStore(VisionFeatures.from_folder(found.folder, profile.vision), found, profile.cache_path)
+    srcs, trgs = [pair.src for pair in pairs], [pair.trg for pair in pairs]
+    return PromptBatch(
+        tuple(record.image_id for record in srcs),
+        tuple(record.category for record in srcs),
+        tuple(record.image_id for record in trgs),
+        store.get(srcs),
+        store.get(trgs),
+    )
+
+
+@torch.no_grad()
+def nearest_words(rows: Tensor, encoder: TextEncoder) -> pd.DataFrame:
+    """Find the vocabulary's word nearest to each learned row, by cosine.
+
+    Args:
+        rows: (P, D) learned rows of the space `tokens`; each row's position embedding is taken out first.
+        encoder: the text model that they were learned for.
+
+    Returns:
+        One row per learned row: row (from 1), word, cosine.
+    """
+    positions = encoder.embeddings.position_embedding.weight[1 : len(rows) + 1].float()
+    vocabulary = normalize(encoder.embeddings.token_embedding.weight.float(), dim=1)
+    best = (normalize(rows.float() - positions, dim=1) @ vocabulary.T).max(dim=1)
+    words = [
+        word.replace("</w>", "") for word in encoder.tokenizer.convert_ids_to_tokens(best.indices.tolist())
+    ]
+    return pd.DataFrame(
+        {"row": range(1, len(rows) + 1), "word": words, "cosine": [round(v, 3) for v in best.values.tolist()]}
+    )
+
+
+@torch.no_grad()
+def context_similarity(prompt: ClassPrompt, encoder: TextEncoder) -> pd.DataFrame:
+    """Compare the prompts of a Class prompt as the UNet sees them.
+
+    Returns:
+        (K, K) cosines between the contexts, what all categories share taken out; named by category.
+    """
+    names = prompt.categories
+    contexts = prompt.context(PromptBatch(names, names), encoder).float().flatten(1)
+    unit = normalize(contexts - contexts.mean(dim=0), dim=1)
+    return pd.DataFrame((unit @ unit.T).numpy(), index=names, columns=names)
+
+
+def patch_saliency(prompt: ConditionalPrompt, batch: PromptBatch) -> tuple[Tensor, Tensor]:
+    """Say which patches a CPM's prompt listens to.
+
+    Args:
+        prompt: conditioned on pairs and local features.
+        batch: `B` pairs with their vision tokens.
+
+    Returns:
+        For the sources and the targets (B, M): how strongly the learned rows change with a patch's tokens
+        (the gradient's norm), as a share of the pair's total.
+    """
+    assert batch.vision is not None and batch.trg_vision is not None
+    inputs = [tokens.patches.clone().requires_grad_(True) for tokens in (batch.vision, batch.trg_vision)]
+    sides = [VisionTokens(p, t.cls) for p, t in zip(inputs, (batch.vision, batch.trg_vision), strict=True)]
+    rows = prompt.rows(replace(batch, vision=sides[0], trg_vision=sides[1]))
+    # A fixed random direction in place of the whole Jacobian: unbiased for its norm, one backward pass.
+    probe = torch.randn(rows.shape[1:], generator=torch.Generator().manual_seed(0))
+    gradients = torch.autograd.grad((rows * probe).sum(), inputs)
+    norms = [gradient.norm(dim=2) for gradient in gradients]
+    total = (norms[0].sum(dim=1) + norms[1].sum(dim=1))[:, None]
+    return norms[0] / total, norms[1] / total

@@ -1,0 +1,1 @@
+"""The frozen models: Stable Diffusion, its text model, and vision models."""

@@ -1,0 +1,1 @@
+"""The `sd4match` command, a file a command."""

@@ -1,0 +1,43 @@
+"""What several `sd4match` commands share: naming a profile, and opening it with its data in place."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sd4match_lib.config.profile import Profile
+    from sd4match_lib.runs.distributed import Team
+
+
+def add_profile(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names the profile."""
+    parser.add_argument(
+        "--profile",
+        default="mini",
+        metavar="P",
+        help="mini (default), smoke, paper, or the path of a .toml file",
+    )
+
+
+def open_shared(arguments: argparse.Namespace) -> tuple[Profile, Team]:
+    """Open the profile of a command that processes may share, with the data that it generates in place.
+
+    Args:
+        arguments: with `profile`, `device`, `dataset` and `data_root`.
+
+    Raises:
+        UserError: there is no such profile or data set.
+    """
+    from sd4match_lib.config.profile import load_profile
+    from sd4match_lib.reproduce.prepare import prepare_data
+    from sd4match_lib.runs.distributed import current_team
+
+    profile = load_profile(arguments.profile)
+    team = current_team(arguments.device)
+    if arguments.data_root is None:
+        profile.dataset(arguments.dataset)
+        if team.main:
+            prepare_data(profile)
+        team.wait()
+    return profile, team

@@ -1,0 +1,217 @@
+"""The `sd4match` command: parsing and printing; what it does lies elsewhere, imported when asked for."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from sd4match_lib import __version__
+from sd4match_lib.cli.common import add_profile, open_shared
+from sd4match_lib.cli.help import examples
+from sd4match_lib.cli.match import add_match
+from sd4match_lib.cli.miniature import add_miniature
+from sd4match_lib.cli.score import add_reading, add_score, reading
+from sd4match_lib.cli.train import add_train
+from sd4match_lib.errors import UserError
+
+BASELINES = ("sd", "dift", "sd_dino", "sd_dino_star", "dinov2", "dino", "raw_latents", "raw_pixels")
+MATCHERS = ("nn", "bilinear", "softargmax", "kernel_softargmax")
+PROMPTS = ("empty", "text", "captioner")
+
+_FIRST_STEPS = f"""\
+sd4match {__version__}: learned prompts that make Stable Diffusion match points between pictures.
+
+What to do first:
+  sd4match doctor        say what is here, what is missing, and how to get it
+  sd4match reproduce     run the notebooks on the shipped miniature: offline, minutes on a laptop
+  sd4match match a.jpg b.jpg --points "120,80"     find a point of one picture in another
+  make lab               read and run the same notebooks in JupyterLab
+
+All commands: sd4match --help
+"""
+
+_EXAMPLES = """\
+examples:
+  sd4match reproduce --profile mini --only 01 13
+  sd4match doctor --profile paper
+  sd4match evaluate --dataset spair --prompt text
+  sd4match evaluate --dataset pf_willow --data-root ../pf-willow --baseline dift
+  sd4match score predictions.csv --dataset spair --method NCNet --supervision I
+  sd4match match cat.jpg other.png --points "120,80; 240,96" --picture match.png
+  sd4match miniature render --out data/minipair
+
+Relative paths of a profile start from the project's folder; SD4MATCH_DATA names another data folder.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the arguments without the program's name; `sys.argv[1:]` when None.
+
+    Returns:
+        The exit code: 0 done, 1 something is missing (doctor), 2 a mistake in the request, 3 a notebook's
+        cell failed, 4 it took too long, 5 its outputs are missing, 138 its kernel died, 130 interrupted.
+    """
+    arguments = _parser().parse_args(argv)
+    if "handler" not in arguments:
+        sys.stdout.write(_FIRST_STEPS)
+        return 0
+    _show_progress()
+    from sd4match_lib.reproduce.runner import NotebookError
+
+    try:
+        return int(arguments.handler(arguments))
+    except UserError as error:
+        return _complain(str(error), 2)
+    except NotebookError as error:
+        return _complain(str(error), int(error.kind))
+    except KeyboardInterrupt:
+        return _complain("interrupted; the same command goes on from what is complete.", 130)
+
+
+def _parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="sd4match", description="Reproduce SD4Match (CVPR 2024).", epilog=_EXAMPLES, formatter_class=raw
+    )
+    parser.add_argument("--version", action="version", version=f"sd4match {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    _add_reproduce(commands)
+    _add_doctor(commands)
+    _add_evaluate(commands)
+    add_score(commands)
+    add_match(commands, MATCHERS)
+    add_train(commands)
+    add_miniature(commands)
+    return parser
+
+
+def _add_reproduce(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "reproduce",
+        help="run the notebooks in order, skipping what is complete for the same inputs",
+        **examples(
+            "sd4match reproduce",
+            "sd4match reproduce --only 01 13",
+            "sd4match reproduce --profile smoke --fresh",
+        ),
+    )
+    add_profile(parser)
+    parser.add_argument("--only", nargs="+", default=[], metavar="NUMBER", help="e.g. 01 13, or whole names")
+    parser.add_argument("--fresh", action="store_true", help="compute everything again")
+    parser.set_defaults(handler=_reproduce)
+
+
+def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "doctor",
+        help="say what a profile needs, what is here and how to get the rest",
+        **examples("sd4match doctor", "sd4match doctor --profile paper"),
+    )
+    add_profile(parser)
+    parser.set_defaults(handler=_doctor)
+
+
+def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "evaluate",
+        help="match a dataset's pairs and print the PCK",
+        **examples(
+            "sd4match evaluate --dataset spair --prompt text --max-pairs 20",
+            "sd4match evaluate --dataset pf_willow --data-root ../pf-willow --baseline dift",
+            "sd4match evaluate --dataset own --data-root pairs.csv --prompt empty",
+        ),
+    )
+    add_profile(parser)
+    parser.add_argument(
+        "--dataset", required=True, help="a dataset of the profile, e.g. spair, pf_pascal, pf_willow"
+    )
+    parser.add_argument(
+        "--data-root", metavar="DIR", help="where the dataset is, instead of the profile's folder"
+    )
+    parser.add_argument("--split", default="test", help="test (default), val or train")
+    parser.add_argument(
+        "--prompt", help=f"{', '.join(PROMPTS)}, or a learned prompt's .safetensors; default: text"
+    )
+    parser.add_argument(
+        "--baseline", choices=BASELINES, default="sd", help="the method; default: sd, SD4Match's own"
+    )
+    parser.add_argument("--timestep", type=int, metavar="T", help="diffusion step, instead of the profile's")
+    parser.add_argument("--up-block", type=int, metavar="K", help="up block, instead of the profile's")
+    parser.add_argument(
+        "--ensemble", type=int, metavar="E", help="number of noises, instead of the profile's"
+    )
+    parser.add_argument("--matcher", choices=MATCHERS, help="instead of the profile's")
+    parser.add_argument("--max-pairs", type=int, metavar="N", help="an evenly spaced subset of N pairs")
+    parser.add_argument(
+        "--batch-size", type=int, metavar="N", help="pairs per step, instead of the profile's"
+    )
+    parser.add_argument("--device", help="cpu or cuda; default: a GPU where there is one")
+    parser.add_argument(
+        "--results", metavar="DIR", help="where the run is kept, instead of the profile's folder"
+    )
+    add_reading(parser)
+    parser.set_defaults(handler=_evaluate)
+
+
+def _reproduce(arguments: argparse.Namespace) -> int:
+    from sd4match_lib.reproduce.reproduce import reproduce
+
+    records = reproduce(arguments.profile, only=arguments.only, fresh=arguments.fresh)
+    from sd4match_lib.config.profile import load_profile
+
+    folder = load_profile(arguments.profile).results_path
+    sys.stdout.write(f"{len(records)} notebooks are complete; tables and figures are in {folder}\n")
+    return 0
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from sd4match_lib.config.profile import load_profile
+    from sd4match_lib.reproduce.doctor import Status, check, format_report
+
+    findings = check(load_profile(arguments.profile))
+    sys.stdout.write(format_report(findings) + "\n")
+    return int(any(finding.status is Status.MISSING for finding in findings))
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from sd4match_lib.evaluation.evaluate import evaluate
+    from sd4match_lib.report.summary import summarise_evaluation
+
+    profile, team = open_shared(arguments)
+    result = evaluate(
+        profile,
+        dataset=arguments.dataset,
+        split=arguments.split,
+        data_root=arguments.data_root,
+        baseline=arguments.baseline,
+        prompt=arguments.prompt,
+        timestep=arguments.timestep,
+        up_block=arguments.up_block,
+        ensemble=arguments.ensemble,
+        matcher=arguments.matcher,
+        max_pairs=arguments.max_pairs,
+        device=arguments.device,
+        results_dir=arguments.results,
+        batch_size=arguments.batch_size,
+    )
+    if team.main:
+        sys.stdout.write(summarise_evaluation(result, **reading(arguments)))
+    return 0
+
+
+def _show_progress() -> None:
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    # Of several launched processes one tells how far they are.
+    first = os.environ.get("RANK", "0") == "0"
+    logging.getLogger("sd4match_lib").setLevel(logging.INFO if first else logging.WARNING)
+
+
+def _complain(message: str, code: int) -> int:
+    sys.stderr.write(f"sd4match: {message}\n")
+    return code

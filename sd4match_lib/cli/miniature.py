@@ -1,0 +1,72 @@
+"""The `sd4match miniature` commands: render MiniPair, pretrain the models, check them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+STAGES = ("vae", "vision", "diffusion", "captioner")
+
+
+def add_miniature(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the `miniature` command and its steps."""
+    group = commands.add_parser("miniature", help="render MiniPair, pretrain the miniature models")
+    steps = group.add_subparsers(title="steps", metavar="STEP", required=True)
+    render = steps.add_parser("render", help="write MiniPair in the three datasets' layouts")
+    render.add_argument("--out", type=Path, metavar="DIR", help="default: the mini profile's data folder")
+    render.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="default: 0, what the profiles expect"
+    )
+    render.set_defaults(handler=_render)
+    pretrain = steps.add_parser(
+        "pretrain", help="train one of the miniature's parts; goes on after an interruption"
+    )
+    pretrain.add_argument("stage", choices=STAGES)
+    pretrain.add_argument("--out", type=Path, metavar="DIR", help="where checkpoints and logs are kept")
+    pretrain.add_argument("--steps", type=int, metavar="N", help="stop after so many steps")
+    pretrain.add_argument("--minutes", type=float, metavar="M", help="stop after so many minutes")
+    pretrain.add_argument("--device", help="cpu or cuda; default: a GPU where there is one")
+    pretrain.add_argument("--fresh", action="store_true", help="begin anew instead of going on")
+    pretrain.set_defaults(handler=_pretrain)
+    check = steps.add_parser("check", help="measure what the miniature must show on held-out MiniPair")
+    check.add_argument(
+        "--steps", type=int, default=400, metavar="N", help="of the steering test; default: 400"
+    )
+    check.set_defaults(handler=_check_miniature)
+
+
+def _render(arguments: argparse.Namespace) -> int:
+    from sd4match_lib.config.profile import load_profile
+    from sd4match_lib.miniature.dataset.write import render_minipair
+    from sd4match_lib.reproduce.prepare import minipair_root
+
+    out = arguments.out or minipair_root(load_profile("mini"))
+    render_minipair(out, seed=arguments.seed)
+    sys.stdout.write(f"MiniPair is in {out}\n")
+    return 0
+
+
+def _pretrain(arguments: argparse.Namespace) -> int:
+    from sd4match_lib.miniature.pretraining.run import run
+
+    run(
+        arguments.stage,
+        out=arguments.out,
+        steps=arguments.steps,
+        minutes=arguments.minutes,
+        device=arguments.device,
+        fresh=arguments.fresh,
+    )
+    return 0
+
+
+def _check_miniature(arguments: argparse.Namespace) -> int:
+    from sd4match_lib.config.profile import load_profile
+    from sd4match_lib.miniature.pretraining.check import check_miniature, format_findings
+    from sd4match_lib.reproduce.prepare import prepare_data
+
+    profile = load_profile("mini")
+    prepare_data(profile)
+    sys.stdout.write(format_findings(check_miniature(profile, steps=arguments.steps)))
+    return 0

@@ -1,0 +1,118 @@
+"""`sd4match score`: the points that another system predicted, scored; and how tables of PCK are read."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from sd4match_lib.cli.common import add_profile
+
+_SCORE = """\
+Score a CSV file of points that any system predicted, with the code that scores this library's own.
+
+The file's first line names its columns; one row per keypoint:
+  pair_id   the pair, as the dataset calls it
+  keypoint  the point, as the dataset calls it in that pair
+  x, y      where the system found it in the target picture
+Other columns are ignored. --template writes such a file with x and y to fill in.
+"""
+
+
+def add_score(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the `score` command."""
+    parser = commands.add_parser(
+        "score",
+        help="score the points that another system predicted",
+        description=_SCORE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("predictions", type=Path, metavar="PREDICTIONS.csv", help="the predicted points")
+    add_profile(parser)
+    parser.add_argument("--dataset", required=True, help="a dataset of the profile, e.g. spair")
+    parser.add_argument(
+        "--data-root", metavar="DIR", help="where the dataset is, instead of the profile's folder"
+    )
+    parser.add_argument("--split", default="test", help="test (default), val or train")
+    parser.add_argument("--max-pairs", type=int, metavar="N", help="an evenly spaced subset of N pairs")
+    parser.add_argument("--template", action="store_true", help="write the file to fill in, and stop")
+    parser.add_argument(
+        "--coordinates",
+        default="px",
+        metavar="FRAME",
+        help="what x and y are pixels of: px, the original target picture (default), or <height>x<width>, "
+        "the size that pictures were stretched to",
+    )
+    parser.add_argument(
+        "--method", metavar="NAME", help="what tables call the system; default: the file's name"
+    )
+    parser.add_argument(
+        "--supervision",
+        choices=("Z", "I", "K"),
+        default="K",
+        help="what it learned from: Z nothing, I image labels, K keypoints (default)",
+    )
+    parser.add_argument(
+        "--results", metavar="DIR", help="where the run is kept, instead of the profile's folder"
+    )
+    add_reading(parser)
+    parser.set_defaults(handler=_score)
+
+
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how PCK is read off the rows; they change what is printed, not the run."""
+    group = parser.add_argument_group("how PCK is read (changes what is printed, not what is computed)")
+    group.add_argument(
+        "--by", default="category", metavar="COLUMN", help="category (default), viewpoint, ..."
+    )
+    group.add_argument(
+        "--alpha", type=float, nargs="+", metavar="A", help="instead of the profile's thresholds"
+    )
+    group.add_argument("--average", choices=("image", "point"), default="image", help="default: image")
+    group.add_argument(
+        "--frame", choices=("in", "px"), default="in", help="stretched network input (default) or original"
+    )
+
+
+def reading(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return `add_reading`'s options as arguments of `summary.summarise_evaluation`."""
+    return {
+        "by": arguments.by,
+        "alphas": arguments.alpha,
+        "average": arguments.average,
+        "frame": arguments.frame,
+    }
+
+
+def _score(arguments: argparse.Namespace) -> int:
+    from sd4match_lib.config.profile import load_profile
+    from sd4match_lib.evaluation.score import score, template
+    from sd4match_lib.report.summary import summarise_evaluation
+    from sd4match_lib.reproduce.prepare import prepare_data
+
+    profile = load_profile(arguments.profile)
+    if arguments.data_root is None:
+        profile.dataset(arguments.dataset)
+        prepare_data(profile)
+    pairs: dict[str, Any] = {
+        "dataset": arguments.dataset,
+        "split": arguments.split,
+        "data_root": arguments.data_root,
+        "max_pairs": arguments.max_pairs,
+    }
+    if arguments.template:
+        count = template(profile, arguments.predictions, **pairs)
+        sys.stdout.write(f"{arguments.predictions}: {count} keypoints; fill in x and y\n")
+        return 0
+    result = score(
+        profile,
+        arguments.predictions,
+        **pairs,
+        frame=arguments.coordinates,
+        method=arguments.method,
+        supervision=arguments.supervision,
+        results_dir=arguments.results,
+    )
+    sys.stdout.write(summarise_evaluation(result, **reading(arguments)))
+    return 0

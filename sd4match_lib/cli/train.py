@@ -1,0 +1,135 @@
+"""The `sd4match train` and `sd4match convert` commands."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import sys
+from pathlib import Path
+from typing import Any
+
+from sd4match_lib.cli.common import add_profile, open_shared
+
+LEARNED = ("single", "class", "cpm")
+
+_TRAIN_EXAMPLES = """\
+examples:
+  sd4match train --prompt single                          on the miniature, minutes
+  sd4match train --prompt cpm --steps 100 --set condition=paper
+  sd4match train --prompt class --set "init=a photo of a {category}"
+  accelerate launch --multi_gpu --num_processes 4 -m sd4match_lib train --prompt cpm --profile paper
+
+A training that was interrupted goes on where it was: give the same command again.
+"""
+
+_CONVERT_EXAMPLES = """\
+examples:
+  sd4match convert ckpt.pt cpm.safetensors                 a released checkpoint, for --prompt
+  sd4match convert class.safetensors cat.safetensors --word "<cat-prompt>" --category cat
+"""
+
+
+def add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the `train` and `convert` commands."""
+    raw = argparse.RawDescriptionHelpFormatter
+    train = commands.add_parser(
+        "train", help="learn a prompt on a dataset's pairs", epilog=_TRAIN_EXAMPLES, formatter_class=raw
+    )
+    train.add_argument("--prompt", choices=LEARNED, required=True, help="what is learned")
+    add_profile(train)
+    train.add_argument("--dataset", default="spair", help="a dataset of the profile; default: spair")
+    train.add_argument("--data-root", metavar="DIR", help="where it is, instead of the profile's folder")
+    train.add_argument("--steps", type=int, metavar="N", help="instead of the profile's")
+    train.add_argument("--seed", type=int, metavar="N", help="instead of the profile's")
+    train.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="OPTION=VALUE",
+        help="an option of the prompt, repeatable",
+    )
+    train.add_argument("--device", help="cpu or cuda; default: a GPU where there is one")
+    train.add_argument(
+        "--results", metavar="DIR", help="where the run is kept, instead of the profile's folder"
+    )
+    train.add_argument("--tensorboard", action="store_true", help="write TensorBoard's events too")
+    train.set_defaults(handler=_train)
+    convert = commands.add_parser(
+        "convert",
+        help="turn released checkpoints into prompts, and prompts into textual-inversion words",
+        epilog=_CONVERT_EXAMPLES,
+        formatter_class=raw,
+    )
+    convert.add_argument("source", type=Path, help="a released .pt file, or a learned prompt's .safetensors")
+    convert.add_argument("target", type=Path, help="the .safetensors file to write")
+    convert.add_argument(
+        "--length", type=int, default=75, metavar="P", help="learned rows of a caption.pt; default: 75"
+    )
+    convert.add_argument("--word", help="write a textual-inversion embedding of this word, for diffusers")
+    convert.add_argument("--category", help="of a class prompt, whose word it becomes")
+    add_profile(convert)
+    convert.set_defaults(handler=_convert)
+
+
+def _options(settings: list[str]) -> dict[str, Any]:
+    """Read OPTION=VALUE: numbers and True / False as such, everything else as text."""
+    from sd4match_lib.errors import UserError
+
+    found: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise UserError(f"--set {setting!r} lacks a '='; write OPTION=VALUE, such as condition=paper.")
+        try:
+            found[name] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            found[name] = text
+    return found
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from sd4match_lib.report.summary import summarise_training
+    from sd4match_lib.training.train import train
+
+    profile, team = open_shared(arguments)
+    result = train(
+        profile,
+        arguments.prompt,
+        dataset=arguments.dataset,
+        data_root=arguments.data_root,
+        options=_options(arguments.set),
+        steps=arguments.steps,
+        seed=arguments.seed,
+        device=arguments.device,
+        results_dir=arguments.results,
+        tensorboard=arguments.tensorboard,
+    )
+    if team.main:
+        sys.stdout.write(summarise_training(result.record, result.folder, reused=result.reused))
+    return 0
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    from sd4match_lib.prompts import load_prompt
+    from sd4match_lib.prompts.released import read_released
+
+    if arguments.word is None:
+        prompt = read_released(arguments.source, length=arguments.length)
+        prompt.save(arguments.target, prompt.about)
+        sys.stdout.write(f"{arguments.target} holds the {prompt.kind} prompt of {arguments.source}\n")
+        return 0
+    from sd4match_lib.backbones.stable_diffusion import StableDiffusionFeatures
+    from sd4match_lib.backbones.weights import find_diffusion
+    from sd4match_lib.config.profile import load_profile
+    from sd4match_lib.prompts.textual_inversion import embedding_vectors, export_embedding
+
+    profile = load_profile(arguments.profile)
+    found = find_diffusion(profile.model, profile.cache_path)
+    encoder = StableDiffusionFeatures.from_folder(found.folder, up_block=0).text
+    vectors = embedding_vectors(load_prompt(arguments.source), encoder, arguments.category)
+    export_embedding(arguments.target, arguments.word, vectors)
+    sys.stdout.write(
+        f"{arguments.target} holds the word {arguments.word} of {len(vectors)} vectors: "
+        "pipeline.load_textual_inversion(...)\n"
+    )
+    return 0

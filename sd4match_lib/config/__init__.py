@@ -1,0 +1,1 @@
+"""What an experiment is: names, the profile's schema, and reading it from TOML."""

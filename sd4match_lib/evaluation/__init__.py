@@ -1,0 +1,1 @@
+"""Evaluating a method on a dataset, and scoring what other systems predicted."""

@@ -1,0 +1,180 @@
+"""Evaluation: any prompt or baseline on any data set, one row per keypoint.
+
+What a method computes per image is computed once per image, whatever the number of pairs; finished pairs
+survive a kill; the same request finds the finished run. Under `accelerate launch` the processes share the
+pairs out and write one run together. The rows do not depend on batch size, order or sharding beyond the
+rounding of floating-point sums (about 1e-6 of a feature's size), which can move a nearest neighbour only
+where two cells tie.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sd4match_lib.config.profile import Profile
+from sd4match_lib.config.schema import DatasetConfig, DatasetKind
+from sd4match_lib.data import PairDataset, open_dataset
+from sd4match_lib.errors import UserError
+from sd4match_lib.evaluation.pairs import PairMatcher
+from sd4match_lib.features.build import MethodModels
+from sd4match_lib.features.methods import Baseline, method_settings
+from sd4match_lib.matching.match import Method
+from sd4match_lib.metrics.keypoints import read_rows, write_rows
+from sd4match_lib.metrics.pck import bootstrap_interval, pck_table
+from sd4match_lib.prompts import Prompt, PromptKind
+from sd4match_lib.runs.distributed import current_team
+from sd4match_lib.runs.record import RunRecord
+from sd4match_lib.runs.store import RECORD_FILE, open_run
+from sd4match_lib.utils.fingerprint import method_hash
+
+ROWS_FILE = "rows.parquet"
+
+
+# Code that decides what the rows are: with another version of it, a finished run is another run.
+@dataclass(frozen=True, eq=False)
+class EvaluationResult:
+    """A finished evaluation.
+
+    Attributes:
+        rows: one row per keypoint (`rows.ROW_COLUMNS`), from which every PCK is derived.
+        record: configuration, inputs, machine, time and metrics.
+        folder: the run's folder, with `rows.parquet` and `run.json`.
+        alphas: the thresholds of `table`.
+        reused: whether the run was found finished.
+    """
+
+    rows: pd.DataFrame
+    record: RunRecord
+    folder: Path
+    alphas: tuple[float, ...]
+    reused: bool
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """PCK per image in the stretched frame, by category and for all, with intervals (`pck_table`)."""
+        return pck_table(self.rows, self.alphas, seed=self.record.seed)
+
+
+def evaluate(
+    profile: Profile,
+    *,
+    dataset: str,
+    split: str = "test",
+    data_root: Path | str | None = None,
+    baseline: Baseline | str = Baseline.SD,
+    prompt: Prompt | PromptKind | str | None = None,
+    timestep: int | None = None,
+    up_block: int | None = None,
+    ensemble: int | None = None,
+    matcher: Method | str | None = None,
+    max_pairs: int | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    results_dir: Path | str | None = None,
+    batch_size: int | None = None,
+) -> EvaluationResult:
+    """Match all pairs of a split, or find the finished run that did.
+
+    Points are scored in the frame of the profile's own network input (`model.image_hw`), whatever size a
+    baseline looks at. None means the profile's value.
+
+    Args:
+        profile: the experiment.
+        dataset: a data set of the profile; with `data_root` also the name of a layout that it does not have
+            ("own").
+        split: "train", "val" or "test".
+        data_root: the data set's folder, instead of the profile's.
+        baseline: the feature extractor.
+        prompt: a prompt, or "empty", "text" or "captioner"; None is "text" for baselines with a UNet, and the
+            only choice for those without.
+        timestep: diffusion step.
+        up_block: index of the up block that is read.
+        ensemble: number of noises averaged.
+        matcher: "nn", "bilinear", "softargmax" or "kernel_softargmax".
+        max_pairs: an evenly spaced subset of so many pairs.
+        seed: what all noises start from.
+        device: "cpu" or "cuda"; None is a GPU where there is one.
+        results_dir: the run lies in `runs/` below it.
+        batch_size: pairs per step; changes time and memory only.
+
+    Raises:
+        UserError: a request that cannot be met: unknown names, settings without meaning, missing models or
+            data.
+    """
+    if batch_size is not None and batch_size < 1:
+        raise UserError(f"batch_size is {batch_size}; use at least 1.")
+    seed = profile.seed if seed is None else seed
+    settings = method_settings(
+        profile, baseline, up_block=up_block, timestep=timestep, ensemble=ensemble, matcher=matcher
+    )
+    pairs = open_pairs(profile, dataset, split, data_root, max_pairs)
+    if not len(pairs):
+        raise UserError(f"{dataset} {split} at {pairs.root} has no pairs to match.")
+    models = MethodModels(profile, settings, prompt)
+    team = current_team(device)
+    where = team.device(device)
+    prompt_kind = f"-{models.prompt.identity()['kind']}" if models.prompt else ""
+    run = open_run(
+        profile.results_path if results_dir is None else results_dir,
+        f"{dataset}-{split}-{settings.baseline}{prompt_kind}",
+        "evaluate",
+        {"dataset": dataset, "split": split, "pairs": len(pairs), **models.config()},
+        {**models.inputs(), "data": pairs.fingerprint(), "code": method_hash()},
+        profile=profile.name,
+        seed=seed,
+        device=str(where),
+    )
+    alphas = profile.evaluation.alphas
+    # The main process's word counts: it is the one that writes the record.
+    if team.agree(run.complete):
+        return EvaluationResult(read_rows(run.folder / ROWS_FILE), run.record, run.folder, alphas, True)
+    with run if team.main else nullcontext():
+        source = models.load(where, seed)
+        matching = PairMatcher(source, models, where, run.folder, batch_size or profile.evaluation.batch_size)
+        rows = matching.match_all(pairs, team)
+        passes = team.total(source.passes)
+        if team.main:
+            write_rows(rows, run.output(ROWS_FILE))
+            run.metrics.update(pck_metrics(rows, alphas, seed), unet_passes=passes, processes=team.size)
+    team.wait()
+    if team.main:
+        matching.clear()
+    record = run.record if team.main else RunRecord.read(run.folder / RECORD_FILE)
+    return EvaluationResult(rows, record, run.folder, alphas, False)
+
+
+def open_pairs(
+    profile: Profile, name: str, split: str, root: Path | str | None, max_pairs: int | None
+) -> PairDataset:
+    """Open a split of one of the profile's data sets, or of a layout's folder at `root`; see `evaluate`."""
+    if name not in profile.datasets and name in list(DatasetKind) and root is not None:
+        config = DatasetConfig(kind=DatasetKind(name), root=str(root))
+    else:
+        config = profile.dataset(name)
+    if max_pairs is not None:
+        if max_pairs < 1:
+            raise UserError(f"max_pairs is {max_pairs}; use at least 1.")
+        config = dataclasses.replace(config, max_pairs={**config.max_pairs, split: max_pairs})
+    return open_dataset(config, split, root)
+
+
+def pck_metrics(rows: pd.DataFrame, alphas: Sequence[float], seed: int) -> dict[str, Any]:
+    """Return what a record says of an evaluation: counts, and PCK per image with intervals, as fractions."""
+    metrics: dict[str, Any] = {"pairs": int(rows["pair_id"].nunique()), "keypoints": len(rows)}
+    if rows["distance_in"].isna().all():
+        return metrics  # pairs of one's own without known targets: matched, but there is nothing to score
+    for alpha in alphas:
+        interval = bootstrap_interval(rows, alpha, seed=seed)
+        metrics[f"pck@{alpha:.2f}"] = interval.value
+        bounds = [interval.low, interval.high]
+        metrics[f"interval@{alpha:.2f}"] = [None if math.isnan(bound) else bound for bound in bounds]
+    return metrics

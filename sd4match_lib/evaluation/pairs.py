@@ -1,0 +1,173 @@
+"""Matching many pairs with one method: features by scope, batches, and parts that survive a kill."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from sd4match_lib.data import ImageRecord, Pair
+from sd4match_lib.errors import DataError
+from sd4match_lib.features.build import MethodModels
+from sd4match_lib.features.cache import DiskCache, MemoryCache, Tensors
+from sd4match_lib.features.extractors import FeatureSource
+from sd4match_lib.geometry import HW, clamp_points, from_grid, stretch_points, to_grid
+from sd4match_lib.matching.match import match_points
+from sd4match_lib.metrics.keypoints import read_rows, rows_for_pair, rows_frame, write_rows
+from sd4match_lib.prompts import Scope
+from sd4match_lib.runs.distributed import Team
+from sd4match_lib.utils.progress import progress
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+PART_PAIRS = 32
+"""Pairs per part: what a kill costs at most, and what processes share out. Fixed, so that a run with another
+batch size or number of processes can go on."""
+
+FEATURE_BYTES = 2 * 2**30
+"""Features kept in memory; more of them move to the run's folder until it ends."""
+
+
+class PairMatcher:
+    """One method on one device, matching pairs part by part."""
+
+    def __init__(
+        self, source: FeatureSource, models: MethodModels, device: torch.device, folder: Path, batch_size: int
+    ) -> None:
+        """Match with `source`.
+
+        Args:
+            source: the method's features, loaded.
+            models: its settings.
+            device: where matching happens.
+            folder: finished parts and overflowing features are kept below it.
+            batch_size: pairs per step, and images per step of what is computed per image.
+        """
+        self._source = source
+        self._models = models
+        self._device = device
+        self._parts = folder / "parts"
+        self._batch_size = batch_size
+        self._features = MemoryCache(FEATURE_BYTES, DiskCache(folder / "features", {}))
+
+    def match_all(self, pairs: Sequence[Pair], team: Team) -> pd.DataFrame:
+        """Match all pairs; parts that an earlier attempt finished are read, not computed.
+
+        Args:
+            pairs: at least one, in an order that is the same in every attempt.
+            team: the processes that share the parts out; all see the same folder.
+
+        Returns:
+            One row per keypoint, sorted by pair and keypoint, in every process.
+        """
+        places = [range(len(pairs))[start : start + PART_PAIRS] for start in range(0, len(pairs), PART_PAIRS)]
+        paths = [self._parts / f"{number:04d}.parquet" for number in range(len(places))]
+        own = {paths[part]: places[part] for part in team.share_of(len(paths))}
+        total = sum(map(len, own.values()))
+        for _ in progress(self._work(pairs, own), total=total, description="matching", unit="pair"):
+            pass
+        team.wait()
+        rows = pd.concat([read_rows(path) for path in paths], ignore_index=True)
+        return rows.sort_values(["pair_id", "keypoint"], ignore_index=True, kind="stable")
+
+    def clear(self) -> None:
+        """Delete the parts and features of a run that is complete."""
+        shutil.rmtree(self._parts, ignore_errors=True)
+        self._features.clear()
+
+    def _work(self, pairs: Sequence[Pair], parts: Mapping[Path, range]) -> Iterator[Any]:
+        """Write the parts (file to places of pairs) that are not there yet, yielding once per pair."""
+        for path, places in parts.items():
+            if _is_finished(path):
+                yield from places
+                continue
+            part = [pairs[place] for place in places]
+            rows: list[dict[str, Any]] = []
+            for batch, src, trg in self._extracted(part):
+                rows += self._match(batch, src, trg)
+                yield from batch
+            write_rows(rows_frame(rows), path)
+
+    def _extracted(
+        self, part: Sequence[Pair]
+    ) -> Iterator[tuple[Sequence[Pair], list[Tensors], list[Tensors]]]:
+        """Batches of pairs with what the method needs of their sources and targets."""
+        if self._source.scope is not Scope.PAIR:
+            # All images of the part first: batches of images are full although most pairs share theirs.
+            self._fetch([image for pair in part for image in (pair.src, pair.trg)])
+        for batch in _batches(part, self._batch_size):
+            if self._source.scope is Scope.PAIR:
+                with torch.no_grad():
+                    src, trg = self._source.extract_pairs(batch)
+            else:
+                src, trg = (
+                    self._fetch([pair.src for pair in batch]),
+                    self._fetch([pair.trg for pair in batch]),
+                )
+            yield batch, src, trg
+
+    def _fetch(self, images: Sequence[ImageRecord]) -> list[Tensors]:
+        """What the method needs of images, computed for those that it is not known of."""
+        known = {image.image_id: self._features.get(image.image_id) for image in images}
+        missing = list({image.image_id: image for image in images if known[image.image_id] is None}.values())
+        for batch in _batches(missing, self._batch_size):
+            with torch.no_grad():
+                found = self._source.extract(batch)
+            for image, tensors in zip(batch, found, strict=True):
+                kept = {name: tensor.to(self._source.keep_dtype) for name, tensor in tensors.items()}
+                self._features.put(image.image_id, kept)
+                known[image.image_id] = kept
+        return [known[image.image_id] or {} for image in images]
+
+    def _match(self, batch: Sequence[Pair], src: list[Tensors], trg: list[Tensors]) -> list[dict[str, Any]]:
+        hw_in = self._models.image_hw
+        with torch.no_grad():
+            src_map, trg_map = self._source.pair_maps(self._on_device(src), self._on_device(trg))
+            src_ft = _source_points(batch, hw_in, _grid(src_map)).to(self._device)
+            options = self._models.matching(trg_map.shape[3])
+            trg_ft = match_points(src_map, trg_map, src_ft, **options).cpu()
+        pred_in = from_grid(trg_ft, hw_in=hw_in, hw_ft=_grid(trg_map))
+        rows: list[dict[str, Any]] = []
+        for pair, predicted in zip(batch, pred_in, strict=True):
+            rows += rows_for_pair(pair, predicted[: len(pair.src_px)], hw_in)
+        return rows
+
+    def _on_device(self, items: list[Tensors]) -> list[Tensors]:
+        return [{name: tensor.to(self._device).float() for name, tensor in item.items()} for item in items]
+
+
+def _source_points(pairs: Sequence[Pair], hw_in: HW, hw_ft: HW) -> Tensor:
+    """The pairs' source points in feature cells, (B, N, 2); rows of shorter pairs end in NaN."""
+    points = torch.full((len(pairs), max(len(pair.src_px) for pair in pairs), 2), float("nan"))
+    for row, pair in enumerate(pairs):
+        src_in = clamp_points(stretch_points(pair.src_px, hw_px=pair.src.hw_px, hw_in=hw_in), hw_in)
+        points[row, : len(src_in)] = torch.from_numpy(to_grid(src_in, hw_in=hw_in, hw_ft=hw_ft))
+    return points
+
+
+def _is_finished(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    try:
+        read_rows(path)
+    except DataError as error:
+        _log.warning("%s Its pairs are matched again.", error)
+        return False
+    return True
+
+
+def _grid(maps: Tensor) -> HW:
+    return maps.shape[2], maps.shape[3]
+
+
+def _batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -1,0 +1,120 @@
+"""Scoring the points that any other system predicted, by the code that scores this library's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from sd4match_lib.config.profile import Profile
+from sd4match_lib.errors import UserError
+from sd4match_lib.evaluation.evaluate import ROWS_FILE, EvaluationResult, open_pairs, pck_metrics
+from sd4match_lib.evaluation.predictions import parse_frame, read_predictions, to_input, write_template
+from sd4match_lib.metrics.keypoints import read_rows, rows_for_pair, rows_frame, write_rows
+from sd4match_lib.runs.store import open_run
+from sd4match_lib.utils.files import sha256_file
+from sd4match_lib.utils.fingerprint import tree_hash
+from sd4match_lib.utils.paths import package_path
+
+KIND = "score"
+"""What records call these runs; the reports find them by it."""
+
+Supervision = Literal["Z", "I", "K"]
+"""What a system learned from: zero-shot, image labels, or keypoints (paper, Table 2)."""
+
+_CODE = ("data/**/*.py", "geometry.py", "evaluation/predictions.py", "metrics/keypoints.py")
+
+
+def score(
+    profile: Profile,
+    predictions: Path | str,
+    *,
+    dataset: str,
+    split: str = "test",
+    data_root: Path | str | None = None,
+    frame: str = "px",
+    method: str | None = None,
+    supervision: Supervision = "K",
+    max_pairs: int | None = None,
+    results_dir: Path | str | None = None,
+) -> EvaluationResult:
+    """Score a CSV file of predicted points; `predictions.COLUMNS` says what it must hold.
+
+    The rows have the same columns as `evaluate`'s, so every PCK and paired difference is taken alike.
+
+    Args:
+        profile: the experiment; says where the data is and which frame points are scored in.
+        predictions: the file.
+        dataset: a data set of the profile; with `data_root` also the name of a layout that it does not have.
+        split: "train", "val" or "test".
+        data_root: the data set's folder, instead of the profile's.
+        frame: what the coordinates are: "px" (original target picture) or "<height>x<width>" (stretched).
+        method: what tables call the system; the file's name when None.
+        supervision: which group of Table 2 it belongs to.
+        max_pairs: the evenly spaced subset that the file covers; None is the whole split.
+        results_dir: the run lies in `runs/` below it.
+
+    Raises:
+        UserError: the file does not cover the pairs, or its frame cannot be right.
+    """
+    path = Path(predictions).expanduser()
+    name = method or path.stem
+    if not name.strip() or "/" in name:
+        raise UserError(f"the method's name is {name!r}; give one that tables and folders can use.")
+    hw_frame = parse_frame(frame)
+    pairs = open_pairs(profile, dataset, split, data_root, max_pairs)
+    all_pairs = list(pairs)
+    points = read_predictions(path, all_pairs, hw_frame)
+    hw_in = profile.model.image_hw
+    run = open_run(
+        profile.results_path if results_dir is None else results_dir,
+        f"{dataset}-{split}-{KIND}-{name}".replace(" ", "_"),
+        KIND,
+        {
+            "dataset": dataset,
+            "split": split,
+            "pairs": len(pairs),
+            "method": name,
+            "supervision": supervision,
+            "frame": frame,
+            "image_hw": hw_in,
+        },
+        {
+            "predictions": sha256_file(path),
+            "data": pairs.fingerprint(),
+            "code": tree_hash(package_path(""), _CODE),
+        },
+        profile=profile.name,
+        seed=profile.seed,
+    )
+    alphas = profile.evaluation.alphas
+    if run.complete:
+        return EvaluationResult(read_rows(run.folder / ROWS_FILE), run.record, run.folder, alphas, True)
+    with run:
+        rows = rows_frame(
+            row
+            for pair, found in zip(all_pairs, points, strict=True)
+            for row in rows_for_pair(pair, to_input(pair, found, hw_frame, hw_in), hw_in)
+        )
+        write_rows(rows, run.output(ROWS_FILE))
+        run.metrics.update(pck_metrics(rows, alphas, profile.seed))
+    return EvaluationResult(rows, run.record, run.folder, alphas, False)
+
+
+def template(
+    profile: Profile,
+    path: Path | str,
+    *,
+    dataset: str,
+    split: str = "test",
+    data_root: Path | str | None = None,
+    max_pairs: int | None = None,
+) -> int:
+    """Write the form that `score` reads once its x and y are filled in; returns the number of keypoints.
+
+    Args:
+        profile, dataset, split, data_root, max_pairs: as for `score`.
+        path: the file to write; it must not exist.
+    """
+    return write_template(
+        Path(path).expanduser(), list(open_pairs(profile, dataset, split, data_root, max_pairs))
+    )

@@ -1,0 +1,1 @@
+"""Matching pictures of your own."""

@@ -1,0 +1,174 @@
+"""Matching files: points from a text or a file, targets from files and folders, JSON and pictures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from sd4match_lib.data.reading import XY, count_outside, parse_points, read_csv, read_json
+from sd4match_lib.errors import DataError
+from sd4match_lib.images import image_hw
+from sd4match_lib.matcher.drawing import draw_match
+from sd4match_lib.matcher.matcher import Matcher
+from sd4match_lib.matcher.result import Match
+from sd4match_lib.utils.progress import progress
+
+
+def read_points(text: str | None, file: Path | None) -> XY:
+    """Read points from exactly one of two places.
+
+    Args:
+        text: ``"x,y; x,y"``.
+        file: a CSV file with the columns x and y, or a JSON file: a list of [x, y], or an object that has one
+            under "points", as `sd4match match --json` and the picker's copy write it.
+
+    Returns:
+        (N, 2), N at least 1.
+
+    Raises:
+        DataError: none or both are given, or what is given is no list of points.
+    """
+    if (text is None) == (file is None):
+        raise DataError('give the points either as --points "x,y; x,y" or as --points-file FILE.')
+    if file is None:
+        where, points = "--points", parse_points(text, "--points")
+    else:
+        where, points = str(file), _read_points_file(file)
+    if not len(points):
+        raise DataError(f"{where}: there is no point; give at least one as x,y.")
+    return points
+
+
+def find_targets(paths: Sequence[Path]) -> list[Path]:
+    """Return files as they are, and of folders their pictures in the order of their numbers.
+
+    Raises:
+        DataError: a file is missing or is no picture, or a folder has none.
+    """
+    found: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        known = Image.registered_extensions()
+        frames = [entry for entry in path.iterdir() if entry.suffix.lower() in known and entry.is_file()]
+        if not frames:
+            raise DataError(f"{path}: there is no picture in this folder; name a folder of frames or files.")
+        found += sorted(frames, key=_by_number)
+    for path in found:
+        image_hw(path)  # a broken frame must not be found out after an hour
+    return found
+
+
+def match_files(
+    matcher: Matcher, src: Path, targets: Sequence[Path], points: XY, *, maps: bool = False
+) -> Iterator[tuple[Path, Match]]:
+    """Match one source with one target after the other, showing progress when there are several.
+
+    Args:
+        matcher: how.
+        src: the source's file.
+        targets: the targets' files.
+        points: (N, 2) in pixels of the source.
+        maps: whether the matches carry their correlation maps.
+
+    Yields:
+        Each target with its match.
+
+    Raises:
+        DataError: a picture cannot be read, or a point lies outside the source.
+    """
+    count_outside(points, image_hw(src), tolerance_px=1.0, where=f"points in {src}")
+    source = matcher.picture(src)
+    steps = targets if len(targets) == 1 else progress(targets, description="matching", unit="picture")
+    for path in steps:
+        yield path, matcher.match(source, path, points, maps=maps)
+
+
+def match_document(matcher: Matcher, source: Match, targets: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return what `--json` writes: how was matched, the points, and the rows of every target.
+
+    Args:
+        matcher: how.
+        source: any of the matches, for its source and points.
+        targets: one `target_entry` each.
+    """
+    return {
+        **settings_document(matcher),
+        "src": str(source.src.path),
+        "src_hw": list(source.src.hw_px),
+        "points": [[round(float(value), 2) for value in xy] for xy in source.src_px],
+        "targets": list(targets),
+    }
+
+
+def target_entry(path: Path, match: Match, *, only_mutual: bool = False) -> dict[str, Any]:
+    """Return what was found in one target as plain data.
+
+    Args:
+        path: the target's file.
+        match: what was found.
+        only_mutual: leave out points that were not found back.
+    """
+    return {
+        "trg": str(path),
+        "trg_hw": list(match.trg.hw_px),
+        "flipped": match.flipped,
+        "matches": match.rows(only_mutual=only_mutual),
+    }
+
+
+def settings_document(matcher: Matcher) -> dict[str, Any]:
+    """Return how a matcher matches, as plain data."""
+    settings = matcher.settings
+    return {
+        "profile": matcher.profile.name,
+        "prompt": settings.prompt.identity(),
+        "category": settings.category,
+        "matcher": str(settings.method),
+        "timestep": settings.timestep,
+        "ensemble": settings.ensemble,
+        "seed": settings.seed,
+    }
+
+
+def picture_of(matcher: Matcher, match: Match, *, only_mutual: bool = False) -> Image.Image:
+    """Draw a match, with profile, prompt and timestep below.
+
+    Args:
+        matcher: what made it.
+        match: what to draw.
+        only_mutual: leave out points that were not found back.
+    """
+    rows = match.rows(only_mutual=only_mutual)
+    numbers = [row["point"] for row in rows]
+    src_px, trg_px = [row["src"] for row in rows], [row["trg"] for row in rows]
+    note = matcher_note(matcher)
+    return draw_match(match.src.read(), match.trg.read(), src_px, trg_px, numbers=numbers, note=note)
+
+
+def matcher_note(matcher: Matcher) -> str:
+    """Return the line below pictures: profile, prompt, timestep and matcher."""
+    settings = matcher.settings
+    kind = settings.prompt.identity()["kind"]
+    return f"profile {matcher.profile.name}, prompt {kind}, t = {settings.timestep}, {settings.method}"
+
+
+def _read_points_file(file: Path) -> XY:
+    if file.suffix.lower() == ".csv":
+        rows = read_csv(file, ("x", "y"))
+        return parse_points(";".join(f"{row['x']},{row['y']}" for row in rows), f"{file}, columns x and y")
+    if file.suffix.lower() == ".json":
+        content = read_json(file)
+        points = content.get("points") if isinstance(content, dict) else content
+        return parse_points(points, f"{file}, field 'points'" if isinstance(content, dict) else str(file))
+    raise DataError(f"{file}: points come in a .csv or a .json file; rename or convert it.")
+
+
+def _by_number(path: Path) -> list[tuple[int, str]]:
+    """frame9 before frame10."""
+    return [(int(piece or 0), word) for word, piece in re.findall(r"(\D*)(\d*)", path.name)]

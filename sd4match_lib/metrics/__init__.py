@@ -1,0 +1,1 @@
+"""What is stored per keypoint, and what is read off it: PCK and its intervals."""

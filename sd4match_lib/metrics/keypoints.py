@@ -1,0 +1,190 @@
+"""One row per keypoint: what an evaluation stores, and from which every PCK is derived.
+
+Frames: ``_px`` pixels of the original picture, ``_in`` pixels of the network's input (the stretched picture).
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from sd4match_lib.data.types import Pair, ThresholdRule
+from sd4match_lib.errors import DataError, UserError
+from sd4match_lib.geometry import HW, FloatArray, clamp_points, stretch_points, unstretch_points
+from sd4match_lib.utils.files import atomic_write_bytes
+
+ROW_COLUMNS: dict[str, str] = {
+    "pair_id": "str",
+    "category": "str",
+    "keypoint": "str",
+    "src_image": "str",
+    "trg_image": "str",
+    "src_x_px": "float32",
+    "src_y_px": "float32",
+    "trg_x_px": "float32",
+    "trg_y_px": "float32",
+    "pred_x_px": "float32",
+    "pred_y_px": "float32",
+    "distance_in": "float64",
+    "theta_in": "float64",
+    "distance_px": "float64",
+    "theta_px": "float64",
+    "viewpoint": "Int8",
+    "scale": "Int8",
+    "truncation": "Int8",
+    "occlusion": "Int8",
+}
+"""The columns of the per-keypoint table and their types; the last four are missing where a data set has
+none."""
+
+FLAGS = ("viewpoint", "scale", "truncation", "occlusion")
+
+
+def thresholds(pair: Pair, hw_in: HW) -> tuple[float, float]:
+    """Return theta, what PCK's alpha is a fraction of, by the pair's own rule (method, section 6).
+
+    Box: the longer side of the target's box, scaled per axis to the frame first. Image: the longer side of
+    the target picture in the frame. Keypoints: the larger extent of the pair's known target points in the
+    frame.
+
+    Args:
+        pair: the pair.
+        hw_in: the network input's size, to which the target is stretched.
+
+    Returns:
+        ``(theta_in, theta_px)``; NaN where the rule needs target points that are not known.
+
+    Raises:
+        DataError: the target has no box, or its points have no extent.
+    """
+    hw_px = pair.trg.hw_px
+    match pair.threshold:
+        case ThresholdRule.IMAGE:
+            return float(max(hw_in)), float(max(hw_px))
+        case ThresholdRule.BOX:
+            if pair.trg.box_px is None:
+                raise DataError(f"{pair.trg.path} has no box, which pair {pair.pair_id}'s threshold needs.")
+            corners_px = np.asarray(pair.trg.box_px, np.float64).reshape(2, 2)
+            return _longer_side(stretch_points(corners_px, hw_px, hw_in)), _longer_side(corners_px)
+        case ThresholdRule.KEYPOINTS:
+            known_px = pair.trg_px[np.isfinite(pair.trg_px).all(1)].astype(np.float64)
+            if len(known_px) == 0:
+                return float("nan"), float("nan")
+            theta_in = _longer_side(clamp_points(stretch_points(known_px, hw_px, hw_in), hw_in))
+            if theta_in == 0:
+                raise DataError(
+                    f"The {len(known_px)} target points of pair {pair.pair_id} have no extent and give no "
+                    "threshold: add points, or use the threshold 'image'."
+                )
+            return theta_in, _longer_side(known_px)
+
+
+def rows_for_pair(pair: Pair, pred_in: npt.ArrayLike, hw_in: HW) -> list[dict[str, Any]]:
+    """Score one pair's predictions.
+
+    Args:
+        pair: the pair, with N keypoints.
+        pred_in: predicted target points ``(N, 2)`` in the network input; a tensor on the CPU is welcome. No
+        padding. hw_in: the network input's size.
+
+    Returns:
+        N dictionaries with the keys of `ROW_COLUMNS`; distances are NaN where the truth is not known.
+
+    Raises:
+        ValueError: there is not one prediction per keypoint.
+        UserError: a prediction is not finite.
+        DataError: the pair's threshold cannot be computed.
+    """
+    pred_in = np.asarray(pred_in, np.float64)
+    if pred_in.shape != pair.trg_px.shape:
+        raise ValueError(
+            f"Pair {pair.pair_id} needs predictions {pair.trg_px.shape}, no padding, not {pred_in.shape}."
+        )
+    if not np.isfinite(pred_in).all():
+        raise UserError(
+            f"The predictions of pair {pair.pair_id} are not finite, so its features were not either: "
+            "use the dtype float32 or bfloat16."
+        )
+    hw_px = pair.trg.hw_px
+    trg_px = pair.trg_px.astype(np.float64)
+    trg_in = clamp_points(stretch_points(trg_px, hw_px, hw_in), hw_in)
+    pred_px = unstretch_points(pred_in, hw_px=hw_px, hw_in=hw_in)
+    distance_in = np.linalg.norm(pred_in - trg_in, axis=1)
+    distance_px = np.linalg.norm(pred_px - trg_px, axis=1)
+    theta_in, theta_px = thresholds(pair, hw_in)
+    flags = {flag: getattr(pair.difficulty, flag, None) for flag in FLAGS}
+    return [
+        {
+            "pair_id": pair.pair_id,
+            "category": pair.category,
+            "keypoint": pair.keypoint_ids[i],
+            "src_image": pair.src.image_id,
+            "trg_image": pair.trg.image_id,
+            "src_x_px": pair.src_px[i, 0],
+            "src_y_px": pair.src_px[i, 1],
+            "trg_x_px": trg_px[i, 0],
+            "trg_y_px": trg_px[i, 1],
+            "pred_x_px": pred_px[i, 0],
+            "pred_y_px": pred_px[i, 1],
+            "distance_in": distance_in[i],
+            "theta_in": theta_in,
+            "distance_px": distance_px[i],
+            "theta_px": theta_px,
+            **flags,
+        }
+        for i in range(len(pred_in))
+    ]
+
+
+def rows_frame(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """Collect `rows_for_pair`'s rows of many pairs into one typed table, sorted by pair and keypoint.
+
+    Raises:
+        DataError: a keypoint of a pair occurs twice.
+    """
+    frame = pd.DataFrame(list(rows), columns=list(ROW_COLUMNS)).astype(ROW_COLUMNS)
+    _check_unique(frame, "The rows")
+    return frame.sort_values(["pair_id", "keypoint"], ignore_index=True, kind="stable")
+
+
+def write_rows(rows: pd.DataFrame, path: Path | str) -> None:
+    """Write a table of rows as parquet, atomically."""
+    buffer = io.BytesIO()
+    rows[list(ROW_COLUMNS)].to_parquet(buffer, index=False, compression="zstd")
+    atomic_write_bytes(path, buffer.getvalue())
+
+
+def read_rows(path: Path | str) -> pd.DataFrame:
+    """Read a table that `write_rows` wrote.
+
+    Raises:
+        DataError: the file is missing, damaged, lacks a column, or holds a keypoint twice.
+    """
+    try:
+        frame = pd.read_parquet(path)
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist: evaluate first.") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is not readable parquet ({error}): delete it and evaluate again.") from error
+    missing = [column for column in ROW_COLUMNS if column not in frame]
+    if missing:
+        raise DataError(f"{path} lacks the column {missing[0]}: delete it and evaluate again.")
+    _check_unique(frame, str(path))
+    return frame[list(ROW_COLUMNS)].astype(ROW_COLUMNS)
+
+
+def _longer_side(xy: FloatArray) -> float:
+    return float(np.ptp(xy, axis=0).max())
+
+
+def _check_unique(frame: pd.DataFrame, where: str) -> None:
+    twice = frame.duplicated(["pair_id", "keypoint"])
+    if twice.any():
+        first = frame[twice].iloc[0]
+        raise DataError(f"{where} hold keypoint {first['keypoint']} of pair {first['pair_id']} twice.")

@@ -1,0 +1,240 @@
+"""Percentage of correct keypoints, in all its readings, from one row per keypoint.
+
+``PCK = mean over keypoints of [distance <= alpha * theta]`` (Eq. 8 of the paper). Two choices change the
+number and are therefore always said beside it: the average (per image: over keypoints of a pair, then over
+pairs, as in the paper; per point: over all keypoints) and the frame (``in``: the stretched network input, as
+in the paper; ``px``: the original picture).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args, overload
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from sd4match_lib.errors import UserError
+from sd4match_lib.metrics.bootstrap import Interval, bootstrap_difference, bootstrap_ratio
+from sd4match_lib.metrics.keypoints import (
+    ROW_COLUMNS,
+    read_rows,
+    rows_for_pair,
+    rows_frame,
+    thresholds,
+    write_rows,
+)
+
+__all__ = [
+    "ROW_COLUMNS",
+    "Average",
+    "Frame",
+    "Interval",
+    "bootstrap_interval",
+    "describe_protocol",
+    "paired_difference",
+    "pck",
+    "pck_table",
+    "read_rows",
+    "rows_for_pair",
+    "rows_frame",
+    "thresholds",
+    "write_rows",
+]
+
+Average = Literal["image", "point"]
+"""``image``: mean over a pair's keypoints, then over pairs. ``point``: mean over all keypoints."""
+Frame = Literal["in", "px"]
+"""``in``: the stretched network input. ``px``: the original picture."""
+
+
+@overload
+def pck(
+    rows: pd.DataFrame, alpha: float, *, average: Average = "image", frame: Frame = "in", by: None = None
+) -> float: ...
+@overload
+def pck(
+    rows: pd.DataFrame,
+    alpha: float,
+    *,
+    average: Average = "image",
+    frame: Frame = "in",
+    by: str | Sequence[str],
+) -> pd.DataFrame: ...
+def pck(
+    rows: pd.DataFrame,
+    alpha: float,
+    *,
+    average: Average = "image",
+    frame: Frame = "in",
+    by: str | Sequence[str] | None = None,
+) -> float | pd.DataFrame:
+    """Return the fraction of correct keypoints, of all rows or of each group.
+
+    Args:
+        rows: one row per keypoint (`rows_frame`, `read_rows`); rows without known truth are left out.
+        alpha: fraction of theta within which a match is correct, the border included.
+        average: over images or over points.
+        frame: where distances and thresholds are measured.
+        by: column or columns that make groups, such as ``"category"``, ``"viewpoint"`` or ``"keypoint"``.
+
+    Returns:
+        A float; with ``by`` a table with one row per group, sorted: the columns of ``by``, then ``pck``,
+        ``pairs`` and ``keypoints`` (how many).
+
+    Raises:
+        UserError: no row has a known truth, a column is missing or empty, or average, frame or alpha is out
+        of range.
+    """
+    if by is None:
+        correct, total = _ratio(_tally(rows, alpha, frame), average)
+        return float(correct.sum() / total.sum())
+    groups = [by] if isinstance(by, str) else list(by)
+    table = []
+    for key, part in _tally(rows, alpha, frame, groups).groupby(groups):
+        correct, total = _ratio(part, average)
+        named = dict(zip(groups, key, strict=True))
+        table.append({**named, "pck": correct.sum() / total.sum(), **_counts(part)})
+    return pd.DataFrame(table)
+
+
+def bootstrap_interval(
+    rows: pd.DataFrame,
+    alpha: float,
+    *,
+    average: Average = "image",
+    frame: Frame = "in",
+    seed: int = 0,
+    n: int = 1000,
+    level: float = 0.95,
+) -> Interval:
+    """Return PCK with its percentile bootstrap interval over pairs.
+
+    The result depends on the rows' content and the seed alone, not on their order.
+
+    Args:
+        rows, alpha, average, frame: as for `pck`.
+        seed: what the draws start from.
+        n: number of resamples.
+        level: the interval's coverage.
+
+    Raises:
+        UserError: as for `pck`.
+    """
+    return bootstrap_ratio(*_ratio(_tally(rows, alpha, frame), average), seed=seed, n=n, level=level)
+
+
+def paired_difference(
+    first: pd.DataFrame,
+    second: pd.DataFrame,
+    alpha: float,
+    *,
+    average: Average = "image",
+    frame: Frame = "in",
+    seed: int = 0,
+    n: int = 1000,
+    level: float = 0.95,
+) -> Interval:
+    """Return the first run's PCK minus the second's, with an interval over their common pairs.
+
+    Both runs are resampled together, which takes out what makes a pair hard for either; an interval without
+    zero means a clear difference.
+
+    Args:
+        first, second: rows of two runs on the same pairs and keypoints.
+        alpha, average, frame: as for `pck`.
+        seed, n, level: as for `bootstrap_interval`.
+
+    Raises:
+        UserError: as for `pck`, or the runs do not hold the same keypoints.
+    """
+    keys = [set(zip(rows["pair_id"], rows["keypoint"], strict=True)) for rows in (first, second)]
+    apart = len(keys[0] ^ keys[1])
+    if apart:
+        raise UserError(f"The two runs differ in {apart} keypoints: compare runs on the same pairs.")
+    ratios = [_ratio(_tally(rows, alpha, frame), average) for rows in (first, second)]
+    return bootstrap_difference(ratios[0], ratios[1], seed=seed, n=n, level=level)
+
+
+def pck_table(
+    rows: pd.DataFrame,
+    alphas: Sequence[float],
+    *,
+    by: str = "category",
+    average: Average = "image",
+    frame: Frame = "in",
+    seed: int = 0,
+    n: int = 1000,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """Return PCK with intervals for every group and for all rows together, ready for a table.
+
+    Args:
+        rows, average, frame: as for `pck`.
+        alphas: one column ``PCK@<alpha>`` of `Interval` each.
+        by: the column that makes the groups.
+        seed, n, level: as for `bootstrap_interval`.
+
+    Returns:
+        One row per group, sorted, and the row ``all`` (over all pairs, as in the paper, not the mean of the
+        groups): columns ``by``, ``pairs``, ``keypoints`` and the PCKs.
+
+    Raises:
+        UserError: as for `pck`.
+    """
+    table: list[dict[str, object]] = []
+    tallies = [_tally(rows, alpha, frame, [by]) for alpha in alphas]
+    totals = [_tally(rows, alpha, frame) for alpha in alphas]
+    for name in [*sorted(tallies[0][by].unique()), "all"]:
+        parts = totals if name == "all" else [tally[tally[by] == name] for tally in tallies]
+        scores = [bootstrap_ratio(*_ratio(part, average), seed=seed, n=n, level=level) for part in parts]
+        columns = {f"PCK@{alpha:.2f}": score for alpha, score in zip(alphas, scores, strict=True)}
+        table.append({by: str(name), **_counts(parts[0]), **columns})
+    return pd.DataFrame(table)
+
+
+def describe_protocol(*, average: Average = "image", frame: Frame = "in") -> str:
+    """Say in words how PCK was taken, for captions."""
+    _check_choice("average", average, Average)
+    _check_choice("frame", frame, Frame)
+    where = "the stretched network input" if frame == "in" else "the original picture"
+    return f"PCK per {average}, distances in {where}"
+
+
+def _tally(rows: pd.DataFrame, alpha: float, frame: Frame, groups: Sequence[str] = ()) -> pd.DataFrame:
+    """Count per pair, and per group where given: ``correct`` of ``keypoints``, sorted by group and pair."""
+    _check_choice("frame", frame, Frame)
+    if not alpha > 0:
+        raise UserError(f"alpha is {alpha}; give a fraction above 0, such as 0.1.")
+    distance, theta = f"distance_{frame}", f"theta_{frame}"
+    missing = [column for column in ("pair_id", distance, theta, *groups) if column not in rows]
+    if missing:
+        raise UserError(
+            f"The rows have no column '{missing[0]}'; they have {', '.join(map(str, rows.columns))}."
+        )
+    known = rows[rows[distance].notna()]
+    if known.empty:
+        raise UserError("There is nothing to score: no row has a keypoint whose true match is known.")
+    for column in groups:
+        if known[column].isna().all():
+            raise UserError(f"The rows have no values in '{column}': this data set does not annotate it.")
+    correct = known[distance] <= alpha * known[theta]
+    counted = correct.groupby([known[column] for column in (*groups, "pair_id")]).agg(["sum", "count"])
+    return counted.rename(columns={"sum": "correct", "count": "keypoints"}).reset_index()
+
+
+def _ratio(tally: pd.DataFrame, average: Average) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Numerators and denominators per pair whose sums' ratio is the PCK."""
+    _check_choice("average", average, Average)
+    correct, keypoints = (tally[column].to_numpy(np.float64) for column in ("correct", "keypoints"))
+    return (correct / keypoints, np.ones_like(keypoints)) if average == "image" else (correct, keypoints)
+
+
+def _counts(tally: pd.DataFrame) -> dict[str, int]:
+    return {"pairs": tally["pair_id"].nunique(), "keypoints": int(tally["keypoints"].sum())}
+
+
+def _check_choice(name: str, value: str, choices: object) -> None:
+    if value not in get_args(choices):
+        raise UserError(f"Unknown {name} '{value}': choose one of {', '.join(get_args(choices))}.")

@@ -1,0 +1,1 @@
+"""MiniPair on disk, in the layouts of the real datasets."""

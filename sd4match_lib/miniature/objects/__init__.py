@@ -1,0 +1,1 @@
+"""The objects that MiniPair shows, as solids with named keypoints."""

@@ -1,0 +1,93 @@
+"""MiniPair's two-wheelers: bicycle and motorbike."""
+
+import numpy as np
+
+from sd4match_lib.miniature.objects.model import ObjectModel, Sculptor
+from sd4match_lib.miniature.objects.solids import box, cone, ellipsoid, plate, ring, wheel
+
+
+def _cycle_front(s: Sculptor, x: float, top: float, wide: float) -> None:
+    """Handlebar with two grips, and their keypoints."""
+    s.add("handlebar", cone((x, -wide, top), (x, wide, top), 0.022, 0.022, 5))
+    for side in (1, -1):
+        s.add("grips", cone((x - 0.09, side * wide, top), (x + 0.02, side * wide, top), 0.03, 0.03, 5))
+    s.sides("grip", (x - 0.08, wide, top))
+
+
+def bicycle(rng: np.random.Generator) -> ObjectModel:
+    """A bicycle with open wheels; 12 keypoints."""
+    s = Sculptor("bicycle", rng)
+    r, base = s.between(0.24, 0.29), s.between(0.33, 0.38)
+    tyre = s.between(0.04, 0.06)
+    for x in (base, -base):
+        s.add("tyres", *ring((x, 0, r), r, tyre), colour="black")
+        s.add("hub", wheel((x, 0, r), 0.05, 0.09, 8), colour="gray")
+    saddle, head, crank = (-0.16, 0.0, r * 2 + 0.12), (0.22, 0.0, r * 2 + 0.02), (-0.04, 0.0, r * 0.85)
+    tube = s.between(0.02, 0.03)
+    joints = [
+        ((-base, 0.0, r), crank),
+        (crank, head),
+        ((-0.15, 0.0, r * 2), head),
+        (crank, (-0.16, 0.0, r * 2 + 0.1)),
+        ((-base, 0.0, r), (-0.15, 0.0, r * 2)),
+        ((base, 0.0, r), (0.2, 0.0, r * 2 + 0.14)),
+    ]
+    s.add("frame", *(cone(a, b, tube, tube, 5) for a, b in joints))
+    s.add("saddle", box(saddle, (0.22, 0.12, 0.05), (0.85, 0.6)))
+    _cycle_front(s, 0.19, r * 2 + 0.16, s.between(0.17, 0.22))
+    s.add("pedals", wheel(crank, 0.07, 0.05, 8), colour="gray")
+    for side, dz in ((1, 0.1), (-1, -0.1)):
+        s.add("pedals", box((crank[0], side * 0.12, crank[2] + dz), (0.1, 0.08, 0.03)), colour="gray")
+    s.point("left pedal", (crank[0], 0.13, crank[2] + 0.1))
+    s.point("right pedal", (crank[0], -0.13, crank[2] - 0.1))
+    s.point("saddle front", (0.11 - 0.16, 0, saddle[2] + 0.02))
+    s.point("saddle back", (-0.27, 0, saddle[2] + 0.02))
+    s.point("front hub", (base, 0, r))
+    s.point("back hub", (-base, 0, r))
+    s.point("front tyre front", (base + r, 0, r))
+    s.point("front tyre bottom", (base, 0, 0))
+    s.point("back tyre back", (-base - r, 0, r))
+    s.point("back tyre bottom", (-base, 0, 0))
+    return s.model
+
+
+def motorbike(rng: np.random.Generator) -> ObjectModel:
+    """A motorbike with thick wheels, tank, seat and exhaust; 12 keypoints."""
+    s = Sculptor("motorbike", rng)
+    r, base, fat = s.between(0.2, 0.24), s.between(0.36, 0.42), s.between(0.1, 0.14)
+    for x in (base, -base):
+        s.add("tyres", wheel((x, 0, r), r, fat, 14), colour="black")
+        s.add("rims", wheel((x, 0, r), r * 0.55, fat + 0.02, 10))
+    s.add("engine", box((0.0, 0, r * 1.1), (0.36, 0.2, 0.24), (0.8, 0.8)), colour="gray")
+    top = r * 2 + s.between(0.06, 0.12)
+    s.add("tank", ellipsoid((0.1, 0, top), (0.2, 0.11, 0.11), 8, 5, 0.15))
+    s.add("seat", box((-0.2, 0, top - 0.02), (0.36, 0.17, 0.07), (0.9, 0.8), -0.03))
+    s.add("tail", box((-0.42, 0, top), (0.16, 0.14, 0.1), (0.5, 0.8), -0.06))
+    fork = (0.24, 0.0, top + 0.1)
+    for side in (1, -1):
+        s.add(
+            "fork",
+            cone((base, side * 0.08, r), (fork[0], side * 0.06, fork[2]), 0.025, 0.025, 5),
+            colour="gray",
+        )
+    fender = [
+        (base + 0.2, 0.06, r * 1.7),
+        (base - 0.12, 0.06, r * 2.1),
+        (base - 0.12, -0.06, r * 2.1),
+        (base + 0.2, -0.06, r * 1.7),
+    ]
+    s.add("fender", plate(fender, 0.03))
+    s.add("headlight", cone((0.3, 0, top + 0.03), (0.38, 0, top + 0.02), 0.06, 0.08, 8), colour="yellow")
+    s.add("exhaust", cone((0.05, -0.12, r * 0.75), (-base - 0.18, -0.14, r * 0.95), 0.035, 0.06, 7))
+    _cycle_front(s, 0.22, top + 0.16, s.between(0.18, 0.24))
+    s.point("headlight", (0.38, 0, top + 0.02))
+    s.point("tank top", (0.1, 0, top + 0.12))
+    s.point("seat back", (-0.38, 0, top + 0.02))
+    s.point("tail tip", (-0.53, 0, top + 0.04))
+    s.point("exhaust end", (-base - 0.18, -0.14, r * 0.95))
+    s.point("front tyre front", (base + r, 0, r))
+    s.point("front tyre bottom", (base, 0, 0))
+    s.point("back tyre back", (-base - r, 0, r))
+    s.point("back tyre bottom", (-base, 0, 0))
+    s.point("engine bottom", (0.0, 0, r * 1.1 - 0.12))
+    return s.model

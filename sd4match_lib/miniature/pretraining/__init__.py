@@ -1,0 +1,1 @@
+"""How the miniature's models were trained, and what they must show."""

@@ -1,0 +1,50 @@
+"""The pictures of the model card: how the losses fell, what the probe measured, and what the model paints."""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from sd4match_lib.miniature.objects.catalogue import CATEGORIES
+from sd4match_lib.miniature.pretraining.caption import plain_caption
+from sd4match_lib.miniature.pretraining.samples import sample_pictures
+from sd4match_lib.report.figures import figure_style, plot_image_grid, save_figure
+
+_STAGES = ("vae", "vision", "diffusion", "captioner")
+_PROBED = {
+    "vision": ("category_accuracy", "pck_patches"),
+    "diffusion": ("pck_text", "pck_empty", "pck_full", "pck_ends", "influence"),
+}
+
+
+def draw_card(folder: Path) -> None:
+    """Draws `curves` and `samples` beside the finished models.
+
+    Args:
+        folder: the recipe's working folder, with its logs and `weights/`.
+    """
+    with figure_style():
+        figure, grid = plt.subplots(2, 3, figsize=(9, 4.6), layout="constrained")
+    axes = iter(grid.flat)
+    for stage in _STAGES:
+        log = pd.read_csv(folder / f"{stage}.csv")
+        axis = next(axes)
+        axis.plot(log["samples"] / 1000, log["loss"])
+        axis.set(title=f"{stage}: loss", xlabel="thousand samples seen")
+    for stage, names in _PROBED.items():
+        probe = pd.read_csv(folder / f"{stage}_probe.csv")
+        axis = next(axes)
+        for name in names:
+            axis.plot(probe["samples"] / 1000, probe[name], marker="o", markersize=3, label=name)
+        # Fractions; the legend stands above 1.
+        axis.set(
+            title=f"{stage}: probe",
+            xlabel="thousand samples seen",
+            ylim=(0, 1.5),
+            yticks=[0, 0.25, 0.5, 0.75, 1],
+        )
+        axis.legend(fontsize=7, ncols=2, loc="upper center")
+    save_figure(figure, folder / "weights", "curves", note="profile mini")
+    pictures = sample_pictures(folder / "weights" / "diffusion", [plain_caption(name) for name in CATEGORIES])
+    cells = plot_image_grid(pictures, list(CATEGORIES))
+    save_figure(cells[0].figure, folder / "weights", "samples", note="profile mini")

@@ -1,0 +1,1 @@
+"""From an object and a camera to a picture with its annotations."""

@@ -1,0 +1,1 @@
+"""Running the notebooks in batch, and checking before that everything is there."""

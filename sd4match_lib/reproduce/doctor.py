@@ -1,0 +1,230 @@
+"""What a profile needs and what is here: data, weights, disk, memory, GPU, versions; and what to do next."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from sd4match_lib.backbones.weights import FoundModel, find_diffusion, find_vision
+from sd4match_lib.config.profile import Profile
+from sd4match_lib.config.schema import DatasetConfig, DatasetKind, ModelConfig, VisionConfig
+from sd4match_lib.data import SPLITS, open_dataset
+from sd4match_lib.errors import UserError
+from sd4match_lib.reproduce.findings import Finding, Status, format_report
+from sd4match_lib.runs.machine import versions
+from sd4match_lib.utils.paths import PACKAGE_PREFIX, resolve_path
+
+__all__ = ["Finding", "Status", "check", "format_report"]
+
+_RENDER = "run `sd4match miniature render`; `sd4match reproduce` does it by itself"
+_PF_PAGE = "https://www.di.ens.fr/willow/research/proposalflow/"
+_SOURCES = {
+    DatasetKind.SPAIR: (
+        "fetch SPair-71k.tar.gz from https://cvlab.postech.ac.kr/research/SPair-71k/ and unpack it so that "
+        "{root}/Layout exists"
+    ),
+    DatasetKind.PF_PASCAL: (
+        f"fetch PF-dataset-PASCAL.zip from {_PF_PAGE}, unpack it to {{root}}/PF-dataset-PASCAL, and put the "
+        "lists train_pairs.csv, val_pairs.csv and test_pairs.csv, e.g. ncnet's, beside it"
+    ),
+    DatasetKind.PF_WILLOW: (
+        f"fetch PF-dataset.zip from {_PF_PAGE} and unpack it to {{root}}/PF-dataset; "
+        "the list test_pairs.csv is optional"
+    ),
+    DatasetKind.OWN: "write the pairs to {root}, as a .csv or .json file (the README shows both)",
+}
+_KNOWN_COUNTS = {(DatasetKind.PF_PASCAL, "train", 2940): "the public list has these 2,940 rows"}
+"""Counts that differ from the published ones for a known reason."""
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_GB = 1e9
+_DISK_GB, _DISK_GB_PER_MODEL, _MEMORY_GB = 2, 6, 4
+_CPU_PIXELS = 256 * 256
+"""Above this input size, diffusion features take minutes per picture on a CPU."""
+
+
+def check(profile: Profile) -> list[Finding]:
+    """Look at everything that a profile needs, without changing or fetching anything.
+
+    Large weights are hashed, as loading them would do, and the hashes remembered in the profile's cache.
+
+    Args:
+        profile: what is wanted.
+
+    Returns:
+        The findings by section; the last one is the verdict with the next step.
+    """
+    findings = [*_check_data(profile), *_check_weights(profile)]
+    fetches = sum(finding.section == "weights" and finding.status is not Status.OK for finding in findings)
+    findings += [*_check_space(profile, fetches), _check_gpu(profile), _check_versions()]
+    return [*findings, _verdict(profile, findings)]
+
+
+def _check_data(profile: Profile) -> Iterator[Finding]:
+    for name, config in profile.datasets.items():
+        one_split = config.kind in (DatasetKind.PF_WILLOW, DatasetKind.OWN)
+        splits = ("test",) if one_split else SPLITS
+        if not config.path.exists():
+            counts = ", ".join(f"{count:,} {split}" for split, count in config.published_counts.items())
+            detail = f"nothing at {config.path}" + (f"; published {counts} pairs" if counts else "")
+            yield _missing_data(profile, name, config, detail)
+        else:
+            yield from (_check_split(profile, f"{name} {split}", config, split) for split in splits)
+
+
+def _missing_data(profile: Profile, subject: str, config: DatasetConfig, detail: str) -> Finding:
+    if profile.prepare == "minipair":
+        return Finding("data", subject, Status.NOTE, detail, _RENDER)
+    return Finding("data", subject, Status.MISSING, detail, _SOURCES[config.kind].format(root=config.path))
+
+
+def _check_split(profile: Profile, subject: str, config: DatasetConfig, split: str) -> Finding:
+    """Count a split's pairs, and read its first and last one."""
+    published = config.published_counts.get(split)
+    beside = "" if published is None else f"; published {published:,}"
+    try:
+        dataset = open_dataset(dataclasses.replace(config, max_pairs={}), split)
+        for pair in (dataset[0], dataset[-1]) if len(dataset) else ():
+            pair.src.read()
+            pair.trg.read()
+    except UserError as error:
+        return _missing_data(profile, subject, config, f"{error}{beside}")
+    count = len(dataset)
+    detail = f"{count:,} pairs{beside}"
+    if split in config.max_pairs:
+        detail += f"; this profile uses {min(count, config.max_pairs[split]):,}"
+    if not count:
+        return _missing_data(profile, subject, config, detail)
+    known = _KNOWN_COUNTS.get((config.kind, split, count))
+    if published in (None, count) or known:
+        return Finding("data", subject, Status.OK, detail + (f" ({known})" if known else ""))
+    fix = "the list is not the published one, so results will not be comparable; fetch it again"
+    return Finding("data", subject, Status.NOTE, detail, fix)
+
+
+def _check_weights(profile: Profile) -> Iterator[Finding]:
+    sd_dino = profile.baselines.sd_dino.model
+    models: list[tuple[str, ModelConfig | VisionConfig]] = [("diffusion", profile.model)]
+    models.append(("vision", profile.vision))
+    # The same sources and hash are the same weights, whatever size and type they are run in.
+    if (sd_dino.sources, sd_dino.sha256) != (profile.model.sources, profile.model.sha256):
+        models.append(("SD+DINO", sd_dino))
+    if profile.baselines.dino is not None:
+        models.append(("DINO", profile.baselines.dino))
+    for subject, config in models:
+        yield _check_model(profile, subject, config)
+    if profile.captioner is not None:
+        path = resolve_path(profile.captioner)
+        if path.is_file():
+            yield Finding("weights", "captioner", Status.OK, str(path))
+        else:
+            fix = "only the implicit captioner needs it: train it with the recipe in the README"
+            yield Finding("weights", "captioner", Status.NOTE, f"{path} does not exist", fix)
+
+
+def _check_model(profile: Profile, subject: str, config: ModelConfig | VisionConfig) -> Finding:
+    find: Callable[..., FoundModel] = find_diffusion if isinstance(config, ModelConfig) else find_vision
+    try:
+        found = find(config, profile.cache_path, download=False)
+    except UserError as error:
+        # A folder that is there but incomplete or altered needs the loader's own words.
+        some = any(resolve_path(source).is_dir() for source in config.sources)
+        detail = str(error) if some else _tried(config)
+        status, fix = _how_to_get(profile, config)
+        return Finding("weights", subject, status, detail, fix)
+    return Finding("weights", subject, Status.OK, f"{found.source}, sha256 {found.sha256[:12]}")
+
+
+def _tried(config: ModelConfig | VisionConfig) -> str:
+    """The sources that were tried, when none of them is on this disk at all."""
+    reasons = (
+        f"{source} ({'hub id, not downloaded' if _is_hub_id(source) else 'no such folder'})"
+        for source in config.sources
+    )
+    return f"not found; tried {', '.join(reasons)}"
+
+
+def _how_to_get(profile: Profile, config: ModelConfig | VisionConfig) -> tuple[Status, str]:
+    """Whether a model that is not on this disk stops the profile, and how to get it."""
+    hubs = [source for source in config.sources if _is_hub_id(source)]
+    folders = [source for source in config.sources if source not in hubs]
+    if any(source.startswith(PACKAGE_PREFIX) for source in folders):
+        return Status.MISSING, "install the package again, or make the weights: `sd4match miniature pretrain`"
+    copy = (
+        f"copy the model to {folders[0]}"
+        if folders
+        else "name a local folder first in the profile's `sources`"
+    )
+    if hubs and not profile.notebooks.offline:
+        return Status.NOTE, f"it is fetched from the hub id {hubs[0]} on first use; without a network, {copy}"
+    return Status.MISSING, copy
+
+
+def _is_hub_id(source: str) -> bool:
+    """Whether a source that is no folder here would be looked for on a hub."""
+    return bool(_HUB_ID.fullmatch(source)) and not source.startswith((".", "models/", "data/"))
+
+
+def _check_space(profile: Profile, fetches: int) -> Iterator[Finding]:
+    import psutil
+
+    folder = _existing(profile.results_path)
+    free = shutil.disk_usage(folder).free / _GB
+    needed = _DISK_GB + _DISK_GB_PER_MODEL * fetches
+    yield Finding(
+        "machine",
+        "disk",
+        Status.OK if free >= needed else Status.NOTE,
+        f"{free:.0f} GB free in {folder}; about {needed} GB are needed for models, caches and results",
+        "" if free >= needed else "make room, or point `results_dir` and `cache_dir` elsewhere",
+    )
+    memory = psutil.virtual_memory()
+    enough = memory.available / _GB >= _MEMORY_GB
+    yield Finding(
+        "machine",
+        "memory",
+        Status.OK if enough else Status.NOTE,
+        f"{memory.available / _GB:.0f} GB available of {memory.total / _GB:.0f} GB",
+        "" if enough else f"close other programs: less than {_MEMORY_GB} GB may not be enough",
+    )
+
+
+def _existing(folder: Path) -> Path:
+    """The nearest folder that exists, at or above this one."""
+    return next(parent for parent in (folder, *folder.parents) if parent.is_dir())
+
+
+def _check_gpu(profile: Profile) -> Finding:
+    import torch  # here, so that importing this module stays quick
+
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        detail = f"{properties.name}, {properties.total_memory / _GB:.0f} GB"
+        if torch.cuda.device_count() > 1:
+            detail += f", the first of {torch.cuda.device_count()}"
+        return Finding("machine", "GPU", Status.OK, detail)
+    height, width = profile.model.image_hw
+    if height * width <= _CPU_PIXELS:
+        return Finding("machine", "GPU", Status.OK, f"none; pictures of {width} x {height} need none")
+    fix = f"use a machine with a CUDA GPU: a picture of {width} x {height} takes minutes on a CPU"
+    return Finding("machine", "GPU", Status.NOTE, "none that PyTorch can use", fix)
+
+
+def _check_versions() -> Finding:
+    listing = ", ".join(f"{name} {version}" for name, version in versions().items())
+    return Finding("machine", "versions", Status.OK, listing)
+
+
+def _verdict(profile: Profile, findings: list[Finding]) -> Finding:
+    command = f"sd4match reproduce --profile {profile.name}"
+    missing = [finding for finding in findings if finding.status is Status.MISSING]
+    notes = sum(finding.status is Status.NOTE for finding in findings)
+    if missing:
+        names = ", ".join(finding.subject for finding in missing)
+        fix = f"begin with {missing[0].subject}, then run `sd4match doctor --profile {profile.name}` again"
+        return Finding("verdict", profile.name, Status.MISSING, f"not ready, for want of: {names}", fix)
+    remarks = f", with {notes} {'note' if notes == 1 else 'notes'} above" if notes else ""
+    return Finding("verdict", profile.name, Status.OK, f"ready{remarks}", f"run `{command}`")

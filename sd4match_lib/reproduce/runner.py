@@ -1,0 +1,186 @@
+"""Running one notebook in batch, trusting nothing but the record that it leaves.
+
+papermill only warns about an unknown parameter, and marks the cells of a kernel that died as completed. So
+parameters are checked before, and afterwards a notebook counts as complete only when its last cell said so
+and every file that it declared is there.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from pathlib import Path
+
+from sd4match_lib.config.profile import Profile
+from sd4match_lib.reproduce.executed import clean_notebook, failure_in, save_notebook
+from sd4match_lib.reproduce.heartbeat import Heartbeat
+from sd4match_lib.reproduce.notebook import Notebook
+from sd4match_lib.runs.record import RunRecord
+from sd4match_lib.utils.paths import project_root
+
+logger = logging.getLogger(__name__)
+
+KERNEL_START_S = 120
+IOPUB_TIMEOUT_S = 60  # nbclient's own 4 seconds fail cells that print a lot
+
+
+class Failure(IntEnum):
+    """How a notebook can fail; the value is the exit code."""
+
+    PARAMETERS = 2
+    CELL = 3
+    TIMEOUT = 4
+    OUTPUTS = 5
+    KERNEL = 138
+
+
+class NotebookError(Exception):
+    """A notebook did not end well.
+
+    Attributes:
+        kind: what sort of failure.
+        stem: the notebook.
+        cell: the id of the cell it happened in, or "" where it belongs to no cell.
+        reason: the error in one line.
+    """
+
+    def __init__(self, kind: Failure, stem: str, cell: str, reason: str) -> None:
+        """Make the error and its one-line message."""
+        where = f"{stem}, cell {cell!r}" if cell else stem
+        super().__init__(f"{where}: {reason}")
+        self.kind, self.stem, self.cell, self.reason = kind, stem, cell, reason
+
+
+def run_notebook(
+    notebook: Notebook,
+    *,
+    fingerprint: str = "",
+    cwd: Path | None = None,
+    label: str = "",
+    expected_s: float | None = None,
+    fresh_since: str = "",
+) -> RunRecord:
+    """Execute a notebook and verify what it leaves.
+
+    Args:
+        notebook: from `open_notebook`.
+        fingerprint: the hash of everything that it depends on, kept in the record.
+        cwd: the kernel's working directory; the project's root when None.
+        label: what progress lines begin with; the stem when empty.
+        expected_s: how long it and what follows will take, for progress lines.
+        fresh_since: runs that began before this moment do not count as complete (`run_record.utc`).
+
+    Returns:
+        The record that the notebook wrote, completed by what only the runner knows.
+
+    Raises:
+        NotebookError: a cell failed or took too long, the kernel died, or the notebook ended without
+            declaring itself complete or without its outputs. The partial copy stays for inspection, and the
+            record says "failed".
+    """
+    notebook.record_path.parent.mkdir(parents=True, exist_ok=True)
+    # From here on an older success says nothing any more.
+    notebook.record_path.unlink(missing_ok=True)
+    started = time.monotonic()
+    try:
+        with Heartbeat(label or notebook.stem, expected_s) as heartbeat:
+            _execute(notebook, cwd or project_root(), heartbeat, fresh_since)
+        record = _verify(notebook)
+    except NotebookError as error:
+        failed = RunRecord(notebook.stem, notebook.stem, "notebook", notebook.profile.name, {}, {}, 0)
+        failed.config = {"parameters": notebook.parameters, "cell": error.cell}
+        failed.status, failed.error = "failed", error.reason
+        failed.wall_s = round(time.monotonic() - started, 2)
+        failed.write(notebook.record_path)
+        raise
+    save_notebook(clean_notebook(notebook.partial_path, project_root()), notebook.executed_path)
+    notebook.partial_path.unlink()
+    record.config = {**record.config, "parameters": notebook.parameters}
+    record.inputs = {**record.inputs, "fingerprint": fingerprint}
+    record.wall_s = round(time.monotonic() - started, 2)
+    record.write(notebook.record_path)
+    return record
+
+
+def _execute(notebook: Notebook, cwd: Path, heartbeat: Heartbeat, fresh_since: str) -> None:
+    import papermill
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+    from traitlets.config import Config
+
+    stem = notebook.stem
+    limit = notebook.profile.notebooks.timeout_s
+    try:
+        with _environment(notebook.profile, fresh_since):
+            papermill.execute_notebook(
+                str(notebook.source),
+                str(notebook.partial_path),
+                notebook.overrides,
+                kernel_name="python3",
+                cwd=str(cwd),
+                progress_bar=False,
+                log_output=False,
+                start_timeout=KERNEL_START_S,
+                execution_timeout=limit,
+                autosave_cell_every=60,
+                iopub_timeout=IOPUB_TIMEOUT_S,
+                store_widget_state=False,
+                coalesce_streams=True,
+                record_timing=False,
+                config=Config({"KernelManager": {"transport_encryption": "auto"}}),
+                on_cell_execute=heartbeat.enter_cell,
+            )
+    except PapermillExecutionError as error:
+        cell = failure_in(notebook.partial_path) or heartbeat.cell
+        raise NotebookError(Failure.CELL, stem, cell, f"{error.ename}: {error.evalue}") from error
+    except CellTimeoutError as error:
+        reason = f"{str(error).splitlines()[0]} The profile's notebooks.timeout_s is {limit}."
+        raise NotebookError(Failure.TIMEOUT, stem, heartbeat.cell, reason) from error
+    except DeadKernelError as error:
+        reason = "the kernel died, most often for lack of memory"
+        raise NotebookError(Failure.KERNEL, stem, heartbeat.cell, reason) from error
+    except RuntimeError as error:
+        # jupyter_client raises a bare RuntimeError for a kernel that does not come up.
+        raise NotebookError(Failure.KERNEL, stem, heartbeat.cell, f"no kernel: {error}") from error
+
+
+def _verify(notebook: Notebook) -> RunRecord:
+    record = notebook.read_record()
+    if record is None or record.status != "complete":
+        reason = "ended without calling finish_notebook, so nothing says that it is complete"
+        raise NotebookError(Failure.OUTPUTS, notebook.stem, "", reason)
+    missing = record.missing_outputs(notebook.profile.results_path)
+    if missing:
+        reason = f"declared outputs that are not there as declared: {', '.join(missing)}"
+        raise NotebookError(Failure.OUTPUTS, notebook.stem, "", reason)
+    return record
+
+
+@contextmanager
+def _environment(profile: Profile, fresh_since: str) -> Iterator[None]:
+    """Set what the kernel inherits, and take it back afterwards."""
+    before = dict(os.environ)
+    with tempfile.TemporaryDirectory(prefix="sd4match-") as scratch:
+        os.environ["SD4MATCH_HEADLESS"] = "1"
+        # The kernel of this very environment, without the user's start-up files or traces in the home folder.
+        os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
+        os.environ["JUPYTER_RUNTIME_DIR"] = f"{scratch}/runtime"
+        os.environ["IPYTHONDIR"] = f"{scratch}/ipython"
+        if data := os.environ.get("SD4MATCH_DATA"):
+            os.environ["SD4MATCH_DATA"] = os.path.abspath(data)
+        if profile.notebooks.offline:
+            os.environ["HF_HUB_OFFLINE"] = "1"
+        if fresh_since:
+            os.environ["SD4MATCH_FRESH_SINCE"] = fresh_since
+        # With a backend set, ipykernel leaves inline figures out.
+        os.environ.pop("MPLBACKEND", None)
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(before)

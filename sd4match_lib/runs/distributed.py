@@ -1,0 +1,102 @@
+"""Several processes on one job, as `accelerate launch` starts them; a team of one where nothing was launched.
+
+    accelerate launch --num_processes 4 -m sd4match_lib evaluate --dataset spair
+
+Every process runs the same program; the team says which share of the work is whose.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from torch import Tensor
+
+from sd4match_lib.backbones.device import resolve_device
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
+T = TypeVar("T")
+
+PATIENCE = timedelta(days=7)
+"""How long processes wait for each other; the libraries' half an hour is less than a share of a big job."""
+
+
+class Team:
+    """The processes of one job, seen from one of them.
+
+    Attributes:
+        rank: this process's number, from 0.
+        size: how many there are.
+    """
+
+    def __init__(self, state: PartialState | None = None) -> None:
+        """Make a team of accelerate's processes, or of this one alone."""
+        self._state = state
+        self.rank = state.process_index if state else 0
+        self.size = state.num_processes if state else 1
+
+    @property
+    def main(self) -> bool:
+        """Whether this process is the one that writes records and prints."""
+        return self.rank == 0
+
+    def device(self, wanted: torch.device | str | None) -> torch.device:
+        """Return this process's device: what is wanted, and of several GPUs its own.
+
+        Raises:
+            UserError: the device does not exist here.
+        """
+        found = resolve_device(wanted)
+        shared = self._state is not None and found.type == "cuda" and found.index is None
+        return self._state.device if self._state and shared else found
+
+    def share_of(self, count: int) -> range:
+        """Return this process's part of `count` things: a stretch of neighbours."""
+        return range(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+
+    def wait(self) -> None:
+        """Wait until every process has come here."""
+        if self._state:
+            self._state.wait_for_everyone()
+
+    def agree(self, value: T) -> T:
+        """Return the main process's value in every process."""
+        if not self._state:
+            return value
+        from accelerate.utils import broadcast_object_list
+
+        return broadcast_object_list([value])[0]
+
+    def add_up(self, tensor: Tensor) -> Tensor:
+        """Return the sum of a tensor over all processes, to each of them."""
+        if not self._state:
+            return tensor
+        from accelerate.utils import reduce
+
+        return reduce(tensor, reduction="sum")
+
+    def total(self, number: int) -> int:
+        """Return the sum of a number over all processes, to each of them."""
+        if not self._state:
+            return number
+        from accelerate.utils import gather_object
+
+        return sum(gather_object([number]))
+
+
+def current_team(device: torch.device | str | None = None) -> Team:
+    """Return the team that this process was launched in, joining it at the first call.
+
+    Args:
+        device: where the work will be done; on the CPU the processes talk through gloo.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return Team()
+    from accelerate import PartialState
+
+    cpu = resolve_device(device).type == "cpu"
+    return Team(PartialState(cpu=cpu, timeout=PATIENCE))

@@ -1,0 +1,225 @@
+"""Run records: what was computed, from what, where, and what came out.
+
+A run lives in `results/<profile>/runs/<run_id>/`. Its id is a hash of its configuration and inputs, so that
+the same request finds the finished run again; `run.json` says how it ended and which files it left. A
+notebook leaves the same sort of record as `results/<profile>/notebooks/<stem>.json`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from sd4match_lib.config.profile import Profile
+from sd4match_lib.errors import UserError
+from sd4match_lib.runs import machine
+from sd4match_lib.runs.record import RunRecord, utc
+from sd4match_lib.utils.files import sha256_file
+from sd4match_lib.utils.fingerprint import content_hash, plain
+
+RECORD_FILE = "run.json"
+
+# The runs that this process has asked for: what a notebook's results rest on.
+_ASKED: dict[str, Path] = {}
+
+
+class Run:
+    """A run and its folder; leaving its `with` block marks how it ended.
+
+    Attributes:
+        folder: where its files belong; a half-done run's files are still there to go on from.
+        record: what will be written.
+    """
+
+    def __init__(self, folder: Path, record: RunRecord, device: str) -> None:
+        """Make a run; use `open_run`."""
+        self.folder = folder
+        self.record = record
+        self._device = device
+        self._declared: list[str] = []
+        self._clock = 0.0
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+        return self.record.run_id
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The numbers that the run was made for; fill them while it is open."""
+        return self.record.metrics
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run ended well and its files are still those that it wrote."""
+        return self.record.status == "complete" and not self.record.missing_outputs(self.folder)
+
+    def output(self, name: str) -> Path:
+        """Declare a result file and return its path; it must exist when the run ends."""
+        if name not in self._declared:
+            self._declared.append(name)
+        return self.folder / name
+
+    def __enter__(self) -> Self:
+        """Start an attempt: the record says "running" from here on."""
+        self._declared.clear()
+        self._clock = time.monotonic()
+        self.record.begin(self._device)
+        self.record.write(self.folder / RECORD_FILE)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Mark the attempt complete, or failed with its error.
+
+        Raises:
+            UserError: a declared output was not written.
+        """
+        missing = [name for name in self._declared if not (self.folder / name).is_file()]
+        if error is None and missing:
+            error = UserError(f"run {self.run_id} did not write {', '.join(missing)}.")
+        record = self.record
+        record.wall_s = round(time.monotonic() - self._clock, 2)
+        record.peak_memory_mb = machine.peak_memory_mb()
+        record.outputs = {
+            name: sha256_file(self.folder / name) for name in self._declared if name not in missing
+        }
+        record.status = "complete" if error is None else "failed"
+        record.error = None if error is None else f"{type(error).__name__}: {error}"
+        record.write(self.folder / RECORD_FILE)
+        if error is not None and kind is None:
+            raise error
+
+
+def open_run(
+    results_dir: Path | str,
+    name: str,
+    kind: str,
+    config: Mapping[str, Any],
+    inputs: Mapping[str, Any],
+    *,
+    profile: str,
+    seed: int = 0,
+    device: str = "cpu",
+) -> Run:
+    """Find or make the run of a request.
+
+    Use it as::
+
+        run = open_run(profile.results_path, "table1-text", "evaluate", config, inputs, profile=profile.name)
+        if not run.complete:
+            with run:
+                write_rows(run.output("rows.parquet"))
+                run.metrics["pck@0.10"] = 0.42
+
+    Args:
+        results_dir: the profile's results; the run lives in `runs/<run_id>` below it.
+        name: what the run is about; the first part of its id.
+        kind: what sort of run.
+        config: every setting that the result depends on.
+        inputs: hashes of the weights, data (and code, where the caller wants that) that it depends on.
+        profile: the profile's name.
+        seed: what random streams start from; part of the identity.
+        device: where it will run; not part of the identity.
+    """
+    identity = plain({"kind": kind, "config": config, "inputs": inputs, "seed": seed})
+    run_id = f"{name}-{content_hash(identity)[:8]}"
+    folder = Path(results_dir) / "runs" / run_id
+    record = RunRecord(run_id, name, kind, profile, identity["config"], identity["inputs"], seed)
+    path = folder / RECORD_FILE
+    if path.is_file():
+        found = RunRecord.read(path)
+        if found.started < os.environ.get("SD4MATCH_FRESH_SINCE", ""):
+            # `reproduce --fresh` wants everything computed again, once; nothing half-done may be taken up.
+            shutil.rmtree(folder)
+        else:
+            record = found
+    _ASKED[run_id] = folder
+    return Run(folder, record, device)
+
+
+def is_whole(folder: Path) -> bool:
+    """Say whether a run's folder holds a run that ended well, with its files as it wrote them."""
+    path = folder / RECORD_FILE
+    if not path.is_file():
+        return False
+    record = RunRecord.read(path)
+    return record.status == "complete" and not record.missing_outputs(folder)
+
+
+def find_runs(results_dir: Path | str, *, kind: str | None = None) -> list[tuple[Path, RunRecord]]:
+    """Return the complete runs below a profile's results, with their folders, ordered by id.
+
+    A record alone, as a repository keeps it without the run's files, is none.
+
+    Args:
+        results_dir: the profile's results.
+        kind: only runs of this sort.
+    """
+    found = []
+    for path in sorted(Path(results_dir).glob(f"runs/*/{RECORD_FILE}")):
+        record = RunRecord.read(path)
+        whole = all((path.parent / name).is_file() for name in record.outputs)
+        if record.status == "complete" and whole and kind in (None, record.kind):
+            found.append((path.parent, record))
+    return found
+
+
+def notebook_record_path(results_dir: Path | str, stem: str) -> Path:
+    """Return where a notebook's record lies, e.g. `results/mini/notebooks/01_prompt_baselines.json`."""
+    return Path(results_dir) / "notebooks" / f"{stem}.json"
+
+
+def finish_notebook(
+    stem: str,
+    profile: Profile,
+    outputs: Iterable[Path | str],
+    *,
+    metrics: Mapping[str, Any] | None = None,
+    inputs: Mapping[str, Any] | None = None,
+    device: str = "cpu",
+) -> RunRecord:
+    """Declare a notebook complete: its last cell's call, without which no batch run counts it as done.
+
+    Args:
+        stem: the notebook's file name without ".ipynb".
+        profile: the profile that it ran with.
+        outputs: the tables and figures that it wrote, all below the profile's results.
+        metrics: the numbers worth finding without opening the notebook.
+        inputs: hashes of what it read.
+        device: where its models ran.
+
+    Raises:
+        UserError: an output does not exist or lies outside the profile's results.
+    """
+    root = profile.results_path
+    files = [_below(Path(path), root, stem) for path in outputs]
+    record = RunRecord(stem, stem, "notebook", profile.name, {}, plain(inputs or {}), profile.seed)
+    record.begin(device)
+    record.started = utc(machine.process_start())
+    own = {run: folder for run, folder in _ASKED.items() if folder.parent.parent.resolve() == root.resolve()}
+    runs = [run for run, folder in own.items() if is_whole(folder)]
+    record.config = {"profile_hash": profile.hash, "runs": sorted(runs)}
+    record.peak_memory_mb = machine.peak_memory_mb()
+    record.wall_s = round(time.time() - machine.process_start(), 2)
+    record.metrics = plain(metrics or {})
+    record.outputs = {name: sha256_file(root / name) for name in files}
+    record.status = "complete"
+    record.write(notebook_record_path(root, stem))
+    return record
+
+
+def _below(path: Path, root: Path, stem: str) -> str:
+    path = path if path.is_absolute() else root / path
+    if not path.is_file():
+        raise UserError(f"notebook {stem} declares the output {path}, which does not exist.")
+    try:
+        return path.resolve().relative_to(root.resolve()).as_posix()
+    except ValueError as error:
+        raise UserError(f"notebook {stem} declares the output {path}, which is not below {root}.") from error

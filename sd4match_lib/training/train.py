@@ -1,0 +1,193 @@
+"""Training: any learned prompt on any data set, one run per request, found again when it is finished.
+
+    accelerate launch --multi_gpu --num_processes 4 -m sd4match_lib train --prompt cpm --profile paper
+
+Several processes share each batch; their gradients add up to those of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sd4match_lib.config.profile import Profile
+from sd4match_lib.data import ImageRecord, PairDataset
+from sd4match_lib.errors import UserError
+from sd4match_lib.evaluation.evaluate import open_pairs
+from sd4match_lib.evaluation.pairs import PairMatcher
+from sd4match_lib.features.build import MethodModels
+from sd4match_lib.features.extractors import DiffusionSource
+from sd4match_lib.features.methods import Baseline, method_settings
+from sd4match_lib.metrics.pck import pck
+from sd4match_lib.prompts import LearnedPrompt, load_prompt
+from sd4match_lib.prompts.factory import new_prompt
+from sd4match_lib.runs.distributed import Team, current_team
+from sd4match_lib.runs.record import RunRecord
+from sd4match_lib.runs.store import RECORD_FILE, Run, open_run
+from sd4match_lib.training.loop import BEST_FILE, LOG_FILE, STATE_FILE, Task, train_loop
+from sd4match_lib.utils.fingerprint import method_hash
+from sd4match_lib.utils.progress import progress
+
+PROMPT_FILE = "prompt.safetensors"
+ALPHA = 0.1
+"""The threshold of the PCK that picks the best checkpoint (method, section 4)."""
+
+# Settings that cost memory or time, but do not change what is learned beyond rounding.
+_COSTS = ("accumulate", "checkpoint_activations")
+
+
+# Code that decides what is learned.
+@dataclass(frozen=True, eq=False)
+class TrainResult:
+    """A finished training.
+
+    Attributes:
+        prompt: the best prompt by validation, frozen.
+        log: step, seconds, loss (mean since the last row) and pck (validation; NaN where there was none).
+        record: configuration, inputs, machine, time and metrics.
+        folder: the run's folder, with `prompt.safetensors`, `log.csv` and `run.json`.
+        reused: whether the run was found finished.
+    """
+
+    prompt: LearnedPrompt
+    log: pd.DataFrame
+    record: RunRecord
+    folder: Path
+    reused: bool
+
+
+def train(
+    profile: Profile,
+    prompt: str,
+    *,
+    dataset: str = "spair",
+    data_root: Path | str | None = None,
+    options: Mapping[str, Any] | None = None,
+    steps: int | None = None,
+    seed: int | None = None,
+    device: str | None = None,
+    results_dir: Path | str | None = None,
+    tensorboard: bool = False,
+) -> TrainResult:
+    """Learn a prompt on a data set's training pairs, or find the finished run that did.
+
+    A training that was killed goes on from its last state and ends with the same prompt. Validation pairs
+    are matched at the training timestep, with one noise and nearest neighbour.
+
+    Args:
+        profile: the experiment; its `training` says how.
+        prompt: "single", "class" or "cpm".
+        dataset: a data set of the profile with a training and a validation split.
+        data_root: the data set's folder, instead of the profile's.
+        options: keyword arguments of the prompt's class: `length`, `init`, `space`, `conditioning`, ...
+        steps: instead of the profile's.
+        seed: of initial weights, order and noises; the profile's when None.
+        device: "cpu" or "cuda"; None is a GPU where there is one.
+        results_dir: the run lies in `runs/` below it.
+        tensorboard: whether events are written to `tensorboard/` in the run's folder.
+
+    Raises:
+        UserError: unknown prompt or options, missing models or data, a loss that is no number, a full disk.
+    """
+    seed = profile.seed if seed is None else seed
+    config = profile.training if steps is None else replace(profile.training, steps=steps)
+    if config.steps < 1:
+        raise UserError(f"steps is {config.steps}; use at least 1.")
+    pairs = open_pairs(profile, dataset, "train", data_root, None)
+    held_out = open_pairs(profile, dataset, "val", data_root, config.validation_pairs)
+    learned = new_prompt(prompt, profile, pairs.categories, options or {})
+    settings = method_settings(
+        profile, Baseline.SD, timestep=profile.features.train_timestep, ensemble=1, matcher="nn"
+    )
+    models = MethodModels(profile, settings, learned)
+    team = current_team(device)
+    where = team.device(device)
+    told = {key: value for key, value in asdict(config).items() if key not in _COSTS}
+    code = method_hash()
+    asked = {"kind": prompt, **learned.config()}
+    run = open_run(
+        profile.results_path if results_dir is None else results_dir,
+        f"train-{dataset}-{prompt}",
+        "train",
+        {"dataset": dataset, "pairs": len(pairs), "training": told, **models.config(), "prompt": asked},
+        {**models.inputs(), "data": pairs.fingerprint(), "val": held_out.fingerprint(), "code": code},
+        profile=profile.name,
+        seed=seed,
+        device=str(where),
+    )
+    reused = bool(team.agree(run.complete))
+    if not reused:
+        with run if team.main else nullcontext():
+            source = models.load(where, seed)
+            assert isinstance(source, DiffusionSource)
+            _fill_caches(source, {**pairs.images(), **held_out.images()}, team)
+            source.model.ready_to_learn(checkpoint_activations=config.checkpoint_activations)
+            learned.requires_grad_(True).initialise(source.model.text, seed)
+            task = Task(learned.to(where), source, pairs, config, models.image_hw, seed, run.folder)
+            _learn(task, held_out, models, team, run, tensorboard=tensorboard)
+        team.wait()
+    record = run.record if team.main or reused else RunRecord.read(run.folder / RECORD_FILE)
+    log = pd.read_csv(run.folder / LOG_FILE)
+    return TrainResult(load_prompt(run.folder / PROMPT_FILE), log, record, run.folder, reused)
+
+
+def _fill_caches(source: DiffusionSource, images: Mapping[str, ImageRecord], team: Team) -> None:
+    """Encode every image once, onto the disk, so that none is decoded in training."""
+    share = team.share_of(len(images))
+    own = list(images.values())[share.start : share.stop]
+    for record in progress(own, description="encoding images", unit="image"):
+        source.prepare([record])
+    team.wait()
+
+
+def _learn(
+    task: Task, held_out: PairDataset, models: MethodModels, team: Team, run: Run, *, tensorboard: bool
+) -> None:
+    """Train, and keep the best prompt with where it comes from."""
+
+    def validate(step: int) -> float:
+        folder = run.folder / f"validation-{step}"
+        device = task.source.model.device
+        matcher = PairMatcher(task.source, models, device, folder, task.config.batch_size)
+        rows = matcher.match_all(held_out, team)
+        team.wait()
+        if team.main:
+            matcher.clear()
+            folder.rmdir()
+        return pck(rows, ALPHA)
+
+    try:
+        done = train_loop(task, team, validate, run.folder / "tensorboard" if tensorboard else None)
+    except OSError as error:
+        raise UserError(
+            f"training stopped: {error}. Make room on the disk and start again; it goes on where it was."
+        ) from error
+    if not team.main:
+        return
+    best = load_prompt(run.folder / BEST_FILE)
+    metrics = {"validation PCK@0.10": done.best_pck, "best_step": done.best_step, "steps": done.step}
+    best.save(run.output(PROMPT_FILE), {**_origin(run.record), **metrics})
+    run.output(LOG_FILE)
+    run.metrics.update(metrics, training_s=round(done.elapsed_s, 2), processes=team.size)
+    for name in (BEST_FILE, STATE_FILE):
+        (run.folder / name).unlink(missing_ok=True)
+
+
+def _origin(record: RunRecord) -> dict[str, Any]:
+    """Where a learned prompt comes from, for its file's header."""
+    return {
+        "profile": record.profile,
+        "model": record.inputs.get("model"),
+        "vision": record.inputs.get("vision"),
+        "dataset": record.config["dataset"],
+        "data": record.inputs["data"],
+        "seed": record.seed,
+        "run": record.run_id,
+        "licence": "the prompt's licence is its author's choice; data set and model have their own",
+        "versions": record.versions,
+    }

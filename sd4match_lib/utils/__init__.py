@@ -1,0 +1,1 @@
+"""Files, paths, progress and fingerprints: what every other folder may use."""

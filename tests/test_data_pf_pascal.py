@@ -139,7 +139,7 @@ def test_broken_annotations_are_named(tmp_path):
     with pytest.raises(DataError, match=r"2008_b\.mat: the field 'kps' is not a matrix of numbers"):
         PfPascalDataset(root, "train")
     annotation.unlink()
-    with pytest.raises(DataError, match=r"2008_b\.mat: there is no such annotation"):
+    with pytest.raises(DataError, match=r"2008_b\.mat: there is no such file"):
         PfPascalDataset(root, "train")
 
 

@@ -64,7 +64,7 @@ def test_what_is_missing_or_broken_is_named(tmp_path):
     with pytest.raises(DataError, match=r"b\.mat, field 'pts_coord': the shape is \(3, 10\)"):
         PfWillowDataset(root)
     annotation.unlink()
-    with pytest.raises(DataError, match=r"b\.mat: there is no such annotation"):
+    with pytest.raises(DataError, match=r"b\.mat: there is no such file"):
         PfWillowDataset(root)
     write_csv(root / "test_pairs.csv", ["imageA", "imageB", "XA1"], [["a", "b", 1]])
     with pytest.raises(DataError, match=r"test_pairs\.csv: the column 'YA1' is missing"):

@@ -8,12 +8,12 @@ from sd4match_lib.errors import UserError
 from sd4match_lib.utils.files import (
     atomic_write_bytes,
     atomic_write_text,
-    read_json,
     sha256_file,
     sha256_text,
     write_json,
 )
 from sd4match_lib.utils.paths import package_path, project_root, resolve_path
+from sd4match_lib.utils.reading import read_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_temporary_one(tmp_path, monkeypatch):
@@ -69,9 +69,9 @@ def test_json_is_sorted_and_reads_back(tmp_path):
 @pytest.mark.parametrize("content", [b'{"a": ', b"\xff\xfe"])
 def test_broken_json_is_named(tmp_path, content):
     (tmp_path / "run.json").write_bytes(content)
-    with pytest.raises(UserError, match=r"run\.json is not valid JSON"):
+    with pytest.raises(UserError, match=r"run\.json: this is not valid JSON"):
         read_json(tmp_path / "run.json")
-    with pytest.raises(UserError, match=r"gone\.json does not exist"):
+    with pytest.raises(UserError, match=r"gone\.json: there is no such file"):
         read_json(tmp_path / "gone.json")
 
 

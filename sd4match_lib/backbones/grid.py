@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sd4match_lib.errors import UserError
 from sd4match_lib.geometry import HW
-from sd4match_lib.utils.files import read_json
+from sd4match_lib.utils.reading import read_json
 
 
 def feature_grid(folder: Path, *, image_hw: HW, up_block: int) -> HW:

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from sd4match_lib.config.schema import ModelConfig, VisionConfig
 from sd4match_lib.errors import UserError
-from sd4match_lib.utils.files import read_json, sha256_file, sha256_text, write_json
+from sd4match_lib.utils.files import sha256_file, sha256_text, write_json
 from sd4match_lib.utils.paths import PACKAGE_PREFIX, resolve_path
+from sd4match_lib.utils.reading import read_json
 
 UNET_WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 VAE_WEIGHTS = "vae/diffusion_pytorch_model.safetensors"

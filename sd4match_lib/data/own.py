@@ -15,13 +15,16 @@ from typing import Any
 
 import numpy as np
 
-from sd4match_lib.data.reading import XY, evenly_spaced, parse_points, read_csv, read_json
+from sd4match_lib.data.reading import XY, evenly_spaced, parse_points
 from sd4match_lib.data.types import Pair, PairDataset, ThresholdRule
 from sd4match_lib.errors import DataError
+from sd4match_lib.utils.paths import user_path
+from sd4match_lib.utils.reading import read_csv, read_json
 
 DEFAULT_CATEGORY = "object"
 """The category of an entry that names none."""
 
+_LONGEST_CATEGORY = 80
 _FIELDS = ("src", "trg", "category", "src_points", "trg_points")
 
 
@@ -72,7 +75,7 @@ class OwnPairs(PairDataset):
             value = fields.get(field)
             if not (isinstance(value, str) and value.strip()):
                 raise DataError(f"{where}, field {field!r}: this must be the path of a picture.")
-            paths.append(self._file.parent / value.strip())
+            paths.append(self._file.parent / user_path(value.strip()))
         src_px = parse_points(fields.get("src_points"), f"{where}, field 'src_points'")
         if not len(src_px):
             raise DataError(f"{where}, field 'src_points': there is no point; give at least one as 'x,y'.")
@@ -83,9 +86,14 @@ class OwnPairs(PairDataset):
                 "give as many, in the same order, or none."
             )
         known = trg_px if len(trg_px) else np.full_like(src_px, np.nan)
-        category = str(fields.get("category") or DEFAULT_CATEGORY).strip()
-        if "/" in category:
-            raise DataError(f"{where}, field 'category': {category!r} must not contain '/'.")
+        category = fields.get("category") or DEFAULT_CATEGORY
+        if not isinstance(category, str):
+            raise DataError(f"{where}, field 'category': {category!r} is not a word.")
+        category = category.strip() or DEFAULT_CATEGORY
+        if "/" in category or not category.isprintable() or len(category) > _LONGEST_CATEGORY:
+            raise DataError(
+                f"{where}, field 'category': {category!r} must be a word or two, without '/' and new lines."
+            )
         return _Entry(category, paths[0], paths[1], src_px, known, where)
 
     def _image_ids(self, place: int) -> tuple[str, str]:

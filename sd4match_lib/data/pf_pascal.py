@@ -19,10 +19,12 @@ from pathlib import Path
 import numpy as np
 
 from sd4match_lib.data.categories import VOC_CATEGORIES
-from sd4match_lib.data.reading import XY, as_numbers, as_points, evenly_spaced, read_csv, read_mat
+from sd4match_lib.data.reading import FETCH, XY, as_numbers, as_points, evenly_spaced, read_mat
 from sd4match_lib.data.types import ImageRecord, Pair, PairDataset, ThresholdRule
 from sd4match_lib.errors import DataError
 from sd4match_lib.geometry import flip_points
+from sd4match_lib.utils.paths import inside
+from sd4match_lib.utils.reading import read_csv
 
 _log = logging.getLogger(__name__)
 _INLINE = ("XA", "YA", "XB", "YB")
@@ -71,7 +73,7 @@ class PfPascalDataset(PairDataset):
         columns = ("source_image", "target_image", "class", *(_INLINE if inline else ("flip",)))
         seen: Counter[str] = Counter()
         rows = []
-        for line, cells in enumerate(read_csv(self._list, columns), start=2):
+        for line, cells in enumerate(read_csv(self._list, columns, fix=FETCH), start=2):
             rows.append(self._read_row(cells, f"{self._list}, line {line}", seen, inline))
         usable = [row for row in rows if len(row.keypoint_ids)]
         self.skipped = len(rows) - len(usable)
@@ -85,6 +87,8 @@ class PfPascalDataset(PairDataset):
 
     def _read_row(self, cells: dict[str, str], where: str, seen: Counter[str], inline: bool) -> _Row:
         src, trg = cells["source_image"], cells["target_image"]
+        for picture in (src, trg):
+            inside(self.root, picture, where)
         category = _category(cells["class"], where)
         flip = not inline and _flag(cells["flip"], where)
         if inline:
@@ -153,7 +157,7 @@ def _image_id(row: _Row, picture: str) -> str:
 
 def _category(text: str, where: str) -> str:
     """The category of a PASCAL VOC class index, 1 to 20."""
-    if not (text.isdecimal() and 1 <= int(text) <= len(VOC_CATEGORIES)):
+    if not (text.isdecimal() and len(text) <= 2 and 1 <= int(text) <= len(VOC_CATEGORIES)):
         raise DataError(f"{where}, column 'class': {text!r} is not 1 to 20; fetch the list again.")
     return VOC_CATEGORIES[int(text) - 1]
 

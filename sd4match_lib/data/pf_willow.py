@@ -18,11 +18,13 @@ from pathlib import Path
 
 import numpy as np
 
-from sd4match_lib.data.reading import XY, as_numbers, as_points, evenly_spaced, read_csv, read_mat
+from sd4match_lib.data.reading import FETCH, XY, as_numbers, as_points, check_unique, evenly_spaced, read_mat
 from sd4match_lib.data.types import Pair, PairDataset, ThresholdRule
 from sd4match_lib.errors import DataError
+from sd4match_lib.utils.paths import inside
+from sd4match_lib.utils.reading import read_csv
 
-_COORDINATE_COLUMN = re.compile(r"(XA|YA|XB|YB)(\d+)")
+_COORDINATE_COLUMN = re.compile(r"(XA|YA|XB|YB)(\d{1,4})")
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,13 +67,15 @@ class PfWillowDataset(PairDataset):
 
     def _listed(self) -> list[_Row]:
         rows = []
-        for line, cells in enumerate(
-            read_csv(self._list, ("imageA", "imageB", "XA1", "YA1", "XB1", "YB1")), 2
-        ):
+        columns = ("imageA", "imageB", "XA1", "YA1", "XB1", "YB1")
+        for line, cells in enumerate(read_csv(self._list, columns, fix=FETCH), 2):
             where = f"{self._list}, line {line}"
+            for picture in (cells["imageA"], cells["imageB"]):
+                inside(self.root, picture, where)
             src_px = _points(cells, "XA", "YA", where)
             trg_px = _points(cells, "XB", "YB", where)
             rows.append(_row(Path(cells["imageA"]), Path(cells["imageB"]), src_px, trg_px, where))
+        check_unique((self._pair_key(row) for row in rows), self._list)
         return rows
 
     def _generated(self) -> list[_Row]:

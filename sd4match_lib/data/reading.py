@@ -2,107 +2,55 @@
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from sd4match_lib.errors import DataError
+from sd4match_lib.errors import DataError, reason
 from sd4match_lib.geometry import HW
+from sd4match_lib.utils.reading import check_file
 
 XY = npt.NDArray[np.float32]
 """Points ``(N, 2)``, (x, y)."""
 
 T = TypeVar("T")
 
-
-def read_text(path: Path) -> str:
-    """Read a UTF-8 text file, with or without a byte order mark.
-
-    Raises:
-        DataError: the file is missing or is not text.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise DataError(
-            f"{path}: there is no such file; `sd4match doctor` says what belongs there."
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: the file cannot be read ({error}); fetch it again.") from error
+FETCH = "fetch the data set again; `sd4match doctor` says what belongs there"
+"""What to do about a data set's file, for messages."""
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        DataError: the file is missing or is not JSON.
-    """
-    try:
-        return json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path}: this is not valid JSON ({error}); fetch or write it again.") from error
-
-
-def read_csv(path: Path, required: Collection[str]) -> list[dict[str, str]]:
-    """Read a CSV file with a header.
-
-    Args:
-        path: the file.
-        required: columns that must be there.
-
-    Returns:
-        One column -> cell mapping per row; every row has every column.
-
-    Raises:
-        DataError: the file is missing, a required column is, or a row has not as many cells as the header.
-    """
-    reader = csv.DictReader(read_text(path).splitlines())
-    try:
-        missing = [column for column in required if column not in (reader.fieldnames or ())]
-        if missing:
-            raise DataError(
-                f"{path}: the column {missing[0]!r} is missing; the first line must name the columns."
-            )
-        rows: list[dict[str, str]] = []
-        for row in reader:
-            # DictReader files surplus cells under None, and None under columns without a cell.
-            if None in row or None in row.values():
-                raise DataError(
-                    f"{path}, line {reader.line_num}: the row has not as many cells as the header; "
-                    "put cells that hold commas in double quotes."
-                )
-            rows.append(row)
-    except csv.Error as error:
-        raise DataError(f"{path}: this is not valid CSV ({error}); fetch or write it again.") from error
-    return rows
+_MAT_BYTES = 256 * 2**10
+"""Real annotations have a few thousand; compressed matrices may grow a thousandfold."""
 
 
 def read_mat(path: Path, field: str) -> npt.NDArray[np.float64]:
     """Read one numeric matrix of a MATLAB file.
 
     Raises:
-        DataError: the file is missing or is no MATLAB file, or the matrix is missing or not made of numbers.
+        DataError: the file is missing, too large or no MATLAB file, or the matrix is missing, not made of
+            real numbers, or holds infinite ones.
     """
     from scipy.io import loadmat  # here, because it is slow to import and only two layouts need it
 
+    check_file(path, limit=_MAT_BYTES, fix="fetch the data set again")
     try:
         with path.open("rb") as stream:
             content = loadmat(stream, variable_names=[field])
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: there is no such annotation; fetch the data set again.") from error
     except Exception as error:  # scipy's reader raises nearly anything on damaged files
-        raise DataError(f"{path}: this is not a readable MATLAB file ({error}); fetch it again.") from error
+        raise DataError(
+            f"{path}: this is not a readable MATLAB file ({reason(error)}); fetch it again."
+        ) from error
     if field not in content:
         raise DataError(f"{path}: the field {field!r} is missing; fetch the data set again.")
-    try:
-        return np.asarray(content[field], dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{path}: the field {field!r} is not a matrix of numbers; fetch it again.") from error
+    values = content[field]
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "iuf":
+        raise DataError(f"{path}: the field {field!r} is not a matrix of numbers; fetch it again.")
+    if np.isinf(values).any():
+        raise DataError(f"{path}: the field {field!r} holds infinite numbers; fetch it again.")
+    return np.asarray(values, dtype=np.float64)
 
 
 def as_points(value: Any, where: str) -> XY:
@@ -116,8 +64,13 @@ def as_points(value: Any, where: str) -> XY:
         DataError: it is not a list of pairs of finite numbers.
     """
     try:
-        points = np.asarray(value, dtype=np.float32)
-    except (TypeError, ValueError) as error:
+        plain = np.asarray(value)
+        # Texts that look like numbers and true or false would pass as coordinates.
+        if plain.size and plain.dtype.kind not in "iuf":
+            raise TypeError
+        with np.errstate(over="ignore"):  # what is too large for float32 is told below
+            points = plain.astype(np.float32)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise DataError(f"{where}: this is not a list of [x, y]; correct the field.") from error
     if points.size == 0:
         return np.zeros((0, 2), dtype=np.float32)
@@ -138,9 +91,14 @@ def as_numbers(text: str, where: str, separator: str = ";") -> npt.NDArray[np.fl
     """
     try:
         cells = [cell.strip() for cell in text.split(separator)]
-        return np.array([float(cell) if cell else np.nan for cell in cells], dtype=np.float32)
+        numbers = np.array([float(cell) if cell else np.nan for cell in cells])
     except ValueError as error:
-        raise DataError(f"{where}: this is not a list of numbers ({error}); correct the field.") from error
+        raise DataError(
+            f"{where}: this is not a list of numbers ({reason(error)}); correct the field."
+        ) from error
+    if np.isinf(numbers).any() or (np.abs(numbers) > np.finfo(np.float32).max).any():
+        raise DataError(f"{where}: a number is infinite or too large; correct the field.")
+    return numbers.astype(np.float32)
 
 
 def parse_points(value: Any, where: str) -> XY:
@@ -176,6 +134,19 @@ def count_outside(xy_px: XY, hw_px: HW, *, tolerance_px: float, where: str) -> i
             "check that it is x before y, and that the picture was not resized."
         )
     return int((beyond > 0).sum())
+
+
+def check_unique(names: Iterable[str], where: Path) -> None:
+    """Refuse a list that names a pair twice: its keypoints would be counted twice.
+
+    Raises:
+        DataError: it does.
+    """
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise DataError(f"{where}: the pair {name!r} is there twice; remove one line.")
+        seen.add(name)
 
 
 def evenly_spaced(items: Sequence[T], count: int | None) -> list[T]:

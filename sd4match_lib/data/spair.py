@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from sd4match_lib.data.categories import VOC_INDEX
-from sd4match_lib.data.reading import as_points, evenly_spaced, read_json, read_text
+from sd4match_lib.data.reading import FETCH, as_points, check_unique, evenly_spaced
 from sd4match_lib.data.types import Box, Difficulty, ImageRecord, Pair, PairDataset, ThresholdRule
 from sd4match_lib.errors import DataError
+from sd4match_lib.utils.paths import inside
+from sd4match_lib.utils.reading import read_json, read_text
 
 _SPLIT_FILES = {"train": "trn", "val": "val", "test": "test"}
 
@@ -39,7 +41,8 @@ class SpairDataset(PairDataset):
         super().__init__("spair", split, root)
         self._part = _SPLIT_FILES[split]
         self._list = root / "Layout" / "large" / f"{self._part}.txt"
-        lines = [line.strip() for line in read_text(self._list).splitlines() if line.strip()]
+        lines = [line.strip() for line in read_text(self._list, fix=FETCH).splitlines() if line.strip()]
+        check_unique(lines, self._list)
         self._names = evenly_spaced(lines, max_pairs)
         self._parts = [self._split_name(name) for name in self._names]
 
@@ -64,13 +67,13 @@ class SpairDataset(PairDataset):
 
     def _annotation_path(self, name: str) -> Path:
         folder = self.root / "PairAnnotation" / self._part
-        path = folder / f"{name}.json"
+        path = inside(folder, f"{name}.json", str(self._list))
         # Windows has no colons in file names, and its unpackers write an underscore.
         plain = folder / f"{name.replace(':', '_')}.json"
         return plain if not path.exists() and plain.exists() else path
 
     def _picture_path(self, image_id: str) -> Path:
-        return self.root / "JPEGImages" / f"{image_id}.jpg"
+        return inside(self.root / "JPEGImages", f"{image_id}.jpg", str(self._list))
 
     def _pair(self, place: int) -> Pair:
         name, category = self._names[place], self._parts[place][2]
@@ -83,17 +86,17 @@ class SpairDataset(PairDataset):
             field = f"{side}_kps"
             points[side] = as_points(annotation[field], f"{path}, field '{field}'")
             self._check_points(points[side], record, f"{path}, field '{field}'")
-        ids = tuple(str(item) for item in annotation.list_of("kps_ids"))
+        ids = annotation.keypoint_ids()
         if not len(points["src"]) == len(points["trg"]) == len(ids) > 0:
             raise DataError(
                 f"{path}: 'src_kps', 'trg_kps' and 'kps_ids' hold {len(points['src'])}, {len(points['trg'])} "
                 f"and {len(ids)} entries instead of one number above 0; fetch the annotation again."
             )
         difficulty = Difficulty(
-            viewpoint=annotation.whole("viewpoint_variation"),
-            scale=annotation.whole("scale_variation"),
-            truncation=annotation.whole("truncation"),
-            occlusion=annotation.whole("occlusion"),
+            viewpoint=annotation.whole("viewpoint_variation", 2),
+            scale=annotation.whole("scale_variation", 2),
+            truncation=annotation.whole("truncation", 3),
+            occlusion=annotation.whole("occlusion", 3),
         )
         return Pair(
             name, category, src, trg, points["src"], points["trg"], ids, ThresholdRule.BOX, difficulty
@@ -110,6 +113,14 @@ class SpairDataset(PairDataset):
             mask_path=mask,
             mask_value=VOC_INDEX[category],
         )
+        height, width = record.hw_px
+        x0, y0, x1, y1 = annotation.box(f"{side}_bndbox")
+        loose = self.tolerance_px
+        if min(x0, y0) < -loose or x1 > width + loose or y1 > height + loose:
+            raise DataError(
+                f"{annotation.path}, field '{side}_bndbox': the box {[x0, y0, x1, y1]} leaves "
+                f"{record.path} of {width} x {height} pixels; fetch both again."
+            )
         stated = annotation.list_of(f"{side}_imsize")[:2]
         if stated != [record.hw_px[1], record.hw_px[0]]:
             raise DataError(
@@ -132,7 +143,7 @@ class _Annotation:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._fields = read_json(path)
+        self._fields = read_json(path, fix=FETCH)
         if not isinstance(self._fields, dict):
             raise DataError(f"{path}: this is not an annotation (a JSON object); fetch it again.")
 
@@ -149,17 +160,28 @@ class _Annotation:
             )
         return value
 
-    def whole(self, field: str) -> int:
-        value = self[field]
-        if type(value) is not int:
+    def keypoint_ids(self) -> tuple[str, ...]:
+        value = self.list_of("kps_ids")
+        ids = tuple(str(item) for item in value)
+        if len(set(ids)) < len(ids) or not all(type(item) in (str, int) for item in value):
             raise DataError(
-                f"{self.path}, field {field!r}: {value!r} is not a whole number; fetch the annotation again."
+                f"{self.path}, field 'kps_ids': {value!r} are not different names of keypoints; fetch the "
+                "annotation again."
+            )
+        return ids
+
+    def whole(self, field: str, most: int) -> int:
+        value = self[field]
+        if type(value) is not int or not 0 <= value <= most:
+            raise DataError(
+                f"{self.path}, field {field!r}: {value!r} is not a whole number from 0 to {most}; fetch the "
+                "annotation again."
             )
         return value
 
     def box(self, field: str) -> Box:
         value = self.list_of(field)
-        if len(value) != 4 or not all(isinstance(side, int | float) for side in value):
+        if len(value) != 4 or not all(type(side) in (int, float) for side in value):
             raise DataError(
                 f"{self.path}, field {field!r}: {value!r} is not [x0, y0, x1, y1]; fetch it again."
             )

@@ -24,10 +24,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sd4match_lib.data import Pair
-from sd4match_lib.data.reading import read_csv
 from sd4match_lib.errors import DataError, UserError
 from sd4match_lib.geometry import HW, stretch_points
 from sd4match_lib.utils.files import atomic_write_text
+from sd4match_lib.utils.reading import read_csv
 
 COLUMNS = ("pair_id", "keypoint", "x", "y")
 _CONTEXT = ("category", "src_image", "trg_image", "src_x", "src_y")

@@ -9,13 +9,14 @@ from typing import Any
 
 from PIL import Image
 
-from sd4match_lib.data.reading import XY, count_outside, parse_points, read_csv, read_json
+from sd4match_lib.data.reading import XY, count_outside, parse_points
 from sd4match_lib.errors import DataError
 from sd4match_lib.images import image_hw
 from sd4match_lib.matcher.drawing import draw_match
 from sd4match_lib.matcher.matcher import Matcher
 from sd4match_lib.matcher.result import Match
 from sd4match_lib.utils.progress import progress
+from sd4match_lib.utils.reading import read_csv, read_json
 
 
 def read_points(text: str | None, file: Path | None) -> XY:

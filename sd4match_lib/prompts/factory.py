@@ -11,7 +11,7 @@ from sd4match_lib.config.profile import Profile
 from sd4match_lib.errors import UserError
 from sd4match_lib.prompts.checkpoints import LEARNED
 from sd4match_lib.prompts.learned import LearnedPrompt
-from sd4match_lib.utils.files import read_json
+from sd4match_lib.utils.reading import read_json
 
 
 def new_prompt(

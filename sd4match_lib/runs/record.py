@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from sd4match_lib.errors import UserError
 from sd4match_lib.runs import machine
-from sd4match_lib.utils.files import read_json, sha256_file, write_json
+from sd4match_lib.utils.files import sha256_file, write_json
 from sd4match_lib.utils.fingerprint import plain
+from sd4match_lib.utils.reading import read_json
 
 Status = Literal["running", "complete", "failed"]
 

@@ -2,45 +2,83 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import platform
+import stat
 import tempfile
+import threading
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sd4match_lib.errors import UserError
+from sd4match_lib.errors import UserError, WriteError, reason, storage_sentence
+
+_TEMPORARY = ".sd4match-"
+_SWEEPING = threading.Lock()
+_SWEPT: set[str] = set()
+"""Folders that this process has cleared of dead writers' temporary files."""
 
 
 def atomic_write_bytes(path: Path | str, data: bytes) -> None:
     """Replace `path` by `data` in one step, making its folder when missing.
 
     The bytes go to a temporary file in the same folder, reach the disk, and only then take the name: a reader
-    or a crash sees the old content or the new one, never a part.
+    or a crash sees the old content or the new one, never a part. A link stays one: the file that it leads to
+    is replaced. Pipes and devices such as /dev/stdout are written to as they are.
 
     Args:
         path: the file to write.
         data: its whole content.
+
+    Raises:
+        WriteError: the disk is full, the folder cannot be written, or the path is a folder.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        # mkstemp makes private files; results are for everybody that the umask lets in.
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        if _is_stream(path):
+            with open(path, "wb") as stream:
+                stream.write(data)
+            return
+        target = Path(os.path.realpath(path))
+        if target.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(target.parent)
+        _replace(target, data)
+    except (OSError, ValueError) as error:
+        failed = error if isinstance(error, OSError) else OSError(reason(error))
+        raise WriteError(storage_sentence(failed, path)) from error
 
 
 def atomic_write_text(path: Path | str, data: str) -> None:
     """Replace `path` by the UTF-8 text `data` in one step (see `atomic_write_bytes`)."""
     atomic_write_bytes(path, data.encode("utf-8"))
+
+
+def check_output(output: Path, *inputs: Path) -> None:
+    """Make sure, before any work, that a file can be written and is none of those that are read.
+
+    Args:
+        output: the file to write.
+        inputs: the files that are read for it.
+
+    Raises:
+        UserError: it is one of them, or a folder.
+        WriteError: its folder cannot be written.
+    """
+    for path in inputs:
+        if output.exists() and path.exists() and os.path.samefile(output, path):
+            raise UserError(f"{output} would be overwritten, but {path} is read; name another file to write.")
+    if _is_stream(output):
+        return
+    if output.is_dir():
+        raise UserError(f"{output} is a folder; name a file to write.")
+    folder = Path(os.path.realpath(output)).parent
+    folder = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+        raise WriteError(f"{output} cannot be written: {folder} is not a folder of ours; name another place.")
 
 
 def sha256_file(path: Path | str) -> str:
@@ -59,18 +97,62 @@ def write_json(path: Path | str, value: Any) -> None:
     atomic_write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path | str) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        UserError: the file is missing or is not JSON.
-    """
+def _is_stream(path: Path | str) -> bool:
+    """Whether a path is no file that could be replaced: a pipe, a device, an open descriptor."""
+    # A shell that sent its output to a file still holds that file: replacing it would lose what comes after.
+    if str(path).startswith(("/dev/", "/proc/")):
+        return True
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid JSON ({error}); restore or delete it.") from error
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def _replace(target: Path, data: bytes) -> None:
+    prefix = f"{_TEMPORARY}{_host()}-{os.getpid()}-"
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=prefix, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        # mkstemp makes private files; results are for everybody that the umask lets in.
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Delete the temporary files of writers of this machine that are dead, once per folder and process."""
+    with _SWEEPING:
+        if str(folder) in _SWEPT:
+            return
+        _SWEPT.add(str(folder))
+        for path in folder.glob(f"{_TEMPORARY}{_host()}-*.tmp"):
+            writer = path.name.removeprefix(f"{_TEMPORARY}{_host()}-").partition("-")[0]
+            if writer.isdecimal() and not _lives(int(writer)):
+                path.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    if process == os.getpid():
+        return False  # this process has not written here yet: an earlier one had its number
+    import psutil
+
+    return bool(psutil.pid_exists(process))
+
+
+@lru_cache(maxsize=1)
+def _host() -> str:
+    """A mark of this machine; containers that share a name have process numbers of their own."""
+    try:
+        space = os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        space = 0
+    return sha256_text(f"{platform.node()} {space}")[:8]
 
 
 def _umask() -> int:

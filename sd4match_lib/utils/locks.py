@@ -1,0 +1,77 @@
+"""One writer at a time: the operating system's own file locks, which end with the process that holds them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from filelock import FileLock, Timeout
+
+from sd4match_lib.errors import UserError, WriteError, storage_sentence
+from sd4match_lib.utils.files import write_json
+from sd4match_lib.utils.reading import read_json
+
+_log = logging.getLogger(__name__)
+
+LOCK_FILE = ".lock"
+_OWNER_FILE = ".owner.json"
+_TOLD_EVERY_S = 600.0
+_ASKED_EVERY_S = 0.2
+
+
+class WorkLock:
+    """The right to write in a folder; whoever asks while another process has it waits, and says for whom."""
+
+    def __init__(self, folder: Path, what: str) -> None:
+        """Say which folder it is, and what it holds, for messages."""
+        self._folder = folder
+        self._what = what
+        self._lock = FileLock(folder / LOCK_FILE)
+
+    def __enter__(self) -> Self:
+        """Take the lock, waiting for its holder to end; that of a dead process is free.
+
+        Raises:
+            WriteError: the folder cannot be written.
+        """
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._acquire()
+        except OSError as error:
+            raise WriteError(storage_sentence(error, self._folder)) from error
+        owner = {
+            "process": os.getpid(),
+            "host": platform.node(),
+            "since": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        }
+        write_json(self._folder / _OWNER_FILE, owner)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Let the next one in."""
+        (self._folder / _OWNER_FILE).unlink(missing_ok=True)
+        self._lock.release()
+
+    def _acquire(self) -> None:
+        wait = 0.0
+        while True:
+            try:
+                self._lock.acquire(timeout=wait, poll_interval=_ASKED_EVERY_S)
+                return
+            except Timeout:
+                _log.warning("%s: %s works on it; waiting until that is done", self._what, self._owner())
+                wait = _TOLD_EVERY_S
+
+    def _owner(self) -> str:
+        try:
+            owner = read_json(self._folder / _OWNER_FILE)
+            return f"process {owner['process']} on {owner['host']}, since {owner['since']},"
+        except (UserError, KeyError, TypeError):  # it has only just begun
+            return "another process"

@@ -1,0 +1,252 @@
+"""Reading files from outside: what is wrong with one is told in one sentence, before memory is spent on it.
+
+Sizes, depths and digits are limited: a file may come from anywhere, and no real one comes near.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import stat
+import struct
+import tomllib
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sd4match_lib.errors import DataError, reason, why
+
+AGAIN = "fetch or write it again"
+
+_MB = 2**20
+_CSV_MB, _JSON_MB, _TOML_MB, _HEADER_MB = 256, 64, 1, 32
+_DEEPEST = 64
+_LARGEST = 2**63
+
+_LFS_POINTER = b"version https://git-lfs"
+_BITS = {
+    "BOOL": 8, "U8": 8, "I8": 8, "U16": 16, "I16": 16, "F16": 16, "BF16": 16, "U32": 32, "I32": 32, "F32": 32,
+    "U64": 64, "I64": 64, "F64": 64, "C64": 64, "F8_E4M3": 8, "F8_E5M2": 8,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """What a safetensors header says of one tensor: its type, such as "F32", and its shape."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+def check_file(path: Path | str, *, fix: str = AGAIN, limit: int | None = None) -> int:
+    """Make sure that a path is a plain file that can be read, and return its size in bytes.
+
+    Args:
+        path: the file.
+        fix: what to do about it, for the message.
+        limit: the most bytes that it may have.
+
+    Raises:
+        DataError: it is missing, a folder, a pipe or a device, too large, or out of reach.
+    """
+    try:
+        status = os.stat(path)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: there is no such file; {fix}.") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read ({why(error)}); {fix}.") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise DataError(f"{path} is a folder, not a file; {fix}.")
+    if not stat.S_ISREG(status.st_mode):
+        raise DataError(f"{path} is a pipe or a device, not a file; {fix}.")
+    if limit is not None and status.st_size > limit:
+        raise DataError(
+            f"{path} has {status.st_size / _MB:,.1f} MB, more than the {limit / _MB:g} that are read; {fix}."
+        )
+    if not os.access(path, os.R_OK):
+        raise DataError(f"{path} cannot be read (permission denied); let yourself in, or {fix}.")
+    return status.st_size
+
+
+def read_bytes(path: Path | str, *, limit: int, fix: str = AGAIN) -> bytes:
+    """Read a whole file of at most `limit` bytes.
+
+    Raises:
+        DataError: see `check_file`.
+    """
+    check_file(path, fix=fix, limit=limit)
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({why(error)}); {fix}.") from error
+
+
+def read_text(path: Path | str, *, limit: int = _CSV_MB * _MB, fix: str = AGAIN) -> str:
+    """Read a UTF-8 text file, with or without a byte order mark.
+
+    Raises:
+        DataError: the file is missing, too large, or is not text.
+    """
+    data = read_bytes(path, limit=limit, fix=fix)
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text ({reason(error)}); {fix}.") from error
+    if "\0" in text:
+        raise DataError(f"{path} holds NUL characters, so it is no text; {fix}.")
+    return text
+
+
+def read_json(path: Path | str, *, fix: str = AGAIN) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        DataError: the file is missing or too large, is not JSON, or nests too deep, or has numbers of more
+            than 64 bits or texts that are not Unicode.
+    """
+    return _parse(path, read_bytes(path, limit=_JSON_MB * _MB, fix=fix), json.loads, "JSON", fix)
+
+
+def read_toml(path: Path | str, *, fix: str = AGAIN) -> dict[str, Any]:
+    """Read a TOML file; see `read_json` for what is refused."""
+    data = read_bytes(path, limit=_TOML_MB * _MB, fix=fix)
+    table: dict[str, Any] = _parse(path, data, tomllib.loads, "TOML", fix)
+    return table
+
+
+def read_csv(path: Path | str, required: Collection[str], *, fix: str = AGAIN) -> list[dict[str, str]]:
+    """Read a CSV file with a header.
+
+    Args:
+        path: the file.
+        required: columns that must be there.
+        fix: what to do about a file that cannot be read, for the message.
+
+    Returns:
+        One column -> cell mapping per row; every row has every column.
+
+    Raises:
+        DataError: the file is missing, a required column is, a column is there twice, or a row has not
+            as many cells as the header.
+    """
+    reader = csv.DictReader(io.StringIO(read_text(path, fix=fix), newline=""))
+    rows: list[dict[str, str]] = []
+    try:
+        columns = list(reader.fieldnames or ())
+        missing = [column for column in required if column not in columns]
+        if missing:
+            raise DataError(
+                f"{path}: the column {missing[0]!r} is missing; the first line must name the columns."
+            )
+        twice = [column for column in columns if columns.count(column) > 1]
+        if twice:
+            raise DataError(f"{path}: the column {twice[0]!r} is there twice; remove one.")
+        for row in reader:
+            # DictReader files surplus cells under None, and None under columns without a cell.
+            if None in row or None in row.values():
+                raise DataError(
+                    f"{path}, line {reader.line_num}: the row has not as many cells as the header; "
+                    "put cells that hold commas in double quotes."
+                )
+            rows.append(row)
+    except csv.Error as error:
+        raise DataError(f"{path}: this is not valid CSV ({reason(error)}); {fix}.") from error
+    return rows
+
+
+def read_tensor_header(path: Path | str, *, fix: str = AGAIN) -> tuple[dict[str, TensorInfo], dict[str, str]]:
+    """Read what a safetensors file says of its tensors, without reading any.
+
+    Returns:
+        The tensors by name, and the file's metadata.
+
+    Raises:
+        DataError: the file is missing, cut off, something else, or promises more or less than it holds.
+    """
+    size = check_file(path, fix=fix)
+    with open(path, "rb") as stream:
+        head = stream.read(max(8, len(_LFS_POINTER)))
+        if head.startswith(_LFS_POINTER):
+            raise DataError(f"{path} is only Git LFS's pointer to the file; fetch it with `git lfs pull`.")
+        length = struct.unpack("<Q", head[:8])[0] if len(head) >= 8 else 0
+        if not 2 <= length <= min(size - 8, _HEADER_MB * _MB):
+            raise DataError(f"{path} is not a complete safetensors file (it has {size} bytes); {fix}.")
+        stream.seek(8)
+        data = stream.read(length)
+    try:
+        table = _parse(path, data, json.loads, "safetensors", fix)
+        about = table.pop("__metadata__", {})
+        tensors = {name: TensorInfo(entry["dtype"], tuple(entry["shape"])) for name, entry in table.items()}
+        spans = sorted(tuple(entry["data_offsets"]) for entry in table.values())
+        sizes = {name: _byte_size(info) for name, info in tensors.items()}
+        fits = all(
+            entry["data_offsets"][1] - entry["data_offsets"][0] == sizes[name]
+            for name, entry in table.items()
+        )
+        ends = [0, *(end for _, end in spans)]
+        whole = fits and [begin for begin, _ in spans] == ends[:-1] and ends[-1] == size - 8 - length
+        if not (whole and all(isinstance(value, str) for value in about.values())):
+            raise ValueError(f"its tensors do not fill its {size} bytes")
+    except DataError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        raise DataError(f"{path} is not a complete safetensors file ({reason(error)}); {fix}.") from error
+    return tensors, about
+
+
+def _byte_size(info: TensorInfo) -> int:
+    if not all(type(side) is int and side >= 0 for side in info.shape):
+        raise ValueError(f"a tensor's shape is {info.shape}")
+    if info.dtype not in _BITS:
+        raise ValueError(f"a tensor's type is {info.dtype!r}")
+    return math.prod(info.shape) * _BITS[info.dtype] // 8
+
+
+def _parse(path: Path | str, data: bytes, parse: Callable[[str], Any], kind: str, fix: str) -> Any:
+    try:
+        value = parse(data.decode("utf-8-sig"))
+    except RecursionError as error:
+        raise DataError(f"{path}: this is not valid {kind} (it nests too deep); {fix}.") from error
+    except ValueError as error:  # the parsers' and the decoder's own, and int's limit of digits
+        raise DataError(f"{path}: this is not valid {kind} ({reason(error)}); {fix}.") from error
+    wrong = _what_is_wrong(value)
+    if wrong:
+        raise DataError(f"{path}: this is not usable {kind}: {wrong}; {fix}.")
+    return value
+
+
+def _what_is_wrong(value: Any) -> str:
+    """Why no later step could live with a value; empty when there is nothing."""
+    level, depth = [value], 0
+    while level:
+        if depth > _DEEPEST:
+            return f"it nests more than {_DEEPEST} deep"
+        inner: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                inner += item.values()
+                inner += item
+            elif isinstance(item, list):
+                inner += item
+            elif isinstance(item, int) and not -_LARGEST <= item < _LARGEST:
+                return "a whole number in it has more than 64 bits"
+            elif isinstance(item, str) and not _is_text(item):
+                return f"the text {item[:80]!r} is not valid Unicode"
+        level, depth = inner, depth + 1
+    return ""
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
+
+
+def _why(error: BaseException) -> str:
+    return str(error.strerror) if isinstance(error, OSError) and error.strerror else reason(error)

@@ -22,7 +22,10 @@ from sd4match_lib.evaluation.evaluate import evaluate
 from sd4match_lib.features.build import MethodModels
 from sd4match_lib.features.methods import Baseline, method_settings
 from sd4match_lib.matching.match import Method
+from sd4match_lib.metrics.ceiling import grid_ceiling
+from sd4match_lib.metrics.kap import kap
 from sd4match_lib.metrics.keypoints import ROW_COLUMNS
+from sd4match_lib.metrics.pck import pck
 from sd4match_lib.prompts import ImplicitCaptioner, Prompt, Scope
 
 IMAGES = 5
@@ -376,3 +379,17 @@ def test_settings_come_from_the_profile_unless_given(profile):
     assert (given.up_blocks, given.timestep, given.ensemble) == ((2,), 0, 5)
     assert given.matcher is Method.BILINEAR
     assert method_settings(profile, "raw_latents").matcher is Method.NN
+
+
+def test_rows_keep_what_the_maps_said_so_that_other_metrics_need_none(profile):
+    rows = run(profile, matcher="nn", ensemble=1).rows
+    grid = 16  # of 64 pixels
+    half = 0.5 * (64 - 1) / (grid - 1)
+    assert rows["cell_distance_in"].between(0, np.hypot(half, half) + 1e-4).all()
+    assert rows[["similarity_inside", "similarity_outside"]].stack().between(0, 1).all()
+    for alpha in (0.01, 0.05, 0.1):
+        assert pck(rows, alpha) <= grid_ceiling(rows, alpha).value
+    # A picture matched with itself is most alike where it is right.
+    same = rows[rows["src_image"] == rows["trg_image"]]
+    assert (same["similarity_inside"] > same["similarity_outside"]).all()
+    assert kap(same).value > kap(rows).value

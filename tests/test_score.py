@@ -15,7 +15,7 @@ from sd4match_lib.config.schema import DatasetConfig, DatasetKind
 from sd4match_lib.data import open_dataset
 from sd4match_lib.errors import UserError
 from sd4match_lib.evaluation.score import score, template
-from sd4match_lib.metrics.keypoints import ROW_COLUMNS
+from sd4match_lib.metrics.keypoints import ROW_COLUMNS, SCALARS
 from sd4match_lib.runs.store import find_runs
 
 __all__ = ["models", "profile"]
@@ -84,7 +84,10 @@ def test_ones_own_predictions_come_back_with_the_same_rows(profile, tmp_path):
     path = tmp_path / "exported.csv"
     lines.rename(columns={"pred_x_px": "x", "pred_y_px": "y"}).to_csv(path, index=False)
     again = score(profile, path, dataset="own", method="me")
-    pd.testing.assert_frame_equal(again.rows, own.rows, atol=1e-4, rtol=0)
+    measured = [column for column in ROW_COLUMNS if column not in SCALARS]
+    pd.testing.assert_frame_equal(again.rows[measured], own.rows[measured], atol=1e-4, rtol=0)
+    # What features leave behind cannot be known of another system.
+    assert again.rows[list(SCALARS)].isna().all(axis=None)
     assert again.record.kind == "score" and again.record.config["method"] == "me"
     assert [record.name for _, record in find_runs(profile.results_path, kind="score")] == [
         "own-test-score-me"
@@ -173,6 +176,30 @@ def test_a_template_filled_in_is_scored_from_the_command_line(spair, tmp_path, c
     assert "PCK per point" in out and "PCK@0.20" in out and "viewpoint" in out
     assert cli.main([*command, "--by", "size"]) == 2
     assert "'size'" in capsys.readouterr().err
+
+
+def test_errors_and_the_geometry_aware_subset_are_read_off_the_same_run(tmp_path, capsys):
+    root = layouts.write_spair(
+        tmp_path / "data", PAIRS, kps_ids=["9", "10", "14"], trg_kps=[[10, 20], [40, 20], [0, 0]]
+    )
+    lines = truth(root)
+    for line in lines[::3]:
+        line["x"] += 30  # paw 9 is taken for paw 10
+    path = write(tmp_path / "swapped.csv", lines)
+    command = ["score", str(path), "--dataset", "spair", "--data-root", str(root), "--alpha", "0.1"]
+    command += ["--results", str(tmp_path / "results")]
+    assert cli.main([*command, "--by", "error"]) == 0
+    out = capsys.readouterr().out
+    assert "Kinds of errors in percent" in out
+    assert next(part for part in out.splitlines() if part.strip().startswith("0.10")).split()[3] == "66.7"
+    assert cli.main([*command, "--subset", "geo", "--by", "error", "--average", "macro"]) == 0
+    out = capsys.readouterr().out
+    row = next(part for part in out.splitlines() if part.strip().startswith("0.10"))
+    cells = [cell for cell in row.replace("[", " ").replace("]", " ").split() if "," not in cell]
+    assert cells[:3] == ["0.10", "3", "6"] and "geometry-aware" in out and "macro" in out
+    assert row.count("50.0 [50.0, 50.0]") == 4  # correct, swap, PCK, and the twin of every second paw
+    assert cli.main([*command, "--subset", "geo"]) == 0
+    assert "PCK@0.10" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -180,7 +180,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from sd4match_lib.evaluation.evaluate import evaluate
+    from sd4match_lib.evaluation.evaluate import evaluate, open_pairs
     from sd4match_lib.report.summary import summarise_evaluation
 
     profile, team = open_shared(arguments)
@@ -201,7 +201,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         batch_size=arguments.batch_size,
     )
     if team.main:
-        sys.stdout.write(summarise_evaluation(result, **reading(arguments)))
+        pairs = open_pairs(profile, arguments.dataset, arguments.split, arguments.data_root, None)
+        sys.stdout.write(summarise_evaluation(result, symmetry=pairs.symmetry, **reading(arguments)))
     return 0
 
 

@@ -64,12 +64,23 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     """Add the options that say how PCK is read off the rows; they change what is printed, not the run."""
     group = parser.add_argument_group("how PCK is read (changes what is printed, not what is computed)")
     group.add_argument(
-        "--by", default="category", metavar="COLUMN", help="category (default), viewpoint, ..."
+        "--by",
+        default="category",
+        metavar="COLUMN",
+        help="category (default), viewpoint, ..., or error: how predictions fail",
+    )
+    group.add_argument(
+        "--subset",
+        choices=("all", "geo"),
+        default="all",
+        help="which keypoints count: all (default), or geo, those with a like that the target shows too",
     )
     group.add_argument(
         "--alpha", type=float, nargs="+", metavar="A", help="instead of the profile's thresholds"
     )
-    group.add_argument("--average", choices=("image", "point"), default="image", help="default: image")
+    group.add_argument(
+        "--average", choices=("image", "point", "macro"), default="image", help="default: image"
+    )
     group.add_argument(
         "--frame", choices=("in", "px"), default="in", help="stretched network input (default) or original"
     )
@@ -82,11 +93,13 @@ def reading(arguments: argparse.Namespace) -> dict[str, Any]:
         "alphas": arguments.alpha,
         "average": arguments.average,
         "frame": arguments.frame,
+        "subset": arguments.subset,
     }
 
 
 def _score(arguments: argparse.Namespace) -> int:
     from sd4match_lib.config.profile import load_profile
+    from sd4match_lib.evaluation.evaluate import open_pairs
     from sd4match_lib.evaluation.score import score, template
     from sd4match_lib.report.summary import summarise_evaluation
     from sd4match_lib.reproduce.prepare import prepare_data
@@ -114,5 +127,6 @@ def _score(arguments: argparse.Namespace) -> int:
         supervision=arguments.supervision,
         results_dir=arguments.results,
     )
-    sys.stdout.write(summarise_evaluation(result, **reading(arguments)))
+    symmetry = open_pairs(profile, arguments.dataset, arguments.split, arguments.data_root, None).symmetry
+    sys.stdout.write(summarise_evaluation(result, symmetry=symmetry, **reading(arguments)))
     return 0

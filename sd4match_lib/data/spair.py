@@ -2,8 +2,12 @@
 
 Layout, as released: ``Layout/large/{trn,val,test}.txt`` with a pair's name per line,
 ``PairAnnotation/<split>/<name>.json``, ``JPEGImages/<category>/<stem>.jpg``,
+``ImageAnnotation/<category>/<stem>.json`` (all keypoints that a picture shows; optional),
 ``Segmentation/<category>/<stem>.png`` (PASCAL VOC's class indices). A pair's name is
 ``<number>-<source stem>-<target stem>:<category>``.
+
+``keypoint_symmetry.csv`` beside ``Layout`` says which keypoints are alike (`symmetry.read_symmetry`); without
+it, as in the release, the table of SPair-71k that comes with this package counts.
 """
 
 from __future__ import annotations
@@ -12,11 +16,22 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sd4match_lib.data.categories import VOC_INDEX
-from sd4match_lib.data.reading import FETCH, as_points, check_unique, evenly_spaced
-from sd4match_lib.data.types import Box, Difficulty, ImageRecord, Pair, PairDataset, ThresholdRule
+from sd4match_lib.data.reading import FETCH, XY, as_points, check_unique, evenly_spaced
+from sd4match_lib.data.symmetry import SYMMETRY_FILE, Symmetry, read_symmetry
+from sd4match_lib.data.types import (
+    Box,
+    Difficulty,
+    ImageRecord,
+    OneSided,
+    Pair,
+    PairDataset,
+    ThresholdRule,
+)
 from sd4match_lib.errors import DataError
-from sd4match_lib.utils.paths import inside
+from sd4match_lib.utils.paths import inside, package_path
 from sd4match_lib.utils.reading import read_json, read_text
 
 _SPLIT_FILES = {"train": "trn", "val": "val", "test": "test"}
@@ -45,10 +60,18 @@ class SpairDataset(PairDataset):
         check_unique(lines, self._list)
         self._names = evenly_spaced(lines, max_pairs)
         self._parts = [self._split_name(name) for name in self._names]
+        self._has_image_annotations = (root / "ImageAnnotation").is_dir()
+        self._keypoints: dict[str, dict[str, tuple[float, float]]] = {}
 
     def __len__(self) -> int:
         """Return the number of pairs."""
         return len(self._names)
+
+    @property
+    def symmetry(self) -> Symmetry:
+        """The data set's own table where it brings one, else SPair-71k's."""
+        own = self.root / SYMMETRY_FILE
+        return read_symmetry(own if own.is_file() else package_path("data/symmetry_spair.csv"))
 
     def _split_name(self, name: str) -> tuple[str, str, str]:
         """Source stem, target stem and category of a pair's name."""
@@ -99,8 +122,44 @@ class SpairDataset(PairDataset):
             occlusion=annotation.whole("occlusion", 3),
         )
         return Pair(
-            name, category, src, trg, points["src"], points["trg"], ids, ThresholdRule.BOX, difficulty
+            name,
+            category,
+            src,
+            trg,
+            points["src"],
+            points["trg"],
+            ids,
+            ThresholdRule.BOX,
+            difficulty,
+            self._one_sided(src, trg, ids),
         )
+
+    def _image_annotation_path(self, image_id: str) -> Path:
+        return inside(self.root / "ImageAnnotation", f"{image_id}.json", str(self._list))
+
+    def _one_sided(self, src: ImageRecord, trg: ImageRecord, shared: tuple[str, ...]) -> OneSided | None:
+        """The keypoints that only one of two pictures shows, from their own annotations."""
+        if not self._has_image_annotations:
+            return None
+        only_src, only_trg = (
+            {name: xy for name, xy in self._shown(record).items() if name not in shared}
+            for record in (src, trg)
+        )
+        return OneSided(_points(only_src), tuple(only_src), _points(only_trg), tuple(only_trg))
+
+    def _shown(self, record: ImageRecord) -> dict[str, tuple[float, float]]:
+        """All keypoints that a picture shows, by name."""
+        if record.image_id not in self._keypoints:
+            path = self._image_annotation_path(record.image_id)
+            where = f"{path}, field 'kps'"
+            kps = _Annotation(path)["kps"]
+            if not isinstance(kps, dict):
+                raise DataError(f"{where}: {kps!r} is not names with points; fetch the annotation again.")
+            shown = {str(name): xy for name, xy in kps.items() if xy is not None}
+            points: XY = as_points(list(shown.values()), where)
+            self._check_points(points, record, where)
+            self._keypoints[record.image_id] = dict(zip(shown, map(tuple, points.tolist()), strict=True))
+        return self._keypoints[record.image_id]
 
     def _picture(self, annotation: _Annotation, side: str, image_id: str) -> ImageRecord:
         category = image_id.partition("/")[0]
@@ -136,6 +195,12 @@ class SpairDataset(PairDataset):
         for place, name in enumerate(self._names):
             yield self._annotation_path(name)
             yield from (self._picture_path(image_id) for image_id in self._image_ids(place))
+            if self._has_image_annotations:
+                yield from (self._image_annotation_path(image_id) for image_id in self._image_ids(place))
+
+
+def _points(named: dict[str, tuple[float, float]]) -> XY:
+    return np.array(list(named.values()), np.float32).reshape(-1, 2)
 
 
 class _Annotation:

@@ -16,6 +16,7 @@ import numpy as np
 
 from sd4match_lib.data.reading import XY, count_outside
 from sd4match_lib.data.record import Box, ImageRecord
+from sd4match_lib.data.symmetry import Symmetry
 from sd4match_lib.errors import DataError
 from sd4match_lib.images import image_hw
 from sd4match_lib.utils.files import sha256_file
@@ -52,6 +53,23 @@ class Difficulty:
 
 
 @dataclass(frozen=True, eq=False)
+class OneSided:
+    """Keypoints that only one of a pair's two pictures shows; they are neither matched nor learned from.
+
+    Attributes:
+        src_px: points ``(S, 2)`` float32 of the source picture that its target does not show.
+        src_ids: what the data set calls them.
+        trg_px: points ``(T, 2)`` float32 of the target picture that its source does not show.
+        trg_ids: what the data set calls them.
+    """
+
+    src_px: XY
+    src_ids: tuple[str, ...]
+    trg_px: XY
+    trg_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class Pair:
     """Two pictures of one category and the points that correspond.
 
@@ -65,6 +83,7 @@ class Pair:
         keypoint_ids: what the data set calls each of the N points.
         threshold: what alpha is a fraction of.
         difficulty: SPair-71k's flags, or None.
+        one_sided: the keypoints that only one picture shows, or None where the data set does not know them.
     """
 
     pair_id: str
@@ -76,6 +95,7 @@ class Pair:
     keypoint_ids: tuple[str, ...]
     threshold: ThresholdRule
     difficulty: Difficulty | None = None
+    one_sided: OneSided | None = None
 
     @property
     def has_truth(self) -> bool:
@@ -117,6 +137,11 @@ class PairDataset(Sequence[Pair]):
         """
         places = range(len(self))[index]
         return self._pair(places) if isinstance(places, int) else [self._pair(place) for place in places]
+
+    @property
+    def symmetry(self) -> Symmetry | None:
+        """Which keypoints are alike and which are left and right; None where nobody says."""
+        return None
 
     @cached_property
     def categories(self) -> tuple[str, ...]:

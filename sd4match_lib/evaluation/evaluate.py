@@ -28,7 +28,7 @@ from sd4match_lib.evaluation.pairs import PairMatcher
 from sd4match_lib.features.build import MethodModels
 from sd4match_lib.features.methods import Baseline, method_settings
 from sd4match_lib.matching.match import Method
-from sd4match_lib.metrics.keypoints import read_rows, write_rows
+from sd4match_lib.metrics.keypoints import matched_rows, read_rows, write_rows
 from sd4match_lib.metrics.pck import bootstrap_interval, pck_table
 from sd4match_lib.prompts import Prompt, PromptKind
 from sd4match_lib.runs.distributed import current_team
@@ -169,7 +169,10 @@ def open_pairs(
 
 def pck_metrics(rows: pd.DataFrame, alphas: Sequence[float], seed: int) -> dict[str, Any]:
     """Return what a record says of an evaluation: counts, and PCK per image with intervals, as fractions."""
-    metrics: dict[str, Any] = {"pairs": int(rows["pair_id"].nunique()), "keypoints": len(rows)}
+    metrics: dict[str, Any] = {
+        "pairs": int(rows["pair_id"].nunique()),
+        "keypoints": len(matched_rows(rows)),
+    }
     if rows["distance_in"].isna().all():
         return metrics  # pairs of one's own without known targets: matched, but there is nothing to score
     for alpha in alphas:

@@ -8,18 +8,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
 from sd4match_lib.data import ImageRecord, Pair
+from sd4match_lib.data.reading import XY
 from sd4match_lib.errors import DataError
 from sd4match_lib.features.build import MethodModels
 from sd4match_lib.features.cache import DiskCache, MemoryCache, Tensors
 from sd4match_lib.features.extractors import FeatureSource
 from sd4match_lib.geometry import HW, clamp_points, from_grid, stretch_points, to_grid
-from sd4match_lib.matching.match import match_points
-from sd4match_lib.metrics.keypoints import read_rows, rows_for_pair, rows_frame, write_rows
+from sd4match_lib.matching.match import correlation, match_points
+from sd4match_lib.matching.similarity import pair_scalars
+from sd4match_lib.metrics.keypoints import read_rows, rows_for_pair, rows_frame, thresholds, write_rows
 from sd4match_lib.prompts import Scope
 from sd4match_lib.runs.distributed import Team
 from sd4match_lib.utils.progress import progress
@@ -134,11 +137,31 @@ class PairMatcher:
             src_ft = _source_points(batch, hw_in, _grid(src_map)).to(self._device)
             options = self._models.matching(trg_map.shape[3])
             trg_ft = match_points(src_map, trg_map, src_ft, **options).cpu()
+            scalars = [
+                self._scalars(pair, src_map[[place]], trg_map[[place]]) for place, pair in enumerate(batch)
+            ]
         pred_in = from_grid(trg_ft, hw_in=hw_in, hw_ft=_grid(trg_map))
         rows: list[dict[str, Any]] = []
-        for pair, predicted in zip(batch, pred_in, strict=True):
-            rows += rows_for_pair(pair, predicted[: len(pair.src_px)], hw_in)
+        for pair, predicted, stored in zip(batch, pred_in, scalars, strict=True):
+            rows += rows_for_pair(pair, predicted[: len(pair.src_px)], hw_in, stored)
         return rows
+
+    def _scalars(self, pair: Pair, src_map: Tensor, trg_map: Tensor) -> Tensor:
+        """What is stored of the pair's score maps (`similarity.pair_scalars`), on the CPU."""
+        hw_in, hw_ft = self._models.image_hw, _grid(trg_map)
+        asked_px, trg_px = pair.src_px, pair.trg_px
+        if pair.one_sided is not None:
+            hidden_px = pair.one_sided.src_px
+            asked_px = np.concatenate([asked_px, hidden_px])
+            trg_px = np.concatenate([trg_px, np.full_like(hidden_px, np.nan)])
+        src_ft = _in_cells(asked_px, pair.src, hw_in, _grid(src_map)).to(self._device)
+        trg_in = clamp_points(stretch_points(trg_px, hw_px=pair.trg.hw_px, hw_in=hw_in), hw_in)
+        rows, columns = (torch.arange(side, dtype=torch.float64) for side in hw_ft)
+        cells_ft = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1)
+        cells_in = from_grid(cells_ft, hw_in=hw_in, hw_ft=hw_ft).to(self._device)
+        scores = correlation(src_map, trg_map, src_ft[None])[0]
+        theta_in, _ = thresholds(pair, hw_in)
+        return pair_scalars(scores, cells_in, torch.from_numpy(trg_in).to(self._device), theta_in).cpu()
 
     def _on_device(self, items: list[Tensors]) -> list[Tensors]:
         return [{name: tensor.to(self._device).float() for name, tensor in item.items()} for item in items]
@@ -148,9 +171,14 @@ def _source_points(pairs: Sequence[Pair], hw_in: HW, hw_ft: HW) -> Tensor:
     """The pairs' source points in feature cells, (B, N, 2); rows of shorter pairs end in NaN."""
     points = torch.full((len(pairs), max(len(pair.src_px) for pair in pairs), 2), float("nan"))
     for row, pair in enumerate(pairs):
-        src_in = clamp_points(stretch_points(pair.src_px, hw_px=pair.src.hw_px, hw_in=hw_in), hw_in)
-        points[row, : len(src_in)] = torch.from_numpy(to_grid(src_in, hw_in=hw_in, hw_ft=hw_ft))
+        points[row, : len(pair.src_px)] = _in_cells(pair.src_px, pair.src, hw_in, hw_ft)
     return points
+
+
+def _in_cells(xy_px: XY, image: ImageRecord, hw_in: HW, hw_ft: HW) -> Tensor:
+    """Points ``(N, 2)`` of a picture in feature cells."""
+    xy_in = clamp_points(stretch_points(xy_px, hw_px=image.hw_px, hw_in=hw_in), hw_in)
+    return torch.from_numpy(to_grid(xy_in, hw_in=hw_in, hw_ft=hw_ft))
 
 
 def _is_finished(path: Path) -> bool:

@@ -14,6 +14,7 @@ from PIL import Image
 from sd4match_lib.data import Pair, PairDataset
 from sd4match_lib.errors import UserError
 from sd4match_lib.interactive.still import StillBox, encode
+from sd4match_lib.metrics.keypoints import matched_rows
 from sd4match_lib.report.figures import plot_matches
 
 ANY = "any"
@@ -49,7 +50,7 @@ class PairBrowser(StillBox):
         """
         if not results or any(rows.empty for _, rows in results.values()):
             raise UserError("the pair browser needs at least one evaluation with at least one pair.")
-        self._results = dict(results)
+        self._results = {name: (pairs, matched_rows(rows)) for name, (pairs, rows) in results.items()}
         self._alpha = alpha
         self._note = note
         self._known: dict[str, dict[str, int]] = {}

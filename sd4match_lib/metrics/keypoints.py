@@ -1,4 +1,7 @@
-"""One row per keypoint: what an evaluation stores, and from which every PCK is derived.
+"""One row per keypoint: what an evaluation stores, and from which every metric is derived.
+
+Keypoints that only one of a pair's pictures shows have a row too where the data set knows them (SPair-71k
+does): without a place in the other picture and without a distance, so that no PCK counts them.
 
 Frames: ``_px`` pixels of the original picture, ``_in`` pixels of the network's input (the stretched picture).
 """
@@ -39,11 +42,23 @@ ROW_COLUMNS: dict[str, str] = {
     "scale": "Int8",
     "truncation": "Int8",
     "occlusion": "Int8",
+    "trg_x_in": "float32",
+    "trg_y_in": "float32",
+    "pred_x_in": "float32",
+    "pred_y_in": "float32",
+    "cell_distance_in": "float32",
+    "similarity_inside": "float32",
+    "similarity_outside": "float32",
 }
-"""The columns of the per-keypoint table and their types; the last four are missing where a data set has
-none."""
+"""The columns of the per-keypoint table and their types. The difficulty flags are missing where a data set
+has none; the last three (`matching.similarity`) where there was no feature map, as in other systems'
+predictions."""
+
+LATER_COLUMNS = tuple(list(ROW_COLUMNS)[list(ROW_COLUMNS).index("occlusion") + 1 :])
+"""Columns that older tables lack; they are read as missing values."""
 
 FLAGS = ("viewpoint", "scale", "truncation", "occlusion")
+SCALARS = ("cell_distance_in", "similarity_inside", "similarity_outside")
 
 
 def thresholds(pair: Pair, hw_in: HW) -> tuple[float, float]:
@@ -85,16 +100,22 @@ def thresholds(pair: Pair, hw_in: HW) -> tuple[float, float]:
             return theta_in, _longer_side(known_px)
 
 
-def rows_for_pair(pair: Pair, pred_in: npt.ArrayLike, hw_in: HW) -> list[dict[str, Any]]:
+def rows_for_pair(
+    pair: Pair, pred_in: npt.ArrayLike, hw_in: HW, scalars: npt.ArrayLike | None = None
+) -> list[dict[str, Any]]:
     """Score one pair's predictions.
 
     Args:
-        pair: the pair, with N keypoints.
+        pair: the pair, with N keypoints, and S more that only its source shows.
         pred_in: predicted target points ``(N, 2)`` in the network input; a tensor on the CPU is welcome. No
-        padding. hw_in: the network input's size.
+            padding.
+        hw_in: the network input's size.
+        scalars: what `matching.similarity.pair_scalars` found for the N and the S keypoints, ``(N + S, 3)``:
+            `cell_distance_in`, `similarity_inside`, `similarity_outside`; None where there are no features.
 
     Returns:
-        N dictionaries with the keys of `ROW_COLUMNS`; distances are NaN where the truth is not known.
+        Dictionaries with the keys of `ROW_COLUMNS`: of the N keypoints, then of those that only the source,
+        then of those that only the target shows. Distances are NaN where the truth is not known.
 
     Raises:
         ValueError: there is not one prediction per keypoint.
@@ -118,28 +139,46 @@ def rows_for_pair(pair: Pair, pred_in: npt.ArrayLike, hw_in: HW) -> list[dict[st
     distance_in = np.linalg.norm(pred_in - trg_in, axis=1)
     distance_px = np.linalg.norm(pred_px - trg_px, axis=1)
     theta_in, theta_px = thresholds(pair, hw_in)
-    flags = {flag: getattr(pair.difficulty, flag, None) for flag in FLAGS}
-    return [
+    common = {
+        "pair_id": pair.pair_id,
+        "category": pair.category,
+        "src_image": pair.src.image_id,
+        "trg_image": pair.trg.image_id,
+        "theta_in": theta_in,
+        "theta_px": theta_px,
+        **{flag: getattr(pair.difficulty, flag, None) for flag in FLAGS},
+    }
+    rows = [
         {
-            "pair_id": pair.pair_id,
-            "category": pair.category,
+            **common,
             "keypoint": pair.keypoint_ids[i],
-            "src_image": pair.src.image_id,
-            "trg_image": pair.trg.image_id,
-            "src_x_px": pair.src_px[i, 0],
-            "src_y_px": pair.src_px[i, 1],
-            "trg_x_px": trg_px[i, 0],
-            "trg_y_px": trg_px[i, 1],
-            "pred_x_px": pred_px[i, 0],
-            "pred_y_px": pred_px[i, 1],
+            **_point("src", pair.src_px[i], "px"),
+            **_point("trg", trg_px[i], "px"),
+            **_point("trg", trg_in[i], "in"),
+            **_point("pred", pred_px[i], "px"),
+            **_point("pred", pred_in[i], "in"),
             "distance_in": distance_in[i],
-            "theta_in": theta_in,
             "distance_px": distance_px[i],
-            "theta_px": theta_px,
-            **flags,
         }
         for i in range(len(pred_in))
     ]
+    if pair.one_sided is not None:
+        only = pair.one_sided
+        only_in = clamp_points(stretch_points(only.trg_px.astype(np.float64), hw_px, hw_in), hw_in)
+        rows += [
+            {**common, "keypoint": name, **_point("src", xy, "px")}
+            for name, xy in zip(only.src_ids, only.src_px, strict=True)
+        ]
+        sides = zip(only.trg_ids, only.trg_px, only_in, strict=True)
+        rows += [
+            {**common, "keypoint": name, **_point("trg", xy_px, "px"), **_point("trg", xy_in, "in")}
+            for name, xy_px, xy_in in sides
+        ]
+    if scalars is not None:
+        for row, values in zip(rows, np.asarray(scalars, np.float64).tolist(), strict=False):
+            row |= dict(zip(SCALARS, values, strict=True))
+    missing = dict.fromkeys(ROW_COLUMNS, np.nan)
+    return [{**missing, **row} for row in rows]
 
 
 def rows_frame(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
@@ -172,11 +211,21 @@ def read_rows(path: Path | str) -> pd.DataFrame:
         raise DataError(f"{path} does not exist: evaluate first.") from error
     except (OSError, ValueError) as error:
         raise DataError(f"{path} is not readable parquet ({error}): delete it and evaluate again.") from error
+    frame = frame.assign(**{column: np.nan for column in LATER_COLUMNS if column not in frame})
     missing = [column for column in ROW_COLUMNS if column not in frame]
     if missing:
         raise DataError(f"{path} lacks the column {missing[0]}: delete it and evaluate again.")
     _check_unique(frame, str(path))
     return frame[list(ROW_COLUMNS)].astype(ROW_COLUMNS)
+
+
+def matched_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that hold a prediction: those of keypoints that both pictures show."""
+    return rows[rows["pred_x_px"].notna()]
+
+
+def _point(side: str, xy: npt.NDArray[Any], frame: str) -> dict[str, float]:
+    return {f"{side}_x_{frame}": xy[0], f"{side}_y_{frame}": xy[1]}
 
 
 def _longer_side(xy: FloatArray) -> float:

@@ -2,20 +2,28 @@
 
 ``PCK = mean over keypoints of [distance <= alpha * theta]`` (Eq. 8 of the paper). Two choices change the
 number and are therefore always said beside it: the average (per image: over keypoints of a pair, then over
-pairs, as in the paper; per point: over all keypoints) and the frame (``in``: the stretched network input, as
-in the paper; ``px``: the original picture).
+pairs, as in the paper; per point: over all keypoints; macro: per image, then over categories) and the frame
+(``in``: the stretched network input, as in the paper; ``px``: the original picture).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, get_args, overload
+from typing import overload
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from sd4match_lib.errors import UserError
+from sd4match_lib.metrics.averages import (
+    Average,
+    Frame,
+    describe_protocol,
+    known_rows,
+    ratio,
+    tally,
+)
 from sd4match_lib.metrics.bootstrap import Interval, bootstrap_difference, bootstrap_ratio
 from sd4match_lib.metrics.keypoints import (
     ROW_COLUMNS,
@@ -42,11 +50,6 @@ __all__ = [
     "thresholds",
     "write_rows",
 ]
-
-Average = Literal["image", "point"]
-"""``image``: mean over a pair's keypoints, then over pairs. ``point``: mean over all keypoints."""
-Frame = Literal["in", "px"]
-"""``in``: the stretched network input. ``px``: the original picture."""
 
 
 @overload
@@ -88,12 +91,12 @@ def pck(
         of range.
     """
     if by is None:
-        correct, total = _ratio(_tally(rows, alpha, frame), average)
+        correct, total = _ratio(rows, alpha, average, frame)
         return float(correct.sum() / total.sum())
     groups = [by] if isinstance(by, str) else list(by)
     table = []
-    for key, part in _tally(rows, alpha, frame, groups).groupby(groups):
-        correct, total = _ratio(part, average)
+    for key, part in _tally(rows, alpha, average, frame, groups).groupby(groups):
+        correct, total = ratio(part, average)
         named = dict(zip(groups, key, strict=True))
         table.append({**named, "pck": correct.sum() / total.sum(), **_counts(part)})
     return pd.DataFrame(table)
@@ -122,7 +125,7 @@ def bootstrap_interval(
     Raises:
         UserError: as for `pck`.
     """
-    return bootstrap_ratio(*_ratio(_tally(rows, alpha, frame), average), seed=seed, n=n, level=level)
+    return bootstrap_ratio(*_ratio(rows, alpha, average, frame), seed=seed, n=n, level=level)
 
 
 def paired_difference(
@@ -149,11 +152,11 @@ def paired_difference(
     Raises:
         UserError: as for `pck`, or the runs do not hold the same keypoints.
     """
-    keys = [set(zip(rows["pair_id"], rows["keypoint"], strict=True)) for rows in (first, second)]
+    keys = [_scored_keypoints(rows, alpha, frame) for rows in (first, second)]
     apart = len(keys[0] ^ keys[1])
     if apart:
         raise UserError(f"The two runs differ in {apart} keypoints: compare runs on the same pairs.")
-    ratios = [_ratio(_tally(rows, alpha, frame), average) for rows in (first, second)]
+    ratios = [_ratio(rows, alpha, average, frame) for rows in (first, second)]
     return bootstrap_difference(ratios[0], ratios[1], seed=seed, n=n, level=level)
 
 
@@ -178,63 +181,41 @@ def pck_table(
 
     Returns:
         One row per group, sorted, and the row ``all`` (over all pairs, as in the paper, not the mean of the
-        groups): columns ``by``, ``pairs``, ``keypoints`` and the PCKs.
+        groups, unless the average is ``macro``): columns ``by``, ``pairs``, ``keypoints`` and the PCKs.
 
     Raises:
         UserError: as for `pck`.
     """
     table: list[dict[str, object]] = []
-    tallies = [_tally(rows, alpha, frame, [by]) for alpha in alphas]
-    totals = [_tally(rows, alpha, frame) for alpha in alphas]
+    tallies = [_tally(rows, alpha, average, frame, [by]) for alpha in alphas]
+    totals = [_tally(rows, alpha, average, frame) for alpha in alphas]
     for name in [*sorted(tallies[0][by].unique()), "all"]:
         parts = totals if name == "all" else [tally[tally[by] == name] for tally in tallies]
-        scores = [bootstrap_ratio(*_ratio(part, average), seed=seed, n=n, level=level) for part in parts]
+        scores = [bootstrap_ratio(*ratio(part, average), seed=seed, n=n, level=level) for part in parts]
         columns = {f"PCK@{alpha:.2f}": score for alpha, score in zip(alphas, scores, strict=True)}
         table.append({by: str(name), **_counts(parts[0]), **columns})
     return pd.DataFrame(table)
 
 
-def describe_protocol(*, average: Average = "image", frame: Frame = "in") -> str:
-    """Say in words how PCK was taken, for captions."""
-    _check_choice("average", average, Average)
-    _check_choice("frame", frame, Frame)
-    where = "the stretched network input" if frame == "in" else "the original picture"
-    return f"PCK per {average}, distances in {where}"
+def _tally(
+    rows: pd.DataFrame, alpha: float, average: Average, frame: Frame, groups: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Count per pair, and per group where given, how many of the keypoints are correct."""
+    known = known_rows(rows, alpha, frame)
+    correct = known[f"distance_{frame}"] <= alpha * known[f"theta_{frame}"]
+    return tally(known, correct, groups, average)
 
 
-def _tally(rows: pd.DataFrame, alpha: float, frame: Frame, groups: Sequence[str] = ()) -> pd.DataFrame:
-    """Count per pair, and per group where given: ``correct`` of ``keypoints``, sorted by group and pair."""
-    _check_choice("frame", frame, Frame)
-    if not alpha > 0:
-        raise UserError(f"alpha is {alpha}; give a fraction above 0, such as 0.1.")
-    distance, theta = f"distance_{frame}", f"theta_{frame}"
-    missing = [column for column in ("pair_id", distance, theta, *groups) if column not in rows]
-    if missing:
-        raise UserError(
-            f"The rows have no column '{missing[0]}'; they have {', '.join(map(str, rows.columns))}."
-        )
-    known = rows[rows[distance].notna()]
-    if known.empty:
-        raise UserError("There is nothing to score: no row has a keypoint whose true match is known.")
-    for column in groups:
-        if known[column].isna().all():
-            raise UserError(f"The rows have no values in '{column}': this data set does not annotate it.")
-    correct = known[distance] <= alpha * known[theta]
-    counted = correct.groupby([known[column] for column in (*groups, "pair_id")]).agg(["sum", "count"])
-    return counted.rename(columns={"sum": "correct", "count": "keypoints"}).reset_index()
+def _ratio(
+    rows: pd.DataFrame, alpha: float, average: Average, frame: Frame
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    return ratio(_tally(rows, alpha, average, frame), average)
 
 
-def _ratio(tally: pd.DataFrame, average: Average) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Numerators and denominators per pair whose sums' ratio is the PCK."""
-    _check_choice("average", average, Average)
-    correct, keypoints = (tally[column].to_numpy(np.float64) for column in ("correct", "keypoints"))
-    return (correct / keypoints, np.ones_like(keypoints)) if average == "image" else (correct, keypoints)
+def _scored_keypoints(rows: pd.DataFrame, alpha: float, frame: Frame) -> set[tuple[str, str]]:
+    known = known_rows(rows, alpha, frame)
+    return set(zip(known["pair_id"], known["keypoint"], strict=True))
 
 
-def _counts(tally: pd.DataFrame) -> dict[str, int]:
-    return {"pairs": tally["pair_id"].nunique(), "keypoints": int(tally["keypoints"].sum())}
-
-
-def _check_choice(name: str, value: str, choices: object) -> None:
-    if value not in get_args(choices):
-        raise UserError(f"Unknown {name} '{value}': choose one of {', '.join(get_args(choices))}.")
+def _counts(counted: pd.DataFrame) -> dict[str, int]:
+    return {"pairs": counted["pair_id"].nunique(), "keypoints": int(counted["keypoints"].sum())}

@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from sd4match_lib.data import Pair
+from sd4match_lib.metrics.keypoints import matched_rows
 from sd4match_lib.report.pictures import plot_matches
 from sd4match_lib.report.style import figure_style
 
@@ -97,7 +98,7 @@ def plot_match_grid(
         for line, pair in zip(grid, pairs, strict=True):
             src, trg = pair.src.read(), pair.trg.read()
             for axes, (name, rows) in zip(line, runs.items(), strict=True):
-                own = rows[rows["pair_id"] == pair.pair_id]
+                own = matched_rows(rows[rows["pair_id"] == pair.pair_id])
                 hits = (own["distance_in"] <= alpha * own["theta_in"]).to_numpy()
                 points = {kind: own[[f"{kind}_x_px", f"{kind}_y_px"]].to_numpy() for kind in _KINDS}
                 plot_matches(src, trg, points["src"], points["trg"], points["pred"], hits, ax=axes)
@@ -134,7 +135,7 @@ def telling_pairs(
         alpha: PCK's alpha.
     """
     shares = []
-    for rows in (list(runs.values())[-1], next(iter(runs.values()))):
+    for rows in map(matched_rows, (list(runs.values())[-1], next(iter(runs.values())))):
         hits = rows["distance_in"] <= alpha * rows["theta_in"]
         shares.append(hits.groupby(rows["pair_id"]).mean())
     gain = (shares[0] - shares[1]).sort_values(kind="stable")

@@ -79,6 +79,6 @@ def _measure(matcher: Matcher, pairs: Sequence[Pair]) -> Any:
         for pair in pairs:
             match = at.match(pair.src, pair.trg, pair.src_px)
             pred_in = stretch_points(match.trg_px.astype(np.float64), pair.trg.hw_px, hw_in)
-            rows = rows_for_pair(pair, pred_in, hw_in)
+            rows = rows_for_pair(pair, pred_in, hw_in)[: len(pred_in)]
             kept = match.mutual if match.mutual is not None else np.ones(len(rows), dtype=bool)
             yield name, [row for row, keep in zip(rows, kept, strict=True) if keep], len(rows)

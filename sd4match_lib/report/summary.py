@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+import pandas as pd
+
+from sd4match_lib.data.symmetry import Symmetry
+from sd4match_lib.errors import UserError
+from sd4match_lib.metrics.averages import Average, Frame, describe_protocol
 from sd4match_lib.metrics.bootstrap import Interval
-from sd4match_lib.metrics.pck import Average, Frame, describe_protocol, pck_table
+from sd4match_lib.metrics.errors import error_table
+from sd4match_lib.metrics.geometry import geometry_aware
+from sd4match_lib.metrics.pck import pck_table
 from sd4match_lib.report.tables import format_percent, table_caption
 from sd4match_lib.runs.record import RunRecord
 from sd4match_lib.utils.progress import format_duration
 
 if TYPE_CHECKING:
     from sd4match_lib.evaluation.evaluate import EvaluationResult
+
+Subset = Literal["all", "geo"]
+"""Which keypoints count: all, or those of the geometry-aware subset."""
 
 
 def summarise_evaluation(
@@ -23,28 +33,50 @@ def summarise_evaluation(
     alphas: Sequence[float] | None = None,
     average: Average = "image",
     frame: Frame = "in",
+    symmetry: Symmetry | None = None,
+    subset: Subset = "all",
 ) -> str:
     """Return a table of PCK with its caption, and below it the run's record in short.
 
     Args:
         result: the evaluation.
-        by: the column of its rows that makes the groups.
+        by: the column of its rows that makes the groups; "error" tabulates how predictions fail instead.
         alphas: the thresholds; the profile's when None.
         average, frame: how PCK is taken; see `pck.pck`.
+        symmetry: which keypoints of the data set are alike.
+        subset: the keypoints that count: all, or the geometry-aware ones ("geo").
 
     Raises:
-        UserError: there is no such column, or it is empty.
+        UserError: there is no such column, or it is empty; or nobody says which keypoints are alike.
     """
     record = result.record
     lines = [_describe(record), ""]
     if any(name.startswith("pck@") for name in record.metrics):
-        scores = pck_table(
-            result.rows, alphas or result.alphas, by=by, average=average, frame=frame, seed=record.seed
-        )
+        rows = result.rows if subset == "all" else _geometry_aware(result.rows, symmetry)
+        alphas = alphas or result.alphas
+        if by == "error":
+            what = "Kinds of errors"
+            parts = [
+                error_table(
+                    {f"{alpha:.2f}": rows},
+                    alpha,
+                    average=average,
+                    frame=frame,
+                    seed=record.seed,
+                    symmetry=symmetry,
+                )
+                for alpha in alphas
+            ]
+            scores = pd.concat(parts, ignore_index=True).rename(columns={"method": "alpha"})
+        else:
+            what = "PCK"
+            scores = pck_table(rows, alphas, by=by, average=average, frame=frame, seed=record.seed)
         table = scores.map(lambda cell: format_percent(cell) if isinstance(cell, Interval) else cell)
         protocol = describe_protocol(average=average, frame=frame)
+        if subset == "geo":
+            protocol += "; geometry-aware keypoints alone"
         caption = table_caption(
-            "PCK in percent with 95 % intervals", profile=record.profile, protocol=protocol
+            f"{what} in percent with 95 % intervals", profile=record.profile, protocol=protocol
         )
         lines += [caption, "", table.to_string(index=False), ""]
     else:
@@ -53,6 +85,15 @@ def summarise_evaluation(
     if result.reused:
         lines.append("found finished; nothing was computed again")
     return "\n".join(lines) + "\n"
+
+
+def _geometry_aware(rows: pd.DataFrame, symmetry: Symmetry | None) -> pd.DataFrame:
+    if symmetry is None:
+        raise UserError(
+            "nobody says which keypoints of this data set are alike; the subset geo needs SPair-71k's layout "
+            "or AP-10K."
+        )
+    return geometry_aware(rows, symmetry)
 
 
 def summarise_training(record: RunRecord, folder: Path, *, reused: bool) -> str:

@@ -35,7 +35,7 @@ def tree_hash(folder: Path, patterns: Sequence[str] = ("**/*",)) -> str:
 
 def library_hash() -> str:
     """Return the SHA-256 of the package's code and tables (profiles and weights have hashes of their own)."""
-    return tree_hash(package_path(""), ("**/*.py", "report/*.csv", "report/*.mplstyle"))
+    return tree_hash(package_path(""), ("**/*.py", "data/*.csv", "report/*.csv", "report/*.mplstyle"))
 
 
 def method_hash() -> str:

@@ -13,17 +13,21 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from sd4match_lib.data.categories import SPAIR_CATEGORIES
+from sd4match_lib.data.symmetry import COLUMNS, SYMMETRY_FILE, symmetry_rows
 from sd4match_lib.errors import UserError
 from sd4match_lib.miniature.dataset import write_pf, write_spair
 from sd4match_lib.miniature.dataset.ledger import Ledger
+from sd4match_lib.miniature.objects.catalogue import CATEGORIES
 from sd4match_lib.utils.files import sha256_file, write_json
 from sd4match_lib.utils.progress import progress
 
 logger = logging.getLogger(__name__)
 
 MANIFEST: Final = "manifest.json"
-RECIPE: Final = 1
+RECIPE: Final = 2
 """Counted up whenever the same seed gives other pictures or annotations, so that old ones are replaced."""
 
 _NOTE: Final = "MINIPAIR.txt"
@@ -89,6 +93,7 @@ def render_minipair(out: Path, seed: int = 0, sizes: Sizes | None = None) -> Non
             lists[name] += rows
     for name, lines in lists.items():
         ledger.put_text(name, lines)
+    ledger.put_text(f"{write_spair.FOLDER}/{SYMMETRY_FILE}", _symmetry(sizes.categories))
     for stale in sorted(set(before) - set(ledger.files)):
         (out / stale).unlink(missing_ok=True)
     write_json(out / MANIFEST, _identity(seed, sizes) | {"files": ledger.files})
@@ -109,6 +114,15 @@ def ensure_minipair(root: Path, sizes: Sizes | None = None) -> None:
     if wrong:
         logger.info("MiniPair in %s: %s", root, wrong)
         render_minipair(root, seed, sizes)
+
+
+def _symmetry(categories: tuple[str, ...]) -> list[str]:
+    """The table of which keypoints are alike, from the objects' own names for them."""
+    lines = [",".join(COLUMNS)]
+    for category in categories:
+        keypoints = CATEGORIES[category](np.random.default_rng(0)).keypoints
+        lines += symmetry_rows(category, {str(number): point.name for number, point in enumerate(keypoints)})
+    return lines
 
 
 def _what_is_wrong(root: Path, manifest: dict[str, Any], identity: dict[str, Any]) -> str:

@@ -1,0 +1,36 @@
+"""The geometry-aware subset of GeoAware-SC (Zhang et al., CVPR 2024): keypoints that could be another one."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from sd4match_lib.data.symmetry import Symmetry
+from sd4match_lib.errors import UserError
+from sd4match_lib.metrics.averages import require_columns
+
+
+def geometry_aware(rows: pd.DataFrame, symmetry: Symmetry) -> pd.DataFrame:
+    """Return the rows without the scored keypoints that are not of the geometry-aware subset.
+
+    A keypoint that both pictures show belongs to it iff the target shows at least two members of its group
+    (the four paws), itself among them. That includes members that the source does not show, where the data
+    set knows them. Metrics of the result are compared with ``<=``; GeoAware-SC's own border is ``<``.
+
+    Args:
+        rows: one row per keypoint.
+        symmetry: the data set's groups.
+
+    Raises:
+        UserError: no keypoint belongs to the subset.
+    """
+    require_columns(rows, ["pair_id", "category", "keypoint", "trg_x_px", "distance_in"])
+    groups = [
+        symmetry.group(category, keypoint) or ""
+        for category, keypoint in zip(rows["category"], rows["keypoint"], strict=True)
+    ]
+    shown = rows.assign(group=groups)[rows["trg_x_px"].notna() & (pd.Series(groups, rows.index) != "")]
+    members = shown.groupby(["pair_id", "group"])["keypoint"].transform("count")
+    chosen = shown[(members >= 2) & shown["distance_in"].notna()]
+    if chosen.empty:
+        raise UserError("No keypoint of these rows has a like that its target shows.")
+    return rows[rows["distance_in"].isna() | rows.index.isin(chosen.index)]

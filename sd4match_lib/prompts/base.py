@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from sd4match_lib.backbones.clip_text import TextEncoder
@@ -107,4 +108,21 @@ class Prompt(nn.Module, ABC):
         distinct = list(dict.fromkeys(keys))
         firsts = batch.select([keys.index(key) for key in distinct])
         contexts = encoder.encode_tokens(self.tokens(firsts, encoder))
-        return contexts[[distinct.index(key) for key in keys]]
+        return take_rows(contexts, [distinct.index(key) for key in keys])
+
+
+def take_rows(values: Tensor, places: Sequence[int]) -> Tensor:
+    """Return rows of a tensor, some perhaps several times, with gradients that are the same in every run.
+
+    Indexing with a list gives the same rows, but on several threads (and on a GPU) its way back adds up the
+    gradients of a repeated row in any order, and a training then ends with another prompt each time.
+
+    Args:
+        values: (K, ...).
+        places: `B` numbers from 0 to K - 1.
+
+    Returns:
+        (B, ...).
+    """
+    rows = values.unbind()
+    return torch.stack([rows[place] for place in places])

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sd4match_lib.backbones.clip_text import TextEncoder
 from sd4match_lib.data.categories import category_noun
 from sd4match_lib.errors import UserError
-from sd4match_lib.prompts.base import PromptBatch, Scope
+from sd4match_lib.prompts.base import PromptBatch, Scope, take_rows
 from sd4match_lib.prompts.learned import DEFAULT_LENGTH, RANDOM_START, LearnedPrompt, Space, start_rows
 
 
@@ -55,7 +55,7 @@ class ClassPrompt(LearnedPrompt):
         Raises:
             UserError: a category was not trained on.
         """
-        return self.theta[[self._place(category) for category in batch.categories]]
+        return take_rows(self.theta, [self._place(category) for category in batch.categories])
 
     def cache_keys(self, batch: PromptBatch) -> list[str]:
         """Return the places of the categories; see `Prompt.cache_keys`."""

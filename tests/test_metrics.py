@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,6 +23,7 @@ from sd4match_lib.metrics.geometry import geometry_aware
 from sd4match_lib.metrics.kap import kap
 from sd4match_lib.metrics.keypoints import LATER_COLUMNS, read_rows, rows_for_pair, rows_frame, write_rows
 from sd4match_lib.metrics.pck import bootstrap_interval, paired_difference, pck
+from sd4match_lib.report.study_figures import plot_errors
 from sd4match_lib.utils.paths import package_path
 
 SPAIR_KEYPOINTS = {
@@ -235,6 +237,16 @@ def test_the_twin_rate_asks_keypoints_whose_twin_is_to_be_seen():
     assert error_table({"m": rows}, symmetry=PAWS)["twin"].item().value == pytest.approx(2 / 3)
     with pytest.raises(UserError, match="has a twin that its target shows"):
         twin_rate(rows_of((square_pair([[20, 50]], "a"), [[20, 50]])), PAWS, 0.1)
+
+
+def test_errors_are_drawn_as_bars_of_length_one():
+    rows = rows_of((square_pair(APART), [[50, 50], [50, 50]]))
+    table = error_table({"worse": rows, "better": rows_of((square_pair(APART), APART))}, 0.1)
+    (axes,) = plot_errors(table, title="failures").axes
+    widths = np.array([[bar.get_width() for bar in bars] for bars in axes.containers])
+    assert np.allclose(widths.sum(0), 1) and widths[:, 0].tolist() == [0.5, 0, 0.5, 0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["worse", "better"]
+    plt.close("all")
 
 
 # Averages

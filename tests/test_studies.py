@@ -94,19 +94,16 @@ def test_bars_of_both_lines_fit_their_common_axis():
     assert [axes.get_ylim()[1] >= 1 for axes in figure.axes] == [True, True]
 
 
-def test_the_four_protocols_are_four_numbers():
-    two = pd.concat([rows([0.9, 3], "cat"), rows([1.5], "dog")])
-    two["pair_id"] = ["p", "p", "q"]
-    two["keypoint"] = ["a", "b", "a"]
-    table = spair_table.protocol_table(two, [0.1])
-    # Stretched: right is 0.9 of 10. Original: 0.9 and 1.5 of 20.
-    assert [cell.value for cell in table["PCK@0.10"]] == [
-        0.25,
-        0.75,
-        pytest.approx(1 / 3),
-        pytest.approx(2 / 3),
-    ]
-    assert table["protocol"].str.contains("original").tolist() == [False, True, False, True]
+def test_the_six_protocols_are_six_numbers():
+    three = pd.concat([rows([0.9, 3, 3], "cat"), rows([1.5, 1.9], "dog")])
+    three["pair_id"] = ["p", "p", "p", "q", "r"]
+    three["keypoint"] = ["a", "b", "c", "a", "a"]
+    table = spair_table.protocol_table(three, [0.1])
+    # Stretched: right is 0.9 of 10. Original: 0.9, 1.5 and 1.9 of 20. Per image, per point, macro.
+    values = [cell.value for cell in table["PCK@0.10"]]
+    assert values == pytest.approx([1 / 9, 7 / 9, 1 / 5, 3 / 5, 1 / 6, 2 / 3])
+    assert table["protocol"].str.contains("original").tolist() == [False, True] * 3
+    assert table["protocol"].str.contains("macro").tolist() == [False] * 4 + [True] * 2
 
 
 def test_table_3_leaves_the_paper_s_numbers_blank_and_measured_ones_where_they_belong():

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import pandas as pd
 
 from sd4match_lib.config.profile import Profile
 from sd4match_lib.data import SPAIR_CATEGORIES
+from sd4match_lib.metrics.averages import Average, Frame, describe_protocol
 from sd4match_lib.metrics.bootstrap import Interval
 from sd4match_lib.metrics.keypoints import FLAGS, read_rows
-from sd4match_lib.metrics.pck import bootstrap_interval, describe_protocol, pck, pck_table
+from sd4match_lib.metrics.pck import bootstrap_interval, pck, pck_table
 from sd4match_lib.report.published import load_published
 from sd4match_lib.report.tables import PUBLISHED
 from sd4match_lib.runs.store import find_runs
@@ -134,7 +136,7 @@ def difficulty_table(runs: Mapping[str, pd.DataFrame], alpha: float = 0.1, *, se
 
 
 def protocol_table(rows: pd.DataFrame, alphas: Sequence[float], *, seed: int = 0) -> pd.DataFrame:
-    """Tabulate one run's PCK under all four protocols: per image or point, stretched or original frame.
+    """Tabulate one run's PCK under all protocols: three averages, in the stretched and the original frame.
 
     Args:
         rows: the run's keypoints.
@@ -142,8 +144,10 @@ def protocol_table(rows: pd.DataFrame, alphas: Sequence[float], *, seed: int = 0
         seed: of the bootstrap.
     """
     table = []
-    for average in ("image", "point"):
-        for frame in ("in", "px"):
+    averages: tuple[Average, ...] = get_args(Average)
+    frames: tuple[Frame, ...] = get_args(Frame)
+    for average in averages:
+        for frame in frames:
             scores: dict[str, Interval] = {
                 f"PCK@{alpha:.2f}": bootstrap_interval(rows, alpha, average=average, frame=frame, seed=seed)
                 for alpha in alphas

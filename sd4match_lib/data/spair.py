@@ -40,25 +40,24 @@ _SPLIT_FILES = {"train": "trn", "val": "val", "test": "test"}
 class SpairDataset(PairDataset):
     """The pairs of one split of SPair-71k. Opening it reads the list only, so 53,340 pairs cost no time."""
 
+    layout = "spair"
     tolerance_px = 10.0
 
     def __init__(self, root: Path, split: str, max_pairs: int | None = None) -> None:
         """Read the split's list.
 
         Args:
-            root: the folder that holds ``Layout``.
+            root: the data set's folder.
             split: ``"train"``, ``"val"`` or ``"test"``.
             max_pairs: use only so many pairs, evenly spaced over the list.
 
         Raises:
             DataError: the list is missing or one of its lines is not a pair's name.
         """
-        super().__init__("spair", split, root)
+        super().__init__(self.layout, split, root)
         self._part = _SPLIT_FILES[split]
-        self._list = root / "Layout" / "large" / f"{self._part}.txt"
-        lines = [line.strip() for line in read_text(self._list, fix=FETCH).splitlines() if line.strip()]
-        check_unique(lines, self._list)
-        self._names = evenly_spaced(lines, max_pairs)
+        self._list = self._list_path()
+        self._names = evenly_spaced(self._read_list(), max_pairs)
         self._parts = [self._split_name(name) for name in self._names]
         self._has_image_annotations = (root / "ImageAnnotation").is_dir()
         self._keypoints: dict[str, dict[str, tuple[float, float]]] = {}
@@ -68,10 +67,24 @@ class SpairDataset(PairDataset):
         return len(self._names)
 
     @property
-    def symmetry(self) -> Symmetry:
+    def symmetry(self) -> Symmetry | None:
         """The data set's own table where it brings one, else SPair-71k's."""
         own = self.root / SYMMETRY_FILE
         return read_symmetry(own if own.is_file() else package_path("data/symmetry_spair.csv"))
+
+    def _list_path(self) -> Path:
+        """What names the pairs."""
+        return self.root / "Layout" / "large" / f"{self._part}.txt"
+
+    def _read_list(self) -> list[str]:
+        """The names of the split's pairs."""
+        lines = [line.strip() for line in read_text(self._list, fix=FETCH).splitlines() if line.strip()]
+        check_unique(lines, self._list)
+        return lines
+
+    def _pictures(self) -> Path:
+        """The folder of the pictures."""
+        return self.root / "JPEGImages"
 
     def _split_name(self, name: str) -> tuple[str, str, str]:
         """Source stem, target stem and category of a pair's name."""
@@ -96,7 +109,7 @@ class SpairDataset(PairDataset):
         return plain if not path.exists() and plain.exists() else path
 
     def _picture_path(self, image_id: str) -> Path:
-        return inside(self.root / "JPEGImages", f"{image_id}.jpg", str(self._list))
+        return inside(self._pictures(), f"{image_id}.jpg", str(self._list))
 
     def _pair(self, place: int) -> Pair:
         name, category = self._names[place], self._parts[place][2]

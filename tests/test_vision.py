@@ -107,3 +107,16 @@ def test_a_folder_without_a_vision_model_is_an_error(tmp_path):
         VisionFeatures.from_folder(tmp_path, config(tmp_path))
     with pytest.raises(UserError, match="holds a 'clip_text_model' model"):
         VisionFeatures.from_folder(tmp_path / "text_encoder", config(tmp_path))
+
+
+def test_register_tokens_are_no_patches(tmp_path):
+    folder = tiny.write_dinov2(tmp_path, registers=4)
+    vision = VisionFeatures.from_folder(folder, config(folder))
+    image = picture(80, 60)
+    tokens = vision.tokens([image])
+    pixels = normalise(centre_crop(resize_shorter(image, 64), 56))[None]
+    stock = vision.model(pixels).last_hidden_state
+    assert stock.shape[1] == 1 + 4 + 16 and tokens.patches.shape == (1, 16, 12)
+    torch.testing.assert_close(tokens.patches, stock[:, 5:])
+    torch.testing.assert_close(tokens.cls, stock[:, 0])
+    assert vision.dense([image]).shape == (1, 12, 6, 4)

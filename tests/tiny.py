@@ -84,15 +84,24 @@ def write_diffusion(folder: Path, *, levels: int = 3, seed: int = 0, width: int 
     return folder
 
 
-def write_dinov2(folder: Path, *, seed: int = 0) -> Path:
+def write_dinov2(folder: Path, *, seed: int = 0, registers: int = 0) -> Path:
     """Write a DINOv2 with patches of 14 pixels, trained for 56-pixel images (16 patches)."""
-    from transformers import Dinov2Config, Dinov2Model
+    from transformers import (
+        Dinov2Config,
+        Dinov2Model,
+        Dinov2WithRegistersConfig,
+        Dinov2WithRegistersModel,
+    )
 
     torch.manual_seed(seed)
-    config = Dinov2Config(
-        hidden_size=12, num_hidden_layers=2, num_attention_heads=2, image_size=56, patch_size=14, mlp_ratio=2
+    sizes = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 2, "mlp_ratio": 2}
+    sizes |= {"image_size": 56, "patch_size": 14}
+    model = (
+        Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**sizes, num_register_tokens=registers))
+        if registers
+        else Dinov2Model(Dinov2Config(**sizes))
     )
-    Dinov2Model(config).save_pretrained(folder)
+    model.save_pretrained(folder)
     return folder
 
 

@@ -56,7 +56,7 @@ class VisionFeatures:
     """
 
     def __init__(self, model: Any, config: VisionConfig) -> None:
-        """Freeze a stock `Dinov2Model` or `ViTModel` and feed it as `config` says.
+        """Freeze a stock DINOv2 (with or without registers) or `ViTModel` and feed it as `config` says.
 
         Raises:
             UserError: a size of the configuration is no multiple of the patch, or the crop is larger than the
@@ -101,9 +101,10 @@ class VisionFeatures:
         except Exception as error:  # the library raises anything from OSError to SafetensorError
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise UserError(f"{folder} cannot be loaded: {reason}") from error
-        if kind not in ("dinov2", "vit"):
+        if kind not in ("dinov2", "dinov2_with_registers", "vit"):
             raise UserError(
-                f"{folder} holds a {kind!r} model; the vision model must be 'dinov2' or 'vit' (DINO)."
+                f"{folder} holds a {kind!r} model; the vision model must be 'dinov2', "
+                "'dinov2_with_registers' or 'vit' (DINO)."
             )
         return cls(model.to(device), config)
 
@@ -146,7 +147,9 @@ class VisionFeatures:
                 batch = normalise(image)[None].to(self.model.device)
                 found.append(self._hidden(batch).float().cpu())
         hidden = torch.cat(found)
-        return VisionTokens(hidden[:, 1:], hidden[:, 0])
+        # The CLS token comes first; models with registers put these between it and the patches.
+        first = 1 + getattr(self.model.config, "num_register_tokens", 0)
+        return VisionTokens(hidden[:, first:], hidden[:, 0])
 
     def _hidden(self, pixel_values: Tensor) -> Tensor:
         if self.model.config.model_type == "vit":

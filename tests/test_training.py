@@ -159,6 +159,32 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_state(profile, tmp_pa
     assert train(profile, "single", results_dir=tmp_path).record.metrics["steps"] == 4
 
 
+def test_a_resumed_training_counts_steps_that_overflowed_as_an_undisturbed_one(
+    profile, tmp_path, monkeypatch
+):
+    # The gradient scaler of float16 runs; the features stay in float32, as float16 is no CPU's.
+    half = dataclasses.replace(profile, training=dataclasses.replace(profile.training, precision="float16"))
+    killed = []
+
+    def overflowing(source, pairs, config, *, hw_in, seed):
+        step = int(seed.split("/")[1])
+        if killed == [step]:
+            raise KeyboardInterrupt
+        full = dataclasses.replace(config, precision="model")
+        loss = pair_loss(source, pairs, full, hw_in=hw_in, seed=seed)
+        # Zero, with a gradient that is not finite.
+        return loss + torch.sqrt(0 * loss) if step == 0 else loss
+
+    monkeypatch.setattr("sd4match_lib.training.loop.pair_loss", overflowing)
+    straight = train(half, "single", results_dir=tmp_path / "a")
+    killed.append(3)  # the last state is that after step 2
+    with pytest.raises(KeyboardInterrupt):
+        train(half, "single", results_dir=tmp_path / "b")
+    killed.clear()
+    resumed = train(half, "single", results_dir=tmp_path / "b")
+    assert equal(weights(straight), weights(resumed))
+
+
 def test_a_full_disk_stops_with_the_last_good_state(profile, tmp_path, monkeypatch):
     def full(path, data):
         raise OSError(28, "No space left on device")

@@ -15,7 +15,8 @@ from sd4match_lib.errors import UserError
 from sd4match_lib.prompts.learned import LearnedPrompt
 from sd4match_lib.utils.files import atomic_write_bytes
 
-_MOMENTS = ("exp_avg", "exp_avg_sq")
+# Adam's own count of steps is not the loop's: the gradient scaler skips steps that overflow.
+_ADAM = ("step", "exp_avg", "exp_avg_sq")
 
 
 @dataclass
@@ -42,7 +43,7 @@ def save_state(
     scaler: torch.amp.GradScaler,
     progress: Progress,
 ) -> None:
-    """Write weights, Adam's moments, the loss scale and the progress in one atomic step.
+    """Write weights, Adam's state, the loss scale and the progress in one atomic step.
 
     Raises:
         UserError: the disk is full or cannot be written; the last good file stays.
@@ -50,7 +51,7 @@ def save_state(
     tensors = {f"weight.{i}": p.detach() for i, p in enumerate(_parameters(optimizer))}
     for i, parameter in enumerate(_parameters(optimizer)):
         state = optimizer.state[parameter]
-        tensors |= {f"{key}.{i}": state[key] for key in _MOMENTS if key in state}
+        tensors |= {f"{key}.{i}": state[key] for key in _ADAM if key in state}
     header = {"progress": json.dumps(asdict(progress)), "scaler": json.dumps(scaler.state_dict())}
     data = save({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, metadata=header)
     try:
@@ -63,7 +64,7 @@ def save_state(
 
 
 def load_state(path: Path, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> Progress:
-    """Put weights, moments and loss scale back, and return the progress; a fresh one where there is no file.
+    """Put weights, Adam's state and loss scale back; return the progress, a fresh one where there is no file.
 
     Raises:
         UserError: the file is damaged.
@@ -76,9 +77,10 @@ def load_state(path: Path, optimizer: torch.optim.Optimizer, scaler: torch.amp.G
             progress = Progress(**json.loads(header["progress"]))
             for i, parameter in enumerate(_parameters(optimizer)):
                 parameter.data.copy_(file.get_tensor(f"weight.{i}"))
-                if f"{_MOMENTS[0]}.{i}" in keys:
-                    moments = {key: file.get_tensor(f"{key}.{i}").to(parameter) for key in _MOMENTS}
-                    optimizer.state[parameter] = {"step": torch.tensor(float(progress.step)), **moments}
+                if f"{_ADAM[0]}.{i}" in keys:
+                    step, *moments = (file.get_tensor(f"{key}.{i}") for key in _ADAM)
+                    average, square = (moment.to(parameter) for moment in moments)
+                    optimizer.state[parameter] = {"step": step, "exp_avg": average, "exp_avg_sq": square}
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} is damaged ({error}); delete it to train from the beginning.") from error
     state = json.loads(header["scaler"])

@@ -27,6 +27,7 @@ from sd4match_lib.metrics.kap import kap
 from sd4match_lib.metrics.keypoints import ROW_COLUMNS
 from sd4match_lib.metrics.pck import pck
 from sd4match_lib.prompts import ImplicitCaptioner, Prompt, Scope
+from sd4match_lib.prompts.text import StringPrompt
 
 IMAGES = 5
 
@@ -190,6 +191,25 @@ def test_other_settings_data_or_weights_are_another_run(profile, tmp_path):
     write_smooth_picture(tmp_path / "data" / "0.png", hw=(48, 70), seed=99)
     folders.add(run(profile).folder)
     assert len(folders) == 8
+
+
+def test_a_prompt_class_that_now_says_other_words_is_another_run(profile):
+    def saying(words):
+        class Own(StringPrompt):
+            scope = Scope.IMAGE
+
+            def strings(self, batch):
+                return [f"{words} {category}" for category in batch.categories]
+
+            def identity(self):
+                return {"kind": "own"}
+
+        return Own()
+
+    first, again, other = (run(profile, prompt=saying(words)) for words in ("a", "a", "the red"))
+    assert again.reused and again.folder == first.folder
+    assert not other.reused and other.folder != first.folder
+    assert not first.rows["pred_x_in"].equals(other.rows["pred_x_in"])
 
 
 def test_an_image_is_encoded_once_for_all_runs(profile, monkeypatch):

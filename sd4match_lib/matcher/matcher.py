@@ -60,7 +60,7 @@ class Matcher:
         self.settings = settings
         numbers = {"timestep": settings.timestep, "ensemble": settings.ensemble, "seed": settings.seed}
         source = models.source(settings.prompt, **numbers)
-        identity = {"prompt": settings.prompt.identity(), **numbers}
+        identity = {"prompt": settings.prompt.fingerprint(), **numbers}
         self._features = PairFeatures(models, source, identity, settings.options)
 
     @classmethod

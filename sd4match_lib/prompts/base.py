@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from sd4match_lib.backbones.clip_text import TextEncoder
 from sd4match_lib.backbones.vision import VisionTokens
+from sd4match_lib.utils.fingerprint import code_hash
 
 
 class Scope(StrEnum):
@@ -88,7 +89,19 @@ class Prompt(nn.Module, ABC):
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:
-        """Return plain data that says exactly which prompt this is, hashes of learned weights included."""
+        """Return plain data that says exactly which prompt this is, hashes of learned weights included.
+
+        The code of a class of one's own need not be in it; `fingerprint` adds it.
+        """
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return the identity, and for a class written outside this library a hash of its code.
+
+        What was computed under a prompt is found again by this: a class of one's own may say other words
+        tomorrow under the same identity.
+        """
+        code = code_hash(type(self))
+        return {**self.identity(), "code": code} if code else self.identity()
 
     def cache_keys(self, batch: PromptBatch) -> list[str]:
         """Return one key per row; rows with equal keys have the same prompt."""

@@ -109,7 +109,8 @@ def train(
     where = team.device(device)
     told = {key: value for key, value in asdict(config).items() if key not in _COSTS}
     code = method_hash()
-    asked = {"kind": prompt, **learned.config()}
+    # Without the hash of its weights, which are only drawn once a training begins.
+    asked = {name: value for name, value in learned.fingerprint().items() if name != "weights"}
     run = open_run(
         profile.results_path if results_dir is None else results_dir,
         f"train-{dataset}-{prompt}",

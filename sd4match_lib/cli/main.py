@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from sd4match_lib import __version__
 from sd4match_lib.cli.common import add_profile, open_shared
 from sd4match_lib.cli.help import examples
+from sd4match_lib.cli.leaderboard import add_leaderboard
 from sd4match_lib.cli.match import add_match
 from sd4match_lib.cli.miniature import add_miniature
 from sd4match_lib.cli.score import add_reading, add_score, reading
@@ -85,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_doctor(commands)
     _add_evaluate(commands)
     add_score(commands)
+    add_leaderboard(commands)
     add_match(commands, MATCHERS)
     add_train(commands)
     add_miniature(commands)

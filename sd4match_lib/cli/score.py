@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sd4match_lib.cli.common import add_profile
+from sd4match_lib.errors import UserError
 
 _SCORE = """\
 Score a CSV file of points that any system predicted, with the code that scores this library's own.
@@ -28,7 +29,13 @@ def add_score(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         description=_SCORE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("predictions", type=Path, metavar="PREDICTIONS.csv", help="the predicted points")
+    parser.add_argument(
+        "predictions",
+        type=Path,
+        nargs="+",
+        metavar="PREDICTIONS.csv",
+        help="the predicted points; several systems are also ranked, with paired intervals",
+    )
     add_profile(parser)
     parser.add_argument("--dataset", required=True, help="a dataset of the profile, e.g. spair")
     parser.add_argument(
@@ -45,7 +52,10 @@ def add_score(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "the size that pictures were stretched to",
     )
     parser.add_argument(
-        "--method", metavar="NAME", help="what tables call the system; default: the file's name"
+        "--method",
+        nargs="+",
+        metavar="NAME",
+        help="what tables call the systems, one name for each file; default: the files' names",
     )
     parser.add_argument(
         "--supervision",
@@ -101,7 +111,8 @@ def _score(arguments: argparse.Namespace) -> int:
     from sd4match_lib.config.profile import load_profile
     from sd4match_lib.evaluation.evaluate import open_pairs
     from sd4match_lib.evaluation.score import score, template
-    from sd4match_lib.report.summary import summarise_evaluation
+    from sd4match_lib.report.leaderboard import rank
+    from sd4match_lib.report.summary import summarise_evaluation, summarise_ranking
     from sd4match_lib.reproduce.prepare import prepare_data
 
     profile = load_profile(arguments.profile)
@@ -114,19 +125,33 @@ def _score(arguments: argparse.Namespace) -> int:
         "data_root": arguments.data_root,
         "max_pairs": arguments.max_pairs,
     }
+    files: list[Path] = arguments.predictions
     if arguments.template:
-        count = template(profile, arguments.predictions, **pairs)
-        sys.stdout.write(f"{arguments.predictions}: {count} keypoints; fill in x and y\n")
+        if len(files) > 1:
+            raise UserError(f"--template writes one file, not {len(files)}; name one.")
+        count = template(profile, files[0], **pairs)
+        sys.stdout.write(f"{files[0]}: {count} keypoints; fill in x and y\n")
         return 0
-    result = score(
-        profile,
-        arguments.predictions,
-        **pairs,
-        frame=arguments.coordinates,
-        method=arguments.method,
-        supervision=arguments.supervision,
-        results_dir=arguments.results,
-    )
+    names = arguments.method or [path.stem for path in files]
+    if len(names) != len(files) or len(set(names)) != len(names):
+        raise UserError(
+            f"{len(files)} files of predictions need as many different names; --method has {names}."
+        )
     symmetry = open_pairs(profile, arguments.dataset, arguments.split, arguments.data_root, None).symmetry
-    sys.stdout.write(summarise_evaluation(result, symmetry=symmetry, **reading(arguments)))
+    runs = {}
+    for name, path in zip(names, files, strict=True):
+        result = score(
+            profile,
+            path,
+            **pairs,
+            frame=arguments.coordinates,
+            method=name,
+            supervision=arguments.supervision,
+            results_dir=arguments.results,
+        )
+        runs[name] = result.rows
+        sys.stdout.write(summarise_evaluation(result, symmetry=symmetry, **reading(arguments)))
+    if len(runs) > 1:
+        table = rank(runs, symmetry=symmetry, seed=profile.seed)
+        sys.stdout.write("\n" + summarise_ranking(table, profile=profile.name))
     return 0

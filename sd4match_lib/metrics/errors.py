@@ -111,8 +111,11 @@ def twin_rate(
         frame: where distances are measured.
         seed: of the bootstrap.
 
+    Returns:
+        The share with its interval, all NaN where no target shows a keypoint's twin.
+
     Raises:
-        UserError: no keypoint's twin is to be seen in its target.
+        UserError: no row has a known truth.
     """
     known = known_rows(rows, alpha, frame)
     names = [
@@ -126,7 +129,7 @@ def twin_rate(
         shown, left_on=["pair_id", "twin"], right_on=["pair_id", "keypoint"], suffixes=("", "_twin")
     )
     if both.empty:
-        raise UserError("No keypoint of these rows has a twin that its target shows.")
+        return Interval(float("nan"), float("nan"), float("nan"))
     both = both.set_index("row")
     off = [both[f"pred_{axis}_{frame}"] - both[f"trg_{axis}_{frame}_twin"] for axis in "xy"]
     distance = np.hypot(*(part.astype("float64") for part in off))

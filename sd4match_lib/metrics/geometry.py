@@ -9,6 +9,19 @@ from sd4match_lib.errors import UserError
 from sd4match_lib.metrics.averages import require_columns
 
 
+def in_subset(rows: pd.DataFrame, symmetry: Symmetry) -> pd.Series:
+    """Say of every row whether its keypoint belongs to the geometry-aware subset; see `geometry_aware`."""
+    require_columns(rows, ["pair_id", "category", "keypoint", "trg_x_px", "distance_in"])
+    groups = [
+        symmetry.group(category, keypoint) or ""
+        for category, keypoint in zip(rows["category"], rows["keypoint"], strict=True)
+    ]
+    shown = rows.assign(group=groups)[rows["trg_x_px"].notna() & (pd.Series(groups, rows.index) != "")]
+    members = shown.groupby(["pair_id", "group"])["keypoint"].transform("count")
+    chosen = shown.index[(members >= 2) & shown["distance_in"].notna()]
+    return pd.Series(rows.index.isin(chosen), rows.index)
+
+
 def geometry_aware(rows: pd.DataFrame, symmetry: Symmetry) -> pd.DataFrame:
     """Return the rows without the scored keypoints that are not of the geometry-aware subset.
 
@@ -23,14 +36,7 @@ def geometry_aware(rows: pd.DataFrame, symmetry: Symmetry) -> pd.DataFrame:
     Raises:
         UserError: no keypoint belongs to the subset.
     """
-    require_columns(rows, ["pair_id", "category", "keypoint", "trg_x_px", "distance_in"])
-    groups = [
-        symmetry.group(category, keypoint) or ""
-        for category, keypoint in zip(rows["category"], rows["keypoint"], strict=True)
-    ]
-    shown = rows.assign(group=groups)[rows["trg_x_px"].notna() & (pd.Series(groups, rows.index) != "")]
-    members = shown.groupby(["pair_id", "group"])["keypoint"].transform("count")
-    chosen = shown[(members >= 2) & shown["distance_in"].notna()]
-    if chosen.empty:
+    chosen = in_subset(rows, symmetry)
+    if not chosen.any():
         raise UserError("No keypoint of these rows has a like that its target shows.")
-    return rows[rows["distance_in"].isna() | rows.index.isin(chosen.index)]
+    return rows[rows["distance_in"].isna() | chosen]

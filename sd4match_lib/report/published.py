@@ -50,6 +50,16 @@ def load_published() -> pd.DataFrame:
     return frame.assign(value=(frame["value"] / 100).round(6))
 
 
+def load_field() -> pd.DataFrame:
+    """Read what the field prints today, with the columns of `load_published`; `table` is ``"field"``.
+
+    ``average`` is ``"unknown"`` where the source does not say it, and ``supervision`` empty where this
+    repository does not know it. For AP-10K ``column`` is the split.
+    """
+    frame = _read(package_path("report/field.csv"))
+    return frame.assign(supervision=frame["supervision"].fillna(""), value=(frame["value"] / 100).round(6))
+
+
 def filled_in() -> Path:
     """Return where a user's own copy of `paper_blanks.csv` lies, filled in, or would lie."""
     return resolve_path("data/published.csv")

@@ -96,6 +96,15 @@ def _geometry_aware(rows: pd.DataFrame, symmetry: Symmetry | None) -> pd.DataFra
     return geometry_aware(rows, symmetry)
 
 
+def summarise_ranking(table: pd.DataFrame, *, profile: str) -> str:
+    """Return a ranking (`leaderboard.rank`) as text with its caption."""
+    shown = table.map(lambda cell: format_percent(cell) if isinstance(cell, Interval) else cell)
+    title = "Systems by PCK@0.10 in percent with 95 % intervals; behind: the paired difference to the first"
+    caption = table_caption(title, profile=profile, protocol=describe_protocol())
+    text = shown.assign(behind=shown["behind"].fillna("-")).to_string(index=False)
+    return f"{caption}\n\n{text}\nsystems of one rank cannot be told apart\n"
+
+
 def summarise_training(record: RunRecord, folder: Path, *, reused: bool) -> str:
     """Return what a training achieved, and below it the run's record in short.
 

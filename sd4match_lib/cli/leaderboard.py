@@ -1,0 +1,48 @@
+"""`sd4match leaderboard`: every system that was measured on a split, ranked."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from sd4match_lib.cli.common import add_profile
+from sd4match_lib.cli.help import examples
+
+
+def add_leaderboard(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the `leaderboard` command."""
+    parser = commands.add_parser(
+        "leaderboard",
+        help="rank every system that was evaluated or scored on a whole split",
+        **examples("sd4match leaderboard --dataset spair", "sd4match leaderboard --dataset pf_willow"),
+    )
+    add_profile(parser)
+    parser.add_argument("--dataset", required=True, help="a dataset of the profile, e.g. spair")
+    parser.add_argument("--split", default="test", help="test (default), val or train")
+    parser.add_argument(
+        "--results", type=Path, metavar="DIR", help="where the runs are, instead of the profile's folder"
+    )
+    parser.set_defaults(handler=_leaderboard)
+
+
+def _leaderboard(arguments: argparse.Namespace) -> int:
+    from sd4match_lib.config.profile import load_profile
+    from sd4match_lib.evaluation.evaluate import open_pairs
+    from sd4match_lib.report.leaderboard import measured_systems, rank, write_leaderboard
+    from sd4match_lib.report.summary import summarise_ranking
+    from sd4match_lib.reproduce.prepare import prepare_data
+
+    profile = load_profile(arguments.profile)
+    profile.dataset(arguments.dataset)
+    prepare_data(profile)
+    pairs = open_pairs(profile, arguments.dataset, arguments.split, None, None)
+    root = arguments.results or profile.results_path
+    systems = measured_systems(profile, arguments.dataset, arguments.split, len(pairs), root)
+    table = rank(systems, symmetry=pairs.symmetry, seed=profile.seed)
+    written = write_leaderboard(
+        table, root / "tables", dataset=arguments.dataset, split=arguments.split, profile=profile.name
+    )
+    sys.stdout.write(summarise_ranking(table, profile=profile.name))
+    sys.stdout.write("written: " + ", ".join(map(str, written)) + "\n")
+    return 0

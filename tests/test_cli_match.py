@@ -59,6 +59,7 @@ def test_the_answer_is_a_table_a_json_and_a_picture(match, folder, tmp_path):
         [x, y], abs=0.06
     )
     assert document["profile"] == "tiny" and document["prompt"] == {"kind": "empty"}
+    assert document["matcher"] == "kernel_softargmax" and document["sigma"] > 0 and document["window"] is None
     assert Image.open(tmp_path / "m.jpg").format == "JPEG"
 
 
@@ -104,6 +105,31 @@ def test_mutual_leaves_out_what_is_not_found_back_and_keeps_the_numbers(match):
     (target,) = json.loads(out)["targets"]
     numbers = [row["point"] for row in target["matches"]]
     assert 0 < len(numbers) < 24 and numbers == sorted(numbers) and numbers[-1] > len(numbers)
+
+
+def test_the_answer_says_every_setting_that_decided_it(match, folder, tmp_path, monkeypatch):
+    notes = []
+    monkeypatch.setattr(
+        "sd4match_lib.matcher.files.draw_match",
+        lambda *points, note, **drawing: notes.append(note) or draw_match(*points, note=note, **drawing),
+    )
+    extras = ["--window", "5", "--mutual", "--flip", "--dino", "0.25", "--denser", "2"]
+    asked = ["--points", "12,8", "--json", tmp_path / "m.json", "--picture", tmp_path / "m.jpg"]
+    match("a.png", "b.png", *asked, *extras, "--category", "cat", "--timestep", "120", "--matcher", "nn")
+    said = json.loads((tmp_path / "m.json").read_text())
+    assert (
+        said["matcher"] == "windowed_softargmax" and "sigma" not in said
+    )  # and not "nn", which was not used
+    options = {"window": 5, "mutual": True, "flip": True, "dino_weight": 0.25, "denser": 2}
+    numbers = {"timestep": 120, "ensemble": 1, "seed": 0, "up_block": 1, "temperature": 0.04}
+    assert said.items() >= (options | numbers | {"category": "cat", "extractor": "sd"}).items()
+    assert said["prompt"]["kind"] == "text" and said["image_hw"] == [64, 64] and said["dtype"] == "float32"
+    assert all(len(digest) == 64 for digest in said["weights"].values())
+    assert said["weights"].keys() == {"model", "vision"}
+    (note,) = notes
+    parts = ["profile tiny", "prompt text", "t = 120", "up block 1", "ensemble 1", "seed 0", "mutual", "flip"]
+    parts += ["windowed_softargmax of 5 cells", "DINOv2 0.25", "grid 2 times denser"]
+    assert all(part in note for part in parts) and "nn" not in note.replace("DINOv2", "")
 
 
 @pytest.mark.parametrize(
@@ -156,6 +182,18 @@ def test_real_pictures_of_any_kind_and_shape_are_matched(match, shared_data, trg
 def test_a_drawing_of_a_strip_stays_a_picture():
     strip, tall = Image.new("RGB", (5000, 10)), Image.new("RGB", (10, 5000))
     assert max(draw_match(strip, tall, [(4999, 9)], [(9, 4999)]).size) < 2000
+
+
+def test_a_long_note_is_broken_into_lines_within_the_drawing():
+    narrow = Image.new("RGB", (40, 80), "white")
+    plain, one, many = (
+        draw_match(narrow, narrow, [], [], height=100, note=note)
+        for note in ("", "short", "a note that is a good deal longer than two narrow pictures are wide")
+    )
+    assert plain.width == one.width == many.width and plain.height < one.height < many.height
+    # Nothing is cut off: the margins left and right of the text are white.
+    text = np.asarray(many)[plain.height :]
+    assert (text < 200).any() and (text[:, :4] > 250).all() and (text[:, -4:] > 250).all()
 
 
 def test_the_drawing_puts_points_where_they_are():

@@ -100,6 +100,11 @@ class MatcherModels:
             seed=seed,
         )
 
+    def inputs(self, *, vision: bool) -> dict[str, str]:
+        """Return the hashes of the weights, with those of the vision model where it is used."""
+        found = {"model": self._found.sha256}
+        return found | {"vision": self._found_vision.sha256} if vision else found
+
     def key(self, **settings: Any) -> str:
         """Return a cache key of plain settings."""
         return json.dumps(settings, sort_keys=True, default=str)

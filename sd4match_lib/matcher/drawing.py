@@ -50,7 +50,7 @@ def draw_match(
         numbers: what the points are called; 1 to N when None.
         heat: a correlation map ``(h, w)`` to lay over the target, coloured by `heat_levels`.
         heat_extent_px: its edges (left, right, top, bottom) in pixels of the target; see `Match`.
-        note: a line below, such as profile and prompt.
+        note: what stands below, such as profile and prompt; broken into lines where it is too wide.
         height: of both pictures in the drawing, in pixels; less for pictures wider than `_WIDEST` times it.
 
     Returns:
@@ -60,11 +60,12 @@ def draw_match(
     panes = [_resized(picture, scale) for picture, scale in zip((src, trg), scales, strict=True)]
     if heat is not None and heat_extent_px is not None:
         panes[1] = _with_heat(panes[1], heat, heat_extent_px, scales[1])
-    gap, margin, line = (_OVERSAMPLE * side for side in (_GAP, _MARGIN, 18 if note else 0))
-    size = (
-        sum(pane.width for pane in panes) + gap + 2 * margin,
-        max(pane.height for pane in panes) + 2 * margin + line,
-    )
+    gap, margin = _OVERSAMPLE * _GAP, _OVERSAMPLE * _MARGIN
+    width = sum(pane.width for pane in panes) + gap + 2 * margin
+    font = ImageFont.load_default(size=11 * _OVERSAMPLE)
+    lines = _wrapped(note, font, width - 2 * margin)
+    below = _OVERSAMPLE * (4 + 14 * len(lines)) if note else 0
+    size = (width, max(pane.height for pane in panes) + 2 * margin + below)
     sheet = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(sheet)
     left = margin
@@ -75,8 +76,10 @@ def draw_match(
             _draw_point(draw, (left + (x + 0.5) * scale, margin + (y + 0.5) * scale), number)
         left += pane.width + gap
     if note:
-        font = ImageFont.load_default(size=11 * _OVERSAMPLE)
-        draw.text((size[0] - margin, size[1] - margin / 2), note, fill="#555555", font=font, anchor="rb")
+        end = (size[0] - margin, size[1] - margin / 2)
+        draw.multiline_text(
+            end, "\n".join(lines), fill="#555555", font=font, anchor="rd", align="right", spacing=3
+        )
     return sheet.resize((size[0] // _OVERSAMPLE, size[1] // _OVERSAMPLE), Image.Resampling.LANCZOS)
 
 
@@ -133,6 +136,18 @@ def _scale(picture: Image.Image, height: int) -> float:
 def _resized(picture: Image.Image, scale: float) -> Image.Image:
     size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
     return picture.convert("RGB").resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
+
+
+def _wrapped(note: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
+    """Break a note at its spaces where it would be wider than the drawing."""
+    lines = [""]
+    for word in note.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if lines[-1] and font.getlength(longer) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
 
 
 def _with_heat(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,17 @@ from PIL import Image
 
 from sd4match_lib.data.reading import XY, count_outside, parse_points
 from sd4match_lib.errors import DataError
+from sd4match_lib.features.methods import Baseline
 from sd4match_lib.images import image_hw
 from sd4match_lib.matcher.drawing import draw_match
 from sd4match_lib.matcher.matcher import Matcher
 from sd4match_lib.matcher.result import Match
+from sd4match_lib.matching.match import Method
 from sd4match_lib.utils.progress import progress
 from sd4match_lib.utils.reading import read_csv, read_json
+
+WINDOWED = "windowed_softargmax"
+"""What `MatchOptions.window` puts in the matcher's place."""
 
 
 def read_points(text: str | None, file: Path | None) -> XY:
@@ -124,21 +130,37 @@ def target_entry(path: Path, match: Match, *, only_mutual: bool = False) -> dict
 
 
 def settings_document(matcher: Matcher) -> dict[str, Any]:
-    """Return how a matcher matches, as plain data."""
-    settings = matcher.settings
-    return {
+    """Return every setting that decided where points were found, as plain data.
+
+    `sigma` is in cells of the profile's own grid, `window` in cells before the grid was made denser; with a
+    window the matcher is "windowed_softargmax", whatever the profile says.
+    """
+    settings, models, evaluation = matcher.settings, matcher.models, matcher.profile.evaluation
+    document = {
         "profile": matcher.profile.name,
-        "prompt": settings.prompt.identity(),
+        "extractor": str(Baseline.SD),
+        "weights": models.inputs(
+            vision=settings.prompt.needs_vision or settings.options.dino_weight is not None
+        ),
+        "image_hw": list(matcher.profile.model.image_hw),
+        "dtype": matcher.profile.model.dtype,
+        "up_block": models.up_block,
+        "prompt": settings.prompt.fingerprint(),
         "category": settings.category,
-        "matcher": str(settings.method),
         "timestep": settings.timestep,
         "ensemble": settings.ensemble,
         "seed": settings.seed,
+        "matcher": str(settings.method) if settings.options.window is None else WINDOWED,
+        "temperature": evaluation.temperature,
+        **asdict(settings.options),
     }
+    if document["matcher"] == Method.KERNEL_SOFTARGMAX:
+        document["sigma"] = evaluation.sigma
+    return document
 
 
 def picture_of(matcher: Matcher, match: Match, *, only_mutual: bool = False) -> Image.Image:
-    """Draw a match, with profile, prompt and timestep below.
+    """Draw a match, with how it was found below.
 
     Args:
         matcher: what made it.
@@ -153,10 +175,22 @@ def picture_of(matcher: Matcher, match: Match, *, only_mutual: bool = False) -> 
 
 
 def matcher_note(matcher: Matcher) -> str:
-    """Return the line below pictures: profile, prompt, timestep and matcher."""
-    settings = matcher.settings
-    kind = settings.prompt.identity()["kind"]
-    return f"profile {matcher.profile.name}, prompt {kind}, t = {settings.timestep}, {settings.method}"
+    """Return the line below pictures: in short, the settings of `settings_document` that pictures need."""
+    said = settings_document(matcher)
+    window = "" if said["window"] is None else f" of {said['window']} cells"
+    parts = [
+        f"profile {said['profile']}",
+        f"prompt {said['prompt']['kind']}",
+        f"t = {said['timestep']}",
+        f"up block {said['up_block']}",
+        f"ensemble {said['ensemble']}",
+        f"seed {said['seed']}",
+        f"{said['matcher']}{window}",
+    ]
+    parts += ["mutual"] * said["mutual"] + ["flip"] * said["flip"]
+    parts += [f"DINOv2 {said['dino_weight']:g}"] if said["dino_weight"] is not None else []
+    parts += [f"grid {said['denser']} times denser"] if said["denser"] > 1 else []
+    return ", ".join(parts)
 
 
 def _read_points_file(file: Path) -> XY:

@@ -15,7 +15,7 @@ from sd4match_lib.reproduce.notebook import open_notebook
 from sd4match_lib.reproduce.reproduce import reproduce
 from sd4match_lib.reproduce.runner import Failure, NotebookError, run_notebook
 from sd4match_lib.runs.record import RunRecord
-from sd4match_lib.runs.store import notebook_record_path
+from sd4match_lib.runs.store import notebook_record_path, open_run
 
 
 @pytest.fixture
@@ -206,6 +206,33 @@ def test_a_deleted_run_is_made_again_by_the_notebook_that_rests_on_it(folder, sc
     second = reproduce(str(scratch_profile), notebooks_dir=folder)
     assert (alpha / "number.txt").read_text() == "42"
     assert second[0].started > first[0].started and second[1].started == first[1].started
+
+
+SEARCH = """
+from sd4match_lib.runs.store import find_runs
+found = [record.name for _, record in find_runs(profile.results_path, kind="score")]
+table = profile.results_path / "tables" / "scored.txt"
+table.parent.mkdir(exist_ok=True)
+_ = table.write_text(" ".join(found))
+"""
+
+
+@pytest.mark.usefixtures("same_library")
+def test_a_newly_scored_run_is_an_input_of_the_notebook_that_lists_them(
+    folder, scratch_profile, caplog, tmp_path
+):
+    caplog.set_level(logging.INFO)
+    write_notebook(folder / "00_a.ipynb")
+    write_notebook(folder / "01_b.ipynb", work=SEARCH)
+    reproduce(str(scratch_profile), notebooks_dir=folder)
+    for kind, expected in (("evaluate", []), ("score", ["01_b"]), (None, [])):
+        if kind:
+            with open_run(tmp_path / "results", "rival", kind, {}, {}, profile="scratch") as made:
+                made.output("rows.parquet").write_text("rows")
+        caplog.clear()
+        reproduce(str(scratch_profile), notebooks_dir=folder)
+        assert starts(caplog) == expected
+    assert (tmp_path / "results" / "tables" / "scored.txt").read_text() == "rival"
 
 
 @pytest.mark.usefixtures("same_library")

@@ -3,11 +3,13 @@
 import dataclasses
 from types import SimpleNamespace
 
+import layouts
 import pandas as pd
 import pytest
 
 from sd4match_lib.config.profile import load_profile
 from sd4match_lib.data import SPAIR_CATEGORIES
+from sd4match_lib.evaluation.evaluate import open_pairs
 from sd4match_lib.metrics.bootstrap import Interval
 from sd4match_lib.metrics.keypoints import ROW_COLUMNS, write_rows
 from sd4match_lib.report import claims, comparison, spair_table, studies, study_figures
@@ -57,19 +59,32 @@ def test_table_2_has_the_paper_s_groups_with_measured_rows_below_each_group_s_pr
     assert "| free, mini | Z | - |" in text and "| **75.0** |" in text and "**75.5" not in text
 
 
-def test_the_newest_score_of_a_system_joins_table_2(tmp_path):
-    profile = dataclasses.replace(load_profile("mini"), results_dir=str(tmp_path))
-    for number, (dataset, method, started) in enumerate(
-        [("spair", "NCNet", "2026-02"), ("spair", "NCNet", "2026-01"), ("pf_willow", "CATs", "2026-03")]
-    ):
+def test_the_newest_score_of_a_system_on_the_whole_split_joins_table_2(tmp_path):
+    root = layouts.write_spair(tmp_path / "spair", [("a", "b", "cat"), ("b", "a", "cat")])
+    mini = load_profile("mini")
+    spair = dataclasses.replace(mini.dataset("spair"), root=str(root))
+    profile = dataclasses.replace(mini, results_dir=str(tmp_path), datasets={"spair": spair})
+
+    def save(number, dataset, method, started, max_pairs=None):
+        pairs = open_pairs(profile, "spair", "test", None, max_pairs)
         config = {"dataset": dataset, "split": "test", "method": method, "supervision": "I", "number": number}
-        run = open_run(tmp_path, f"run{number}", "score", config, {}, profile="mini")
+        inputs = {"data": pairs.fingerprint()}
+        run = open_run(tmp_path, f"run{number}", "score", config, inputs, profile="mini")
         with run:
-            write_rows(rows([number]), run.output("rows.parquet"))
+            write_rows(rows([number] * len(pairs)), run.output("rows.parquet"))
         run.record.started = started
         run.record.write(run.folder / "run.json")
+
+    save(0, "spair", "NCNet", "2026-02")
+    save(1, "spair", "NCNet", "2026-01")
+    save(2, "pf_willow", "CATs", "2026-03")
+    save(3, "spair", "DINOv2", "2026-04", max_pairs=1)  # the README's example: a slice is no row of Table 2
     (found,) = spair_table.scored_methods(profile)
-    assert (found.name, found.group) == ("NCNet", "I") and found.rows["distance_in"].tolist() == [0]
+    assert (found.name, found.group) == ("NCNet", "I") and found.rows["distance_in"].tolist() == [0, 0]
+    own = spair_table.Measured("NCNet", "K", rows([5]))
+    names = spair_table.spair_table([own, found], 0.1, profile="mini")["method"]
+    assert sum(names == "NCNet, mini") == 1 and sum(names == "NCNet (scored), mini") == 1
+    assert "NCNet, mini" in set(spair_table.spair_table([found], 0.1, profile="mini")["method"])
 
 
 def test_difficulty_has_words_for_its_levels_and_one_row_per_method():

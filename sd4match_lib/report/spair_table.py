@@ -10,6 +10,7 @@ import pandas as pd
 
 from sd4match_lib.config.profile import Profile
 from sd4match_lib.data import SPAIR_CATEGORIES
+from sd4match_lib.evaluation.evaluate import open_pairs
 from sd4match_lib.metrics.averages import Average, Frame, describe_protocol
 from sd4match_lib.metrics.bootstrap import Interval
 from sd4match_lib.metrics.keypoints import FLAGS, read_rows
@@ -37,25 +38,28 @@ class Measured:
         name: what tables call it.
         group: what it learned from, a key of `GROUPS`.
         rows: its keypoints.
+        scored: whether the points came from a file of predictions.
     """
 
     name: str
     group: str
     rows: pd.DataFrame
+    scored: bool = False
 
 
 def scored_methods(profile: Profile, dataset: str = "spair", split: str = "test") -> list[Measured]:
     """Return the systems whose predictions `sd4match score` has scored on all pairs of a split.
 
-    The newest run counts where a system has been scored twice.
+    The newest run counts where a system has been scored twice; runs on a subset or on other data do not.
     """
     found: dict[str, tuple[str, Measured]] = {}
+    data = open_pairs(profile, dataset, split, None, None).fingerprint()
     for folder, record in find_runs(profile.results_path, kind="score"):
         config = record.config
-        if (config["dataset"], config["split"]) != (dataset, split):
+        if (config["dataset"], config["split"], record.inputs["data"]) != (dataset, split, data):
             continue
         rows = read_rows(folder / "rows.parquet")
-        measured = Measured(str(config["method"]), str(config["supervision"]), rows)
+        measured = Measured(str(config["method"]), str(config["supervision"]), rows, scored=True)
         if measured.name not in found or found[measured.name][0] < record.started:
             found[measured.name] = (record.started, measured)
     return [measured for _, measured in found.values()]
@@ -67,7 +71,7 @@ def spair_table(
     """Tabulate PCK by category in the layout of the paper's Table 2.
 
     Args:
-        methods: what was measured.
+        methods: what was measured; a scored system with the name of another method is marked as scored.
         alpha: PCK's alpha; the paper prints 0.1 only.
         profile: stands behind every measured method's name.
         seed: of the bootstrap.
@@ -81,6 +85,7 @@ def spair_table(
     paper = load_published()
     paper = paper[(paper["table"] == "table2") & ((paper["alpha"] - alpha).abs() < 1e-9)]
     table: list[dict[str, object]] = []
+    taken = {method.name for method in methods if not method.scored}
     for group in GROUPS:
         for name, part in paper[paper["supervision"] == group].groupby("row", sort=False):
             printed = dict(zip(part["column"], part["value"], strict=True))
@@ -91,7 +96,8 @@ def spair_table(
                 by_category = pck(method.rows, alpha, by="category").set_index("category")["pck"]
                 cells = {column: by_category.get(column) for column in SPAIR_CATEGORIES}
                 overall = bootstrap_interval(method.rows, alpha, seed=seed)
-                named = {"method": f"{method.name}, {profile}", "group": group}
+                mark = " (scored)" if method.scored and method.name in taken else ""
+                named = {"method": f"{method.name}{mark}, {profile}", "group": group}
                 table.append({**named, **cells, "all": overall, PUBLISHED: False})
     return pd.DataFrame(table, columns=["method", "group", *columns, PUBLISHED])
 

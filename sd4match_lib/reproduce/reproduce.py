@@ -18,7 +18,7 @@ from sd4match_lib.reproduce.notebook import Notebook, open_notebook
 from sd4match_lib.reproduce.prepare import prepare_data
 from sd4match_lib.reproduce.runner import run_notebook
 from sd4match_lib.runs.record import RunRecord, utc
-from sd4match_lib.runs.store import is_whole
+from sd4match_lib.runs.store import is_whole, listing_hash
 from sd4match_lib.utils.files import atomic_write_text, sha256_file
 from sd4match_lib.utils.fingerprint import content_hash, library_hash, weights_hash
 from sd4match_lib.utils.paths import project_root
@@ -38,7 +38,8 @@ def reproduce(
 
     A notebook's inputs are its source, its parameters, the profile, the library's code, the shipped weights,
     the outputs of the notebooks before it, and its own outputs and the runs that it asked for, which must
-    still be as they were written: whoever deletes a run has it computed again by what rests on it.
+    still be as they were written: whoever deletes a run has it computed again by what rests on it. Where a
+    notebook looked for all runs of a kind, such as scored predictions, a new one is an input too.
     What came with a checkout was made elsewhere and does not count as complete here.
 
     Args:
@@ -155,13 +156,15 @@ def _outputs(notebook: Notebook) -> dict[str, str]:
 
 
 def _is_done(notebook: Notebook, record: RunRecord, fingerprint: str) -> bool:
+    results = notebook.profile.results_path
     return (
         record.status == "complete"
         and record.inputs.get("fingerprint") == fingerprint
         and notebook.executed_path.is_file()
-        and not record.missing_outputs(notebook.profile.results_path)
+        and not record.missing_outputs(results)
+        and all(is_whole(results / "runs" / run) for run in record.config.get("runs", []))
         and all(
-            is_whole(notebook.profile.results_path / "runs" / run) for run in record.config.get("runs", [])
+            listing_hash(results, kind) == seen for kind, seen in record.config.get("searched", {}).items()
         )
     )
 

@@ -26,6 +26,8 @@ RECORD_FILE = "run.json"
 
 # The runs that this process has asked for: what a notebook's results rest on.
 _ASKED: dict[str, Path] = {}
+# The searches that this process has made for all runs of a kind, which others may have added.
+_SEARCHED: set[tuple[Path, str]] = set()
 
 
 class Run:
@@ -162,6 +164,8 @@ def find_runs(results_dir: Path | str, *, kind: str | None = None) -> list[tuple
         results_dir: the profile's results.
         kind: only runs of this sort.
     """
+    if kind is not None:
+        _SEARCHED.add((Path(results_dir).resolve(), kind))
     found = []
     for path in sorted(Path(results_dir).glob(f"runs/*/{RECORD_FILE}")):
         record = RunRecord.read(path)
@@ -169,6 +173,11 @@ def find_runs(results_dir: Path | str, *, kind: str | None = None) -> list[tuple
         if record.status == "complete" and whole and kind in (None, record.kind):
             found.append((path.parent, record))
     return found
+
+
+def listing_hash(results_dir: Path | str, kind: str) -> str:
+    """Return a hash of what `find_runs` finds of a kind, by which a notebook knows that there is more now."""
+    return content_hash({record.run_id: record.outputs for _, record in find_runs(results_dir, kind=kind)})
 
 
 def notebook_record_path(results_dir: Path | str, stem: str) -> Path:
@@ -205,7 +214,9 @@ def finish_notebook(
     record.started = utc(machine.process_start())
     own = {run: folder for run, folder in _ASKED.items() if folder.parent.parent.resolve() == root.resolve()}
     runs = [run for run, folder in own.items() if is_whole(folder)]
-    record.config = {"profile_hash": profile.hash, "runs": sorted(runs)}
+    kinds = sorted(kind for folder, kind in _SEARCHED if folder == root.resolve())
+    searched = {kind: listing_hash(root, kind) for kind in kinds}
+    record.config = {"profile_hash": profile.hash, "runs": sorted(runs), "searched": searched}
     record.peak_memory_mb = machine.peak_memory_mb()
     record.wall_s = round(time.time() - machine.process_start(), 2)
     record.metrics = plain(metrics or {})

@@ -71,8 +71,10 @@ def test_the_start_is_what_training_starts_from_and_batches_carry_both_pictures(
     batch = pair_batch(profile, pairs)
     assert batch.trg_image_ids == tuple(pair.trg.image_id for pair in pairs)
     src, trg = patch_saliency(start, batch)
-    figure = plot_saliency(pairs, src, trg, title="t")
+    figure = plot_saliency(pairs, src, trg, profile.vision, title="t")
     assert len(figure.axes) == 4
+    # The vision model saw the middle 224 of 256 pixels: 112 of these pictures' 128.
+    assert all(ax.images[1].get_extent() == pytest.approx([7.5, 119.5, 119.5, 7.5]) for ax in figure.axes)
     torch.testing.assert_close(src.sum(1) + trg.sum(1), torch.ones(2))
 
 

@@ -11,6 +11,7 @@ from sd4match_lib.backbones.vision import (
     centre_crop,
     normalise,
     resize_shorter,
+    seen_box,
 )
 from sd4match_lib.config.schema import VisionConfig
 from sd4match_lib.errors import UserError
@@ -120,3 +121,19 @@ def test_register_tokens_are_no_patches(tmp_path):
     torch.testing.assert_close(tokens.patches, stock[:, 5:])
     torch.testing.assert_close(tokens.cls, stock[:, 0])
     assert vision.dense([image]).shape == (1, 12, 6, 4)
+
+
+@pytest.mark.parametrize("size", [(300, 200), (128, 128), (90, 333)])
+def test_the_box_that_is_seen_is_what_the_crop_holds(size):
+    fed = config("", resize=256, crop=224)
+    left, right, top, bottom = seen_box(Image.new("RGB", size), fed)
+    side = min(size) * 224 / 256
+    assert right - left == pytest.approx(side, abs=2) and bottom - top == pytest.approx(side, abs=2)
+    # White where a pixel's centre is inside the box: what is cropped is white but for its rim.
+    x, y = np.meshgrid(np.arange(size[0]), np.arange(size[1]))
+    inside = (left < x) & (x < right) & (top < y) & (y < bottom)
+    painted = Image.fromarray(np.where(inside[..., None], [255] * 3, [0] * 3).astype(np.uint8))
+    crop = centre_crop(resize_shorter(painted, 256), 224)
+    assert (crop[8:-8, 8:-8] > 250).all()
+    beyond = np.asarray(resize_shorter(painted, 256)) > 128
+    assert beyond.mean() * beyond[..., 0].size == pytest.approx(224 * 224, rel=0.03)

@@ -81,7 +81,7 @@ class VisionFeatures:
         """Load a model in transformers layout (`config.json`, `model.safetensors`), in float32.
 
         Args:
-            folder: a local folder; see `loading.find_vision` for hub ids and mirrors.
+            folder: a local folder; see `weights.find_vision` for hub ids and mirrors.
             config: how it is fed.
             device: where it lies.
 
@@ -159,10 +159,7 @@ class VisionFeatures:
 
 def resize_shorter(image: Image.Image, side: int) -> Image.Image:
     """Scale a picture (bicubic, antialiased) to a shorter side of `side` pixels, keeping its shape."""
-    width, height = image.size
-    shorter = min(width, height)
-    size = (int(side * width / shorter), int(side * height / shorter))
-    return to_rgb(image).resize(size, Image.Resampling.BICUBIC)
+    return to_rgb(image).resize(_resized(image, side), Image.Resampling.BICUBIC)
 
 
 def centre_crop(image: Image.Image, side: int) -> np.ndarray:
@@ -170,6 +167,31 @@ def centre_crop(image: Image.Image, side: int) -> np.ndarray:
     width, height = image.size
     left, top = (width - side) // 2, (height - side) // 2
     return np.asarray(image.crop((left, top, left + side, top + side)))
+
+
+def seen_box(image: Image.Image, config: VisionConfig) -> tuple[float, float, float, float]:
+    """Return the part of a picture that `VisionFeatures.tokens` looks at: less than its middle square.
+
+    Args:
+        image: the picture.
+        config: how the vision model is fed.
+
+    Returns:
+        (left, right, top, bottom) edges in pixels of the picture, whose top left pixel has its centre at
+        (0, 0).
+    """
+    edges = []
+    for side, resized in zip(image.size, _resized(image, config.resize), strict=True):
+        first = (resized - config.crop) // 2
+        edges += [pixel * side / resized - 0.5 for pixel in (first, first + config.crop)]
+    return edges[0], edges[1], edges[2], edges[3]
+
+
+def _resized(image: Image.Image, side: int) -> tuple[int, int]:
+    """The size (width, height) of a picture with a shorter side of `side` pixels."""
+    width, height = image.size
+    shorter = min(width, height)
+    return int(side * width / shorter), int(side * height / shorter)
 
 
 def normalise(pixels: np.ndarray) -> Tensor:

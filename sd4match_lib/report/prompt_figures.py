@@ -12,6 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from sd4match_lib.backbones.vision import seen_box
+from sd4match_lib.config.schema import VisionConfig
 from sd4match_lib.data import Pair
 from sd4match_lib.report.style import figure_style
 
@@ -31,13 +33,17 @@ def plot_heatmap(table: pd.DataFrame, *, title: str) -> Axes:
     return ax
 
 
-def plot_saliency(pairs: Sequence[Pair], src: Tensor, trg: Tensor, *, title: str) -> Figure:
+def plot_saliency(
+    pairs: Sequence[Pair], src: Tensor, trg: Tensor, vision: VisionConfig, *, title: str
+) -> Figure:
     """Draw pairs of pictures with how strongly a prompt listens to their patches laid over them.
 
     Args:
         pairs: `B` pairs.
-        src: (B, M) shares of the sources' patches; `M` is a square number and covers the middle square.
+        src: (B, M) shares of the sources' patches; `M` is a square number and covers what
+            the vision model saw.
         trg: (B, M) those of the targets.
+        vision: how the vision model was fed.
         title: stands above all.
     """
     side = round(src.shape[1] ** 0.5)
@@ -48,12 +54,11 @@ def plot_saliency(pairs: Sequence[Pair], src: Tensor, trg: Tensor, *, title: str
             for offset, (record, shares) in enumerate(((pair.src, src[number]), (pair.trg, trg[number]))):
                 ax = axes[0, 2 * number + offset]
                 image = record.read()
-                shorter, (width, height) = min(image.size), image.size
-                left, top = (width - shorter) / 2, (height - shorter) / 2
                 ax.imshow(image.convert("L"), cmap="gray")
-                box = (left, left + shorter, top + shorter, top)
+                left, right, top, bottom = seen_box(image, vision)
+                box = (left, right, bottom, top)
                 ax.imshow(shares.view(side, side).numpy(), extent=box, cmap="magma", alpha=0.55)
                 ax.set(title=f"{pair.category}, {'target' if offset else 'source'}", xticks=[], yticks=[])
-                ax.set(xlim=(0, width), ylim=(height, 0))
+                ax.set(xlim=(-0.5, image.width - 0.5), ylim=(image.height - 0.5, -0.5))
         figure.suptitle(title)
     return figure

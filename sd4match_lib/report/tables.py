@@ -80,12 +80,11 @@ def markdown_table(
 
     Args:
         frame: the table, its first column the rows' labels. Rows whose column `PUBLISHED` is true are the
-        paper's: they
-            are shown in italics with a dagger, and the column itself is not shown.
+            paper's: they are shown in italics with a dagger, and the column itself is not shown.
         caption: the paragraph above the table, in Markdown.
         percent: columns of fractions to show as percent; columns that hold an `Interval` always are.
         bold_best: set the highest measured value of each percent column in bold, where two rows or more
-        compete.
+            compete.
     """
     published = _published(frame)
     shown = frame.drop(columns=PUBLISHED, errors="ignore")

@@ -3,7 +3,6 @@ import re
 import shlex
 import subprocess
 import sys
-import time
 
 import layouts
 import pytest
@@ -19,10 +18,8 @@ def test_help_is_quick_and_loads_no_models():
         "import sys; from sd4match_lib.cli.main import main\n"
         "try: main(['--help'])\nfinally: print(*sys.modules)"
     )
-    started = time.monotonic()
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    # 0.1 s on an idle machine; the bound only has to catch an import of torch, which takes seconds.
-    assert time.monotonic() - started < 1.5
+    # 0.1 s on an idle machine; any of these takes longer.
     assert not {"torch", "pandas", "papermill", "matplotlib"} & set(done.stdout.splitlines()[-1].split())
     assert "examples:" in done.stdout
 

@@ -1,6 +1,5 @@
 import json
 import shutil
-import time
 
 import numpy as np
 import pytest
@@ -66,11 +65,8 @@ def test_opening_the_training_list_of_the_real_size_reads_no_annotation(tmp_path
     layout.parent.mkdir(parents=True)
     layout.write_text("".join(f"{n:06d}-2008_{n % 50:06d}-2008_{n % 49:06d}:cat\n" for n in range(53_340)))
 
-    start = time.perf_counter()
-    dataset = SpairDataset(tmp_path, "train")
-
-    assert len(dataset) == 53_340
-    assert time.perf_counter() - start < 2.0
+    # There is none to read.
+    assert len(SpairDataset(tmp_path, "train")) == 53_340
 
 
 def test_indexing_is_a_sequences(tmp_path):

@@ -17,7 +17,7 @@ sys.path.insert(0, str(PROJECT / "tests"))
 from lab import TOKEN, find_browser, running_lab  # noqa: E402
 
 from sd4match_lib.config.profile import load_profile  # noqa: E402
-from sd4match_lib.data import open_dataset  # noqa: E402
+from sd4match_lib.data.datasets import open_dataset  # noqa: E402
 from sd4match_lib.training.train import train  # noqa: E402
 
 PAIR = "000171-test_000061-test_000060:cat"  # one that comes out right, as not half of the keypoints do

@@ -79,6 +79,37 @@ def clamp_points(xy: Points, hw: HW) -> Points:
     return xy.clamp(min=0).minimum(limit)
 
 
+def points_to_grid(xy_px: Points, *, hw_px: HW, hw_in: HW, hw_ft: HW) -> Points:
+    """Move points of an original picture to its feature grid: stretch, clamp to the input, `to_grid`.
+
+    Args:
+        xy_px: points ``(..., 2)`` in the original picture.
+        hw_px: the original picture's size.
+        hw_in: the network input's size.
+        hw_ft: the feature grid's size.
+    """
+    xy_in = clamp_points(stretch_points(xy_px, hw_px, hw_in), hw_in)
+    return to_grid(xy_in, hw_in=hw_in, hw_ft=hw_ft)
+
+
+def map_extent(*, hw_px: HW, hw_in: HW, hw_ft: HW) -> tuple[float, float, float, float]:
+    """Return where a feature map's outer edges (left, right, top, bottom) lie in pixels of its picture.
+
+    The centres of the first and the last cell lie on the first and the last pixel of the network's input, so
+    the edges lie half a cell outside the picture.
+
+    Args:
+        hw_px: the picture's size.
+        hw_in: the network input's size.
+        hw_ft: the map's size; both sides at least 2.
+    """
+    edges = []
+    for side_px, side_in, side_ft in ((hw_px[1], hw_in[1], hw_ft[1]), (hw_px[0], hw_in[0], hw_ft[0])):
+        cell_px = (side_in - 1) / (side_ft - 1) * side_px / side_in
+        edges += [-0.5 * cell_px, (side_ft - 0.5) * cell_px]
+    return edges[0], edges[1], edges[2], edges[3]
+
+
 def flip_points(xy_px: Points, hw_px: HW) -> Points:
     """Move points along with their picture when it is mirrored left to right: ``x -> W - 1 - x``."""
     mirrored = _scale(xy_px, -1.0, 1.0)

@@ -100,19 +100,6 @@ def test_the_parser_refuses_what_it_does_not_know(capsys, arguments):
     assert "usage: sd4match" in capsys.readouterr().err
 
 
-def test_the_choices_are_those_of_the_library():
-    from typing import get_args
-
-    from sd4match_lib.config.schema import Matcher
-    from sd4match_lib.features.methods import Baseline
-    from sd4match_lib.matching.match import Method
-    from sd4match_lib.prompts import PromptKind
-
-    assert list(cli.BASELINES) == list(Baseline)
-    assert list(cli.PROMPTS) == list(PromptKind)
-    assert list(cli.MATCHERS) == list(Method) == list(get_args(Matcher))
-
-
 def test_reproduce_passes_its_options_on(monkeypatch, capsys):
     seen = []
     monkeypatch.setattr(

@@ -121,13 +121,24 @@ def test_the_answer_says_every_setting_that_decided_it(match, folder, tmp_path, 
         said["matcher"] == "windowed_softargmax" and "sigma" not in said
     )  # and not "nn", which was not used
     options = {"window": 5, "mutual": True, "flip": True, "dino_weight": 0.25, "denser": 2}
-    numbers = {"timestep": 120, "ensemble": 1, "seed": 0, "up_block": 1, "temperature": 0.04}
-    assert said.items() >= (options | numbers | {"category": "cat", "extractor": "sd"}).items()
-    assert said["prompt"]["kind"] == "text" and said["image_hw"] == [64, 64] and said["dtype"] == "float32"
+    numbers = {"timestep": 120, "ensemble": 1, "seed": 0, "temperature": 0.04}
+    words = {"category": "cat", "extractor": "sd", "layers": ["up_blocks.1"]}
+    wanted = options | numbers | words
+    assert {name: said[name] for name in wanted} == wanted
+    assert said["prompt"]["kind"] == "text" and said["model"] == {"image_hw": [64, 64], "dtype": "float32"}
     assert all(len(digest) == 64 for digest in said["weights"].values())
     assert said["weights"].keys() == {"model", "vision"}
     (note,) = notes
-    parts = ["profile tiny", "prompt text", "t = 120", "up block 1", "ensemble 1", "seed 0", "mutual", "flip"]
+    parts = [
+        "profile tiny",
+        "prompt text",
+        "t = 120",
+        "up_blocks.1",
+        "ensemble 1",
+        "seed 0",
+        "mutual",
+        "flip",
+    ]
     parts += ["windowed_softargmax of 5 cells", "DINOv2 0.25", "grid 2 times denser"]
     assert all(part in note for part in parts) and "nn" not in note.replace("DINOv2", "")
 

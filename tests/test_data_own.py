@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from layouts import write_csv, write_picture
 
-from sd4match_lib.data import OwnPairs, ThresholdRule
+from sd4match_lib.data.own import OwnPairs
+from sd4match_lib.data.types import ThresholdRule
 from sd4match_lib.errors import DataError
 
 

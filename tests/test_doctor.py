@@ -7,7 +7,7 @@ import tiny
 from layouts import write_pf_willow, write_spair
 
 from sd4match_lib.config.profile import load_profile
-from sd4match_lib.data import SpairDataset
+from sd4match_lib.data.spair import SpairDataset
 from sd4match_lib.reproduce import doctor
 from sd4match_lib.reproduce.doctor import Finding, Status, check, format_report
 

@@ -11,22 +11,22 @@ import tiny
 import torch
 from PIL import Image
 
-from sd4match_lib.backbones.grid import feature_grid
-from sd4match_lib.backbones.stable_diffusion import StableDiffusionFeatures
+from sd4match_lib.backbones.stable_diffusion import StableDiffusion
 from sd4match_lib.backbones.vision import VisionFeatures
+from sd4match_lib.config.names import Extractor
 from sd4match_lib.config.profile import load_profile
-from sd4match_lib.config.schema import DatasetConfig, DatasetKind
+from sd4match_lib.config.schema import DatasetConfig
 from sd4match_lib.errors import UserError
 from sd4match_lib.evaluation import pairs as pair_matching
 from sd4match_lib.evaluation.evaluate import evaluate
 from sd4match_lib.features.build import MethodModels
-from sd4match_lib.features.methods import Baseline, method_settings
-from sd4match_lib.matching.match import Method
+from sd4match_lib.features.methods import method_settings
 from sd4match_lib.metrics.ceiling import grid_ceiling
 from sd4match_lib.metrics.kap import kap
-from sd4match_lib.metrics.keypoints import ROW_COLUMNS
+from sd4match_lib.metrics.keypoints import KEYPOINT_COLUMNS
 from sd4match_lib.metrics.pck import pck
-from sd4match_lib.prompts import ImplicitCaptioner, Prompt, Scope
+from sd4match_lib.prompts.base import Prompt, Scope
+from sd4match_lib.prompts.captioner import ImplicitCaptioner
 from sd4match_lib.prompts.text import StringPrompt
 
 IMAGES = 5
@@ -76,7 +76,7 @@ def profile(models, tmp_path):
     dino = dataclasses.replace(vision, sources=(str(models / "dino"),), crop=64, dense_hw=(64, 64))
     sd_dino = dataclasses.replace(mini.baselines.sd_dino, model=model, pca_dim=4, grid_hw=(16, 16))
     baselines = dataclasses.replace(mini.baselines, sd_dino=sd_dino, dino=dino)
-    own = DatasetConfig(kind=DatasetKind.OWN, root=str(write_pairs(tmp_path / "data")))
+    own = DatasetConfig(kind="own", root=str(write_pairs(tmp_path / "data")))
     return dataclasses.replace(
         mini,
         name="tiny",
@@ -102,16 +102,18 @@ def assert_same_rows(first, second):
 
 def test_features_are_computed_once_per_image_and_member(profile):
     result = run(profile, ensemble=3)
-    assert list(result.rows.columns) == list(ROW_COLUMNS)
-    assert result.rows["pair_id"].nunique() == 10
+    assert list(result.keypoints.columns) == list(KEYPOINT_COLUMNS)
+    assert result.keypoints["pair_id"].nunique() == 10
     assert result.record.metrics["unet_passes"] == IMAGES * 3
-    assert result.record.metrics["pairs"] == 10 and result.record.metrics["keypoints"] == len(result.rows)
+    assert result.record.metrics["pairs"] == 10 and result.record.metrics["keypoints"] == len(
+        result.keypoints
+    )
     assert result.record.status == "complete" and result.record.config["prompt"]["kind"] == "text"
 
 
 @pytest.mark.parametrize("matcher", ["nn", "kernel_softargmax"])
 def test_a_picture_matches_itself(profile, matcher):
-    rows = run(profile, matcher=matcher, ensemble=1).rows
+    rows = run(profile, matcher=matcher, ensemble=1).keypoints
     same = rows[rows["src_image"] == rows["trg_image"]]
     cell = 64 / 16
     # Random features are noisy but a place is still most like itself; the soft matcher spreads a little.
@@ -121,61 +123,65 @@ def test_a_picture_matches_itself(profile, matcher):
 
 def test_the_prediction_is_what_the_matcher_says_in_the_original_frame(profile):
     """The whole way by hand for one pair: picture, latents, features, match, and back to its pixels."""
-    from sd4match_lib.data import open_dataset
+    from sd4match_lib.data.datasets import open_dataset
     from sd4match_lib.geometry import from_grid, stretch_points, to_grid, unstretch_points
     from sd4match_lib.images import stretch_image, to_tensor
-    from sd4match_lib.matching.match import match_points
+    from sd4match_lib.matching.points import match_points
 
     pair = open_dataset(profile.datasets["own"], "test")[4]
-    model = StableDiffusionFeatures.from_folder(profile.model.sources[0], up_block=1)
+    model = StableDiffusion.from_folder(profile.model.sources[0], layers=("up_blocks.1",))
     maps = []
     for record in (pair.src, pair.trg):
         pixels = to_tensor(stretch_image(record.read(), (64, 64)))[None]
         context = model.text.encode_prompt([f"a photo of a {record.category}"])
         with torch.no_grad():
             latents = model.encode(pixels)
-            maps.append(model.features(latents, [record.image_id], context, timestep=50, ensemble=2))
+            maps.append(
+                model.features(latents, [record.image_id], context, ["up_blocks.1"], timestep=50, ensemble=2)[
+                    0
+                ]
+            )
     src_in = stretch_points(pair.src_px, hw_px=pair.src.hw_px, hw_in=(64, 64))
     src_ft = torch.from_numpy(to_grid(src_in, hw_in=(64, 64), hw_ft=(16, 16)))[None]
     sigma = profile.evaluation.sigma
     trg_in = from_grid(match_points(maps[0], maps[1], src_ft, sigma=sigma)[0], hw_in=(64, 64), hw_ft=(16, 16))
     expected = unstretch_points(trg_in, hw_px=pair.trg.hw_px, hw_in=(64, 64)).numpy()
 
-    rows = run(profile).rows
+    rows = run(profile).keypoints
     found = rows[rows["pair_id"] == pair.pair_id].set_index("keypoint").loc[list(pair.keypoint_ids)]
     np.testing.assert_allclose(found[["pred_x_px", "pred_y_px"]].to_numpy(), expected, atol=1e-3)
 
 
 def test_rows_do_not_depend_on_batch_size_memory_or_parts(profile, tmp_path, monkeypatch):
-    rows = run(profile, batch_size=4).rows
-    assert_same_rows(run(profile, batch_size=1, results_dir=tmp_path / "alone").rows, rows)
+    rows = run(profile, batch_size=4).keypoints
+    assert_same_rows(run(profile, batch_size=1, results_dir=tmp_path / "alone").keypoints, rows)
     monkeypatch.setattr(pair_matching, "PART_PAIRS", 3)
     monkeypatch.setattr(pair_matching, "FEATURE_BYTES", 20_000)
     small = run(profile, batch_size=3, results_dir=tmp_path / "small")
-    assert_same_rows(small.rows, rows)
+    assert_same_rows(small.keypoints, rows)
     assert small.record.metrics["unet_passes"] == IMAGES * 2
 
 
 def test_rows_do_not_depend_on_the_order_or_number_of_pairs(profile, tmp_path):
-    rows = run(profile).rows
+    rows = run(profile).keypoints
     path = Path(profile.datasets["own"].root)
     entries = json.loads(path.read_text())
     path.write_text(json.dumps(entries[::-1]))
     columns = ["src_x_px", "src_y_px", "trg_x_px", "pred_x_px", "pred_y_px", "distance_in"]
-    turned = run(profile, batch_size=3).rows
+    turned = run(profile, batch_size=3).keypoints
     first, second = (table.sort_values(columns[:3])[columns].to_numpy() for table in (rows, turned))
     np.testing.assert_allclose(first, second, atol=1e-3)
-    few = run(profile, max_pairs=4).rows
+    few = run(profile, max_pairs=4).keypoints
     assert few["pair_id"].nunique() == 4
 
 
 def test_the_same_request_finds_the_finished_run(profile, monkeypatch):
     first = run(profile)
-    assert sorted(path.name for path in first.folder.iterdir()) == ["rows.parquet", "run.json"]
-    monkeypatch.setattr(StableDiffusionFeatures, "from_folder", None)
+    assert sorted(path.name for path in first.folder.iterdir()) == ["keypoints.parquet", "run.json"]
+    monkeypatch.setattr(StableDiffusion, "from_folder", None)
     second = run(profile, batch_size=1)
     assert second.reused and not first.reused
-    pd.testing.assert_frame_equal(first.rows, second.rows)
+    pd.testing.assert_frame_equal(first.keypoints, second.keypoints)
     pd.testing.assert_frame_equal(first.table, second.table)
     assert first.table["category"].tolist() == ["cat", "dog", "all"]
 
@@ -209,12 +215,12 @@ def test_a_prompt_class_that_now_says_other_words_is_another_run(profile):
     first, again, other = (run(profile, prompt=saying(words)) for words in ("a", "a", "the red"))
     assert again.reused and again.folder == first.folder
     assert not other.reused and other.folder != first.folder
-    assert not first.rows["pred_x_in"].equals(other.rows["pred_x_in"])
+    assert not first.keypoints["pred_x_in"].equals(other.keypoints["pred_x_in"])
 
 
 def test_an_image_is_encoded_once_for_all_runs(profile, monkeypatch):
     run(profile)
-    monkeypatch.setattr(StableDiffusionFeatures, "encode", None)
+    monkeypatch.setattr(StableDiffusion, "encode", None)
     assert not run(profile, timestep=261, prompt="empty").reused
 
 
@@ -225,13 +231,13 @@ from sd4match_lib.evaluation import evaluate
 from sd4match_lib.evaluation import pairs as pair_matching
 profile = pickle.load(open({profile!r}, "rb"))
 pair_matching.PART_PAIRS = 2
-write, written = pair_matching.write_rows, []
+write, written = pair_matching.write_keypoints, []
 def write_two_then_die(rows, path):
     if len(written) == 2:
         os.kill(os.getpid(), signal.SIGKILL)
     write(rows, path)
     written.append(path)
-pair_matching.write_rows = write_two_then_die
+pair_matching.write_keypoints = write_two_then_die
 evaluate.evaluate(profile, dataset="own", device="cpu")
 """
 
@@ -252,9 +258,9 @@ def test_a_killed_run_goes_on_where_it_was(profile, tmp_path, monkeypatch):
     parts[1].write_bytes(b"cut off")
     monkeypatch.setattr(pair_matching, "PART_PAIRS", 2)
     matched = []
-    plain = pair_matching.rows_for_pair
+    plain = pair_matching.score_pair
     monkeypatch.setattr(
-        pair_matching, "rows_for_pair", lambda pair, *rest: matched.append(pair) or plain(pair, *rest)
+        pair_matching, "score_pair", lambda pair, *rest: matched.append(pair) or plain(pair, *rest)
     )
     cleared = []
     monkeypatch.setattr(
@@ -263,36 +269,39 @@ def test_a_killed_run_goes_on_where_it_was(profile, tmp_path, monkeypatch):
     resumed = run(profile)
     assert cleared == before[:1] and len(matched) == 8
     whole = run(profile, results_dir=tmp_path / "undisturbed")
-    assert_same_rows(resumed.rows, whole.rows)
+    assert_same_rows(resumed.keypoints, whole.keypoints)
     assert resumed.record.status == "complete"
 
 
-@pytest.mark.parametrize("baseline", list(Baseline))
-def test_every_baseline_runs_and_says_what_it_used(profile, baseline):
-    result = run(profile, baseline=baseline, max_pairs=4)
-    assert result.rows["pair_id"].nunique() == 4 and np.isfinite(result.rows["distance_in"]).all()
+@pytest.mark.parametrize("extractor", list(Extractor))
+def test_every_baseline_runs_and_says_what_it_used(profile, extractor):
+    result = run(profile, extractor=extractor, max_pairs=4)
+    assert result.keypoints["pair_id"].nunique() == 4 and np.isfinite(result.keypoints["distance_in"]).all()
     config, inputs = result.record.config, result.record.inputs
-    assert config["baseline"] == baseline.value and (config["prompt"] is not None) == baseline.prompted
-    assert ("vision" in inputs) == (baseline in (Baseline.DINOV2, Baseline.DINO, Baseline.SD_DINO))
-    assert ("model" in inputs) == (baseline.prompted or baseline is Baseline.RAW_LATENTS)
-    same = result.rows[result.rows["src_image"] == result.rows["trg_image"]]
+    assert config["extractor"] == extractor.value and (config["prompt"] is not None) == extractor.prompted
+    assert ("vision" in inputs) == (extractor in (Extractor.DINOV2, Extractor.DINO, Extractor.SD_DINO))
+    assert ("model" in inputs) == (extractor.prompted or extractor is Extractor.RAW_LATENTS)
+    same = result.keypoints[result.keypoints["src_image"] == result.keypoints["trg_image"]]
     # The four numbers of a latent are easily confused with their neighbours'.
-    limit = 24 if baseline is Baseline.RAW_LATENTS else 8
+    limit = 24 if extractor is Extractor.RAW_LATENTS else 8
     assert len(same) and (same["distance_in"] < limit).all()
 
 
 def test_dift_is_its_own_timestep_and_matcher_on_the_same_features(profile):
-    dift = run(profile, baseline="dift")
+    dift = run(profile, extractor="dift")
     assert dift.record.config["timestep"] == 261 and dift.record.config["matcher"] == "nn"
-    same = run(profile, baseline="sd", timestep=261, matcher="nn")
-    pd.testing.assert_frame_equal(dift.rows, same.rows)
+    same = run(profile, extractor="sd", timestep=261, matcher="nn")
+    pd.testing.assert_frame_equal(dift.keypoints, same.keypoints)
 
 
 def test_sd_dino_without_weight_on_dino_is_sd_dino_star(profile):
     fused = dataclasses.replace(profile.baselines.sd_dino, sd_weight=1.0)
     only_sd = dataclasses.replace(profile, baselines=dataclasses.replace(profile.baselines, sd_dino=fused))
-    star, joined = run(profile, baseline="sd_dino_star").rows, run(profile, baseline="sd_dino").rows
-    assert_same_rows(run(only_sd, baseline="sd_dino").rows, star)
+    star, joined = (
+        run(profile, extractor="sd_dino_star").keypoints,
+        run(profile, extractor="sd_dino").keypoints,
+    )
+    assert_same_rows(run(only_sd, extractor="sd_dino").keypoints, star)
     assert (joined["pred_x_px"] != star["pred_x_px"]).any()
 
 
@@ -306,7 +315,7 @@ def test_the_captioner_looks_at_each_image_once(profile, monkeypatch):
     result = run(profile, prompt="captioner")
     assert len(looked) == IMAGES and "vision" in result.record.inputs
     assert result.record.metrics["unet_passes"] == IMAGES * 2
-    assert (result.rows["pred_x_px"] != run(profile).rows["pred_x_px"]).any()
+    assert (result.keypoints["pred_x_px"] != run(profile).keypoints["pred_x_px"]).any()
 
 
 class PairPrompt(Prompt):
@@ -327,8 +336,8 @@ def test_a_prompt_of_the_pair_is_run_per_pair_and_shared_by_both_images(profile,
     result = run(profile, prompt=PairPrompt(), batch_size=4)
     assert result.record.metrics["unet_passes"] == 2 * 10 * 2
     alone = run(profile, prompt=PairPrompt(), batch_size=1, results_dir=tmp_path / "alone")
-    assert_same_rows(result.rows, alone.rows)
-    same = result.rows[result.rows["src_image"] == result.rows["trg_image"]]
+    assert_same_rows(result.keypoints, alone.keypoints)
+    same = result.keypoints[result.keypoints["src_image"] == result.keypoints["trg_image"]]
     assert (same["distance_in"] < 12).all()
 
 
@@ -338,31 +347,31 @@ def test_sigma_covers_the_same_part_of_the_image_on_every_grid(profile):
     # The profile's own grid is 16 cells wide.
     assert matching(16)["sigma"] == pytest.approx(profile.evaluation.sigma)
     assert matching(8)["sigma"] == pytest.approx(profile.evaluation.sigma / 2)
-    assert "sigma" not in MethodModels(profile, method_settings(profile, "dinov2")).matching(16)
+    assert "sigma" not in MethodModels(profile, method_settings(profile, "dinov2")).config()
 
 
 @pytest.mark.parametrize("levels", [3, 4])
 def test_the_grid_is_known_without_loading_the_model(tmp_path, levels):
-    folder = tiny.write_diffusion(tmp_path, levels=levels)
-    model = StableDiffusionFeatures.from_folder(folder, up_block=levels - 1)
+    folder, layers = tiny.write_diffusion(tmp_path, levels=levels), [f"up_blocks.{k}" for k in range(levels)]
+    model = StableDiffusion.from_folder(folder, layers=layers)
     with torch.no_grad():
         latents = model.encode(torch.zeros(1, 3, 96, 64))
         context = model.text.encode_prompt([""])
-        maps = model.pyramid(latents, ["x"], context, range(levels), timestep=50)
-    for block, features in enumerate(maps):
-        assert feature_grid(folder, image_hw=(96, 64), up_block=block) == tuple(features.shape[2:])
+        maps = model.features(latents, ["x"], context, layers, timestep=50)
+    for layer, features in zip(layers, maps, strict=True):
+        assert StableDiffusion.grid_hw(folder, image_hw=(96, 64), layer=layer) == tuple(features.shape[2:])
 
 
 def test_pairs_without_known_targets_are_matched_but_not_scored(profile, tmp_path):
     path = write_pairs(tmp_path / "unknown", truth=False)
     result = evaluate(profile, dataset="own", data_root=path, device="cpu")
-    assert np.isfinite(result.rows["pred_x_px"]).all() and result.rows["distance_in"].isna().all()
+    assert np.isfinite(result.keypoints["pred_x_px"]).all() and result.keypoints["distance_in"].isna().all()
     assert "pck@0.10" not in result.record.metrics
 
 
 def test_half_precision_evaluates_too(profile):
     half = dataclasses.replace(profile, model=dataclasses.replace(profile.model, dtype="bfloat16"))
-    rows = run(half, matcher="nn").rows
+    rows = run(half, matcher="nn").keypoints
     same = rows[rows["src_image"] == rows["trg_image"]]
     assert (same["distance_in"] < 4).all()
 
@@ -370,20 +379,20 @@ def test_half_precision_evaluates_too(profile):
 def test_requests_that_make_no_sense_are_one_sentence_each(profile):
     no_dino = dataclasses.replace(profile, baselines=dataclasses.replace(profile.baselines, dino=None))
     for request, message in [
-        ({"baseline": "sift"}, "no baseline 'sift'"),
-        ({"baseline": "dinov2", "prompt": "text"}, "a prompt means nothing"),
-        ({"baseline": "raw_pixels", "timestep": 3}, "timestep means nothing"),
-        ({"baseline": "sd_dino", "up_block": 1}, "up_block means nothing"),
+        ({"extractor": "sift"}, "no extractor 'sift'"),
+        ({"extractor": "dinov2", "prompt": "text"}, "a prompt means nothing"),
+        ({"extractor": "raw_pixels", "timestep": 3}, "timestep means nothing"),
+        ({"extractor": "sd_dino", "layer": "up_blocks.1"}, "layer means nothing"),
         ({"prompt": "captioner"}, "no captioner weights"),
         ({"timestep": 1000}, "timestep is 1000"),
         ({"ensemble": 0}, "ensemble is 0"),
-        ({"up_block": 3}, "up blocks 0 to 2"),
-        ({"matcher": "best"}, "Unknown matcher"),
+        ({"layer": "up_blocks.3"}, "up_blocks.0 to up_blocks.2"),
+        ({"matcher": "best"}, "no matcher 'best'"),
         ({"max_pairs": 0}, "max_pairs is 0"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"device": "tpu"}, "device 'tpu'"),
         ({"split": "holdout"}, "no split 'holdout'"),
-        ({"baseline": "dino"}, "names no DINO model"),
+        ({"extractor": "dino"}, "names no DINO model"),
     ]:
         with pytest.raises(UserError, match=message):
             run(no_dino, **request)
@@ -393,16 +402,16 @@ def test_requests_that_make_no_sense_are_one_sentence_each(profile):
 
 def test_settings_come_from_the_profile_unless_given(profile):
     default = method_settings(profile, "sd")
-    assert (default.up_blocks, default.timestep, default.ensemble) == ((1,), 50, 2)
-    assert default.matcher is Method.KERNEL_SOFTARGMAX
-    given = method_settings(profile, "sd", up_block=2, timestep=0, ensemble=5, matcher="bilinear")
-    assert (given.up_blocks, given.timestep, given.ensemble) == ((2,), 0, 5)
-    assert given.matcher is Method.BILINEAR
-    assert method_settings(profile, "raw_latents").matcher is Method.NN
+    assert (default.layers, default.timestep, default.ensemble) == (("up_blocks.1",), 50, 2)
+    assert default.matcher == "kernel_softargmax"
+    given = method_settings(profile, "sd", layer="up_blocks.2", timestep=0, ensemble=5, matcher="bilinear")
+    assert (given.layers, given.timestep, given.ensemble) == (("up_blocks.2",), 0, 5)
+    assert given.matcher == "bilinear"
+    assert method_settings(profile, "raw_latents").matcher == "nn"
 
 
 def test_rows_keep_what_the_maps_said_so_that_other_metrics_need_none(profile):
-    rows = run(profile, matcher="nn", ensemble=1).rows
+    rows = run(profile, matcher="nn", ensemble=1).keypoints
     grid = 16  # of 64 pixels
     half = 0.5 * (64 - 1) / (grid - 1)
     assert rows["cell_distance_in"].between(0, np.hypot(half, half) + 1e-4).all()

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from sd4match_lib.prompts import EmptyPrompt, Scope
-from sd4match_lib.prompts.text import StringPrompt
+from sd4match_lib.prompts.base import Scope
+from sd4match_lib.prompts.text import EmptyPrompt, StringPrompt
 from sd4match_lib.utils import fingerprint
 from sd4match_lib.utils.fingerprint import code_hash, method_hash
 from sd4match_lib.utils.paths import package_path
@@ -41,7 +41,7 @@ def test_all_code_that_a_training_or_an_evaluation_loads_is_in_the_hash(tmp_path
 
 
 OWN = """
-from sd4match_lib.prompts import Scope
+from sd4match_lib.prompts.base import Scope
 from sd4match_lib.prompts.text import StringPrompt
 
 TEMPLATE = "a drawing of a {}"

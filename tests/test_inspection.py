@@ -13,8 +13,10 @@ from sd4match_lib.analysis.prompts import (
 )
 from sd4match_lib.backbones.vision import VisionTokens
 from sd4match_lib.config.profile import load_profile, resize_profile
-from sd4match_lib.data import open_dataset
-from sd4match_lib.prompts import ClassPrompt, ConditionalPrompt, PromptBatch
+from sd4match_lib.data.datasets import open_dataset
+from sd4match_lib.prompts.base import PromptBatch
+from sd4match_lib.prompts.cpm import ConditionalPrompt
+from sd4match_lib.prompts.per_class import ClassPrompt
 from sd4match_lib.report.prompt_figures import plot_heatmap, plot_saliency
 from sd4match_lib.report.training import plot_training
 from sd4match_lib.reproduce.prepare import prepare_data

@@ -11,13 +11,15 @@ from PIL import Image
 
 from sd4match_lib import Matcher
 from sd4match_lib.config.profile import load_profile
-from sd4match_lib.data import open_dataset
+from sd4match_lib.data.datasets import open_dataset
 from sd4match_lib.errors import UserError
 from sd4match_lib.evaluation.evaluate import evaluate
-from sd4match_lib.interactive import PairBrowser, PointPicker, TimestepExplorer
+from sd4match_lib.interactive.pair_browser import PairBrowser
+from sd4match_lib.interactive.picker import PointPicker
 from sd4match_lib.interactive.still import encode
+from sd4match_lib.interactive.timestep_explorer import TimestepExplorer
 from sd4match_lib.matcher.files import read_points
-from sd4match_lib.prompts import ClassPrompt
+from sd4match_lib.prompts.per_class import ClassPrompt
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +74,8 @@ def test_controls_change_what_is_asked_and_keep_the_points(picker):
     assert picker.canvas.about["prompt"]["kind"] == "text" and picker.canvas.about["category"] == "cat"
     assert "prompt text" in picker.canvas.note
     picker.controls.timestep.value = 700
-    picker.controls.method.value = "nn"
-    assert (picker.matcher.settings.timestep, picker.canvas.about["matcher"]) == (700, "nn")
+    picker.controls.matcher.value = "nn"
+    assert (picker.matcher.settings.method.timestep, picker.canvas.about["matcher"]) == (700, "nn")
     assert picker.points == [[12, 8]] and picker.matches != before
     expected = picker.matcher.match(picker.match.src, picker.match.trg, [(12, 8)])
     assert picker.matches == expected.rows()
@@ -148,7 +150,7 @@ def test_where_nobody_watches_the_cell_is_a_picture(picker, monkeypatch):
 def test_the_browser_finds_pairs_by_what_became_of_them(folder):
     root = layouts.write_pf_willow(folder / "willow", {"car(G)": ["a", "b", "c"], "duck(S)": ["a", "b"]})
     profile = load_profile(folder / "tiny.toml")
-    rows = evaluate(profile, dataset="pf_willow", data_root=root, prompt="empty", device="cpu").rows
+    rows = evaluate(profile, dataset="pf_willow", data_root=root, prompt="empty", device="cpu").keypoints
     pairs = open_dataset(profile.dataset("pf_willow"), "test", root)
     browser = PairBrowser({"willow": (pairs, rows)}, alpha=0.5)
     assert len(browser.chosen) == len(pairs) == browser.place.max
@@ -168,11 +170,11 @@ def test_the_browser_finds_pairs_by_what_became_of_them(folder):
 
 def test_the_explorer_computes_beforehand_and_then_only_shows(folder, matcher):
     explorer = TimestepExplorer(matcher, folder / "a.png", folder / "b.png", (12, 8), timesteps=(400, 1))
-    passes = matcher.models.passes
+    passes = matcher.shared.passes
     assert list(explorer.matches) == [1, 400]
     first = explorer.children[1].value
     explorer.slider.value = 400
-    assert explorer.children[1].value != first and matcher.models.passes == passes
+    assert explorer.children[1].value != first and matcher.shared.passes == passes
 
 
 def test_a_still_with_an_alpha_channel_is_shown_too():

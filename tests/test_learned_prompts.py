@@ -5,27 +5,22 @@ import tiny
 import torch
 from safetensors.torch import load_file, save_file
 
-from sd4match_lib.backbones.stable_diffusion import StableDiffusionFeatures
+from sd4match_lib.backbones.stable_diffusion import StableDiffusion
 from sd4match_lib.backbones.vision import VisionTokens
 from sd4match_lib.config.profile import load_profile
 from sd4match_lib.errors import UserError
-from sd4match_lib.prompts import (
-    ClassPrompt,
-    ConditionalPrompt,
-    PromptBatch,
-    Scope,
-    SinglePrompt,
-    load_prompt,
-    make_prompt,
-)
-from sd4match_lib.prompts.factory import new_prompt
+from sd4match_lib.prompts.base import PromptBatch, Scope
+from sd4match_lib.prompts.cpm import ConditionalPrompt
+from sd4match_lib.prompts.factory import load_prompt, make_prompt, new_prompt
+from sd4match_lib.prompts.per_class import ClassPrompt
+from sd4match_lib.prompts.single import SinglePrompt
 
 WIDTH, VISION, PATCHES = 16, 12, 16
 
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory):
-    return StableDiffusionFeatures.from_folder(tiny.write_diffusion(tmp_path_factory.mktemp("sd"))).text
+    return StableDiffusion.load_text(tiny.write_diffusion(tmp_path_factory.mktemp("sd")))
 
 
 def tokens(rows, seed=0, width=VISION):
@@ -95,16 +90,16 @@ def test_a_class_prompt_knows_willows_words_and_refuses_strangers():
     prompt = ClassPrompt(WIDTH, ["car", "dog"], length=2)
     batch = PromptBatch(("a/1", "b/2", "c/3"), ("car(G)", "dog", "car(S)"))
     prompt.theta.data = torch.stack([torch.zeros(2, WIDTH), torch.ones(2, WIDTH)])
-    assert prompt.rows(batch)[:, 0, 0].tolist() == [0.0, 1.0, 0.0]
+    assert prompt.embeddings(batch)[:, 0, 0].tolist() == [0.0, 1.0, 0.0]
     keys = prompt.cache_keys(batch)
     assert keys[0] == keys[2] != keys[1]
     with pytest.raises(UserError, match=r"not trained on 'duck'; it knows car, dog"):
-        prompt.rows(PromptBatch(("d/1",), ("duck",)))
+        prompt.embeddings(PromptBatch(("d/1",), ("duck",)))
 
 
 def test_cpm_is_its_definition(encoder):
     batch, prompt = pair_batch(), cpm(encoder)
-    rows = prompt.rows(batch)
+    rows = prompt.embeddings(batch)
     assert rows.shape == (2, 8, WIDTH) and prompt.scope is Scope.PAIR
     for pair in range(2):
         seen = torch.cat([batch.vision.patches[pair], batch.trg_vision.patches[pair]], dim=1)
@@ -116,10 +111,10 @@ def test_cpm_is_its_definition(encoder):
             wanted = torch.tanh(prompt.omega_alpha[row]) * (pooled + prompt.omega_pos[row])
             torch.testing.assert_close(rows[pair, 3 + row], wanted, atol=1e-5, rtol=1e-4)
         assert torch.equal(rows[pair, :3], prompt.theta_global)
-    paper = cpm(encoder, condition="paper")
+    paper = cpm(encoder, modulation="paper")
     found = rows[:, 3:] / torch.tanh(prompt.omega_alpha) - prompt.omega_pos
     torch.testing.assert_close(
-        paper.rows(batch)[:, 3:], found * paper.omega_alpha + paper.omega_pos, atol=1e-4, rtol=1e-3
+        paper.embeddings(batch)[:, 3:], found * paper.omega_alpha + paper.omega_pos, atol=1e-4, rtol=1e-3
     )
 
 
@@ -128,20 +123,22 @@ def test_cpm_is_its_definition(encoder):
     [
         ({}, Scope.PAIR, 8),
         ({"features": "global"}, Scope.PAIR, 8),
-        ({"conditioning": "image"}, Scope.IMAGE, 8),
-        ({"conditioning": "image", "features": "global"}, Scope.IMAGE, 8),
+        ({"condition_on": "image"}, Scope.IMAGE, 8),
+        ({"condition_on": "image", "features": "global"}, Scope.IMAGE, 8),
         ({"use_global": False}, Scope.PAIR, 5),
         ({"mix_patches": False}, Scope.PAIR, 8),
     ],
 )
 def test_the_six_cases_of_the_ablation_see_what_they_may(encoder, options, scope, rows):
     prompt, batch = cpm(encoder, **options), pair_batch()
-    assert prompt.scope is scope and prompt.rows(batch).shape[1] == rows
+    assert prompt.scope is scope and prompt.embeddings(batch).shape[1] == rows
     swapped = dataclasses.replace(batch, trg_vision=tokens(2, seed=9))
-    depends = not torch.equal(prompt.rows(batch), prompt.rows(swapped))
+    depends = not torch.equal(prompt.embeddings(batch), prompt.embeddings(swapped))
     assert depends == (scope is Scope.PAIR)
     local = dataclasses.replace(batch, vision=VisionTokens(tokens(2, 5).patches, batch.vision.cls))
-    assert torch.equal(prompt.rows(batch), prompt.rows(local)) == (options.get("features") == "global")
+    assert torch.equal(prompt.embeddings(batch), prompt.embeddings(local)) == (
+        options.get("features") == "global"
+    )
     loaded = prompt.context(batch, encoder)
     assert loaded.shape == (2, 77, WIDTH) and torch.isfinite(loaded).all()
 
@@ -161,7 +158,7 @@ def test_hidden_rows_stand_behind_the_text_model(encoder):
     prompt = cpm(encoder, space="hidden")
     batch = pair_batch()
     context = prompt.context(batch, encoder)
-    torch.testing.assert_close(context[:, 1:9], prompt.rows(batch))
+    torch.testing.assert_close(context[:, 1:9], prompt.embeddings(batch))
     empty = encoder.encode_prompt([""])
     assert torch.equal(context[:, :1], empty[:, :1].expand(2, -1, -1))
     assert torch.equal(context[:, 9:], empty[:, 9:].expand(2, -1, -1))
@@ -174,7 +171,7 @@ def test_prompts_come_back_from_their_files(encoder, tmp_path, kind):
     made = {
         "single": SinglePrompt(WIDTH, length=4),
         "class": ClassPrompt(WIDTH, ["cat", "dog"], length=4),
-        "cpm": cpm(encoder, condition="paper"),
+        "cpm": cpm(encoder, modulation="paper"),
     }[kind]
     if kind != "cpm":
         made.initialise(encoder, 3)
@@ -196,11 +193,11 @@ def test_mistakes_in_prompts_are_said(encoder, tmp_path):
     with pytest.raises(UserError, match="needs a category"):
         SinglePrompt(WIDTH, init="a {category}").initialise(encoder, 0)
     with pytest.raises(UserError, match=r"vision model's tokens of the target images \(cat/0t"):
-        cpm(encoder).rows(dataclasses.replace(pair_batch(), trg_vision=None))
+        cpm(encoder).embeddings(dataclasses.replace(pair_batch(), trg_vision=None))
     with pytest.raises(UserError, match="16 patches of width 12, the vision model gives 16 of width 13"):
-        cpm(encoder).rows(dataclasses.replace(pair_batch(), vision=tokens(2, width=13)))
-    with pytest.raises(UserError, match="condition is 'sum'; use one of released, paper"):
-        cpm(encoder, condition="sum")
+        cpm(encoder).embeddings(dataclasses.replace(pair_batch(), vision=tokens(2, width=13)))
+    with pytest.raises(UserError, match="modulation is 'sum'; use one of released, paper"):
+        cpm(encoder, modulation="sum")
     with pytest.raises(UserError, match="no space 'words'; use one of tokens, hidden"):
         SinglePrompt(WIDTH, space="words")
     path = tmp_path / "p.safetensors"
@@ -218,11 +215,11 @@ def test_mistakes_in_prompts_are_said(encoder, tmp_path):
 
 def test_new_prompts_fit_the_profiles_models():
     profile = load_profile("mini")
-    prompt = new_prompt("cpm", profile, ["cat"], {"conditioning": "image"})
+    prompt = new_prompt("cpm", profile, ["cat"], {"condition_on": "image"})
     side = profile.vision.crop // 14
     assert prompt.g_n.in_features == side * side and prompt.scope is Scope.IMAGE
     assert new_prompt("class", profile, ["cat", "dog"], {"length": 3}).theta.shape[:2] == (2, 3)
-    with pytest.raises(UserError, match="no prompt 'text' to train; use one of single, class, cpm"):
+    with pytest.raises(UserError, match="no prompt to train 'text'; use one of single, class, cpm"):
         new_prompt("text", profile, [], {})
     with pytest.raises(UserError, match="single prompt has no option 'colour'; it has: length, space, init"):
         new_prompt("single", profile, [], {"colour": 1})

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sd4match_lib.matching.loss import gaussian_kernel, matching_loss
-from sd4match_lib.matching.match import match_points
+from sd4match_lib.matching.points import match_points
 
 ALL = torch.ones(1, 1, dtype=torch.bool)
 
@@ -170,7 +170,7 @@ def test_descending_the_loss_moves_the_match_to_the_target():
         losses.append(loss.item())
 
     assert losses[-1] < 0.6 * losses[0]
-    found = match_points(src_feat, trg_feat, src_ft, method="softargmax")
+    found = match_points(src_feat, trg_feat, src_ft, matcher="softargmax")
     torch.testing.assert_close(found, trg_ft, atol=0.5, rtol=0)
 
 

@@ -7,10 +7,13 @@ from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNe
 from test_evaluate import PairPrompt, models, profile, run
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from sd4match_lib.analysis.correlation_maps import correlation_maps
+from sd4match_lib import Matcher
 from sd4match_lib.analysis.generate import paint
-from sd4match_lib.data import open_dataset
+from sd4match_lib.data.datasets import open_dataset
 from sd4match_lib.errors import UserError
+from sd4match_lib.geometry import map_extent
+from sd4match_lib.matcher.picture import open_picture
+from sd4match_lib.matcher.result import Match
 from sd4match_lib.report.html import html_page
 from sd4match_lib.report.maps import choose_pairs, plot_correlation_maps, plot_match_grid, telling_pairs
 
@@ -25,40 +28,49 @@ def pairs(profile):
 def test_the_peak_of_the_map_is_where_the_nearest_neighbour_matches(profile, pairs):
     pair = pairs[4]
     prompts = {"text": "text", "toy": PairPrompt()}
-    maps = correlation_maps(profile, pair, pair.src_px, prompts, device="cpu")
+    maps = {}
+    for name, prompt in prompts.items():
+        matcher = Matcher.from_profile(profile, prompt=prompt, device="cpu")
+        maps[name] = matcher.match(pair.src, pair.trg, pair.src_px, maps=True).maps
     assert list(maps) == ["text", "toy"] and maps["text"].shape == (len(pair.src_px), 16, 16)
     assert np.abs(maps["toy"]).max() <= 1 + 1e-6 and (maps["toy"] != maps["text"]).any()
     for name, prompt in prompts.items():
-        rows = run(profile, matcher="nn", prompt=prompt).rows
+        rows = run(profile, matcher="nn", prompt=prompt).keypoints
         own = rows[rows["pair_id"] == pair.pair_id].set_index("keypoint").loc[list(pair.keypoint_ids)]
         for found, x_px in zip(maps[name], own["pred_x_px"], strict=True):
             column = np.unravel_index(found.argmax(), found.shape)[1]
             # 16 cells over 64 pixels with aligned corners, in a picture that is 70 pixels wide.
             assert column * 63 / 15 * 70 / 64 == pytest.approx(x_px, abs=1e-3)
-    with pytest.raises(UserError, match="no query point"):
-        correlation_maps(profile, pair, np.zeros((0, 2)), prompts, device="cpu")
 
 
 def test_a_map_is_drawn_over_its_target_with_peak_and_truth(pairs):
     pair = pairs[2]
     found = np.zeros((1, 3, 5), np.float32)
     found[0, 2, 4] = 1
-    figure = plot_correlation_maps(pair, [[5, 6]], [[7, 8]], {"a": found, "b": 0.5 * found})
+    extent = map_extent(hw_px=pair.trg.hw_px, hw_in=(64, 64), hw_ft=(3, 5))
+    src, trg, nothing = open_picture(pair.src), open_picture(pair.trg), np.zeros(1, np.float32)
+
+    def matched(maps):
+        query = np.array([[5, 6]], np.float32)
+        return Match(src, trg, query, query, nothing, nothing, maps=maps, maps_extent_px=extent)
+
+    figure = plot_correlation_maps({"a": matched(found), "b": matched(0.5 * found)}, [[7, 8]])
     source, first, _, *_ = figure.axes
     assert source.lines[0].get_xydata().tolist() == [[5, 6]]
     height, width = pair.trg.hw_px
     truth, best = (line.get_xydata()[0].tolist() for line in first.lines)
-    assert truth == [7, 8] and best == pytest.approx([width - 1, height - 1])
+    # The last cell lies on the last pixel of the network's input, 63 of 64, wherever that is in the picture.
+    assert truth == [7, 8] and best == pytest.approx([63 / 64 * width, 63 / 64 * height])
     heat = first.images[1]
     # Common colours for a row, and outer cells centred on the outer pixels.
     assert heat.get_clim() == (0, 1) and figure.axes[2].images[1].get_clim() == (0, 1)
     left, right, bottom, top = heat.get_extent()
-    assert (left + (right - left) / 10, right - (right - left) / 10) == pytest.approx((0, width - 1))
+    assert (left + (right - left) / 10, right - (right - left) / 10) == pytest.approx((0, 63 / 64 * width))
     assert top + (bottom - top) / 6 == pytest.approx(0)
 
 
 def test_the_comparison_shows_gains_and_losses_in_turn(profile, pairs):
-    base = run(profile, matcher="nn").rows
+    base = run(profile, matcher="nn").keypoints
     worse, better = base.assign(distance_in=99.0), base.assign(distance_in=99.0)
     names = base["pair_id"].unique()
     worse.loc[worse["pair_id"] == names[3], "distance_in"] = 0.0

@@ -10,14 +10,14 @@ from PIL import Image
 
 from sd4match_lib import Matcher, MatchOptions
 from sd4match_lib.config.profile import load_profile
-from sd4match_lib.data import open_dataset
+from sd4match_lib.data.datasets import open_dataset
 from sd4match_lib.errors import UserError
 from sd4match_lib.evaluation.evaluate import evaluate
-from sd4match_lib.matcher.scores import locate
-from sd4match_lib.matching.match import Method
+from sd4match_lib.matcher.result import share_around
+from sd4match_lib.matching.correlation import Correlation
 from sd4match_lib.matching.windowed import windowed_softargmax
 from sd4match_lib.metrics.pck import bootstrap_interval
-from sd4match_lib.prompts import Prompt, Scope
+from sd4match_lib.prompts.base import Prompt, Scope
 from sd4match_lib.report.option_study import option_table
 
 POINTS = [(3.0, 4.0), (50.5, 20.0), (59.0, 39.0)]
@@ -49,7 +49,7 @@ def test_a_matcher_finds_exactly_what_the_evaluation_scores(folder):
     root = layouts.write_pf_willow(folder / "willow", {"car(G)": ["a", "b"]})
     profile = load_profile(folder / "tiny.toml")
     options = {"prompt": "text", "timestep": 120, "ensemble": 2, "device": "cpu"}
-    rows = evaluate(profile, dataset="pf_willow", data_root=root, max_pairs=1, **options).rows
+    rows = evaluate(profile, dataset="pf_willow", data_root=root, max_pairs=1, **options).keypoints
     (pair,) = open_dataset(profile.dataset("pf_willow"), "test", root)[:1]
     found = Matcher.from_profile(profile, **options).match(pair.src, pair.trg, pair.src_px)
     expected = rows.sort_values("keypoint", key=lambda names: names.astype(int))
@@ -84,7 +84,7 @@ def test_points_come_back_in_the_pixels_of_pictures_of_any_shape(base):
 
 def test_a_picture_is_computed_once_for_all_clicks_and_partners(base, folder):
     fresh = Matcher.from_profile(folder / "tiny.toml", ensemble=1, device="cpu")
-    models = fresh.models
+    models = fresh.shared
     fresh.match(folder / "a.png", folder / "b.png", POINTS)
     assert models.passes == 2
     fresh.match(folder / "a.png", folder / "b.png", POINTS[:1])
@@ -113,10 +113,10 @@ def test_a_prompt_for_pairs_encodes_a_picture_once_and_a_pair_once(folder, tmp_p
     matcher = Matcher.from_profile(tmp_path / "own.toml", prompt=OfPair(), ensemble=1, device="cpu")
     one = matcher.match(folder / "a.png", folder / "b.png", POINTS)
     again = matcher.match(folder / "a.png", folder / "b.png", POINTS)
-    assert (matcher.models.encoded, matcher.models.passes) == (2, 2)
+    assert (matcher.shared.encoded, matcher.shared.passes) == (2, 2)
     assert np.array_equal(one.trg_px, again.trg_px)
     matcher.match(folder / "a.png", folder / "c.png", POINTS)
-    assert (matcher.models.encoded, matcher.models.passes) == (3, 4)
+    assert (matcher.shared.encoded, matcher.shared.passes) == (3, 4)
 
 
 def test_the_category_reaches_the_prompt_of_a_picture_that_is_already_open(base, folder):
@@ -131,12 +131,15 @@ def test_confidence_is_the_share_of_the_distribution_around_the_place():
     one_place = torch.nn.functional.one_hot(torch.arange(100)).float().T.view(1, 100, 10, 10)
     all_alike = torch.ones(1, 100, 10, 10)
     at = torch.tensor([[[4.0, 5.0]]])
-    settings = {"method": Method.NN, "temperature": 0.04, "sigma": 7.0}
-    sure = locate(one_place, one_place, at, **settings)
-    assert sure.confidence.item() > 0.99 and sure.trg_ft.tolist() == [[4, 5]]
+
+    def asked(features):
+        scores = Correlation(features, features)(at)
+        return share_around(at[0], scores[0], 0.04).item()
+
+    assert asked(one_place) > 0.99
     # At a corner, three cells lie within a tenth of the grid: itself and two neighbours.
-    unsure = locate(all_alike, all_alike, at, **settings)
-    assert unsure.confidence.item() == pytest.approx(3 / 100) and unsure.trg_ft.tolist() == [[0, 0]]
+    at[:] = 0.0
+    assert asked(all_alike) == pytest.approx(3 / 100)
 
 
 def test_mutual_marks_what_is_not_found_back(base, folder):
@@ -217,7 +220,7 @@ def test_the_table_of_options_begins_with_what_the_evaluation_says(folder):
     pairs = list(open_dataset(profile.dataset("pf_willow"), "test", root))
     table = option_table(matcher, pairs, 0.5).set_index("option")
     result = evaluate(profile, dataset="pf_willow", data_root=root, prompt="empty", device="cpu")
-    assert table["PCK@0.50"].iloc[0].value == pytest.approx(bootstrap_interval(result.rows, 0.5).value)
+    assert table["PCK@0.50"].iloc[0].value == pytest.approx(bootstrap_interval(result.keypoints, 0.5).value)
     assert (
         table["points kept"].drop("mutual only").eq(1).all() and 0 < table["points kept"]["mutual only"] < 1
     )

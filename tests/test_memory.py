@@ -11,9 +11,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from sd4match_lib.backbones.clip_text import TextEncoder
+from sd4match_lib.backbones.clip_text import ClipTextEncoder
 from sd4match_lib.backbones.latents import Latents
-from sd4match_lib.backbones.stable_diffusion import StableDiffusionFeatures
+from sd4match_lib.backbones.stable_diffusion import StableDiffusion
 from sd4match_lib.config.profile import load_profile
 from sd4match_lib.matching.loss import matching_loss
 from sd4match_lib.miniature.pretraining.networks import build_scheduler
@@ -55,8 +55,7 @@ def step_memory(pairs, *, checkpoint_activations):
                 unet.up_blocks[block] = torch.nn.Identity()
             vae = torch.nn.Module()
             vae.config = type("Config", (), {"scaling_factor": 0.18215})
-            model = StableDiffusionFeatures(unet, vae, TextEncoder(text_model, None), build_scheduler())
-            model.ready_to_learn(checkpoint_activations=checkpoint_activations)
+            model = StableDiffusion(unet, vae, ClipTextEncoder(text_model, None), build_scheduler())
             weights = sum(
                 w.numel() * w.element_size() for part in (unet, text_model) for w in part.parameters()
             )
@@ -65,10 +64,11 @@ def step_memory(pairs, *, checkpoint_activations):
             )  # CPM's: one for both pictures of a pair
             latents = Latents(*torch.zeros(2, 2 * pairs, 4, 96, 96, dtype=torch.float32))
             points, valid = torch.zeros(pairs, 20, 2), torch.ones(pairs, 20, dtype=torch.bool)
-            with LiveBytes() as memory:
+            learning = model.learning(checkpoint_activations=checkpoint_activations)
+            with learning, LiveBytes() as memory:
                 context = model.text.encode_tokens(prompt).repeat(2, 1, 1)
                 names = [str(index) for index in range(2 * pairs)]
-                src, trg = model.features(latents, names, context, timestep=261).chunk(2)
+                src, trg = model.features(latents, names, context, ["up_blocks.1"], timestep=261)[0].chunk(2)
                 matching_loss(src, trg, points, points, valid).backward()
     finally:
         torch.set_default_dtype(torch.float32)

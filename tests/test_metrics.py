@@ -21,7 +21,13 @@ from sd4match_lib.metrics.ceiling import grid_ceiling
 from sd4match_lib.metrics.errors import error_kinds, error_table, twin_rate
 from sd4match_lib.metrics.geometry import geometry_aware
 from sd4match_lib.metrics.kap import kap
-from sd4match_lib.metrics.keypoints import LATER_COLUMNS, read_rows, rows_for_pair, rows_frame, write_rows
+from sd4match_lib.metrics.keypoints import (
+    LATER_COLUMNS,
+    keypoint_frame,
+    read_keypoints,
+    score_pair,
+    write_keypoints,
+)
 from sd4match_lib.metrics.pck import bootstrap_interval, paired_difference, pck
 from sd4match_lib.report.study_figures import plot_errors
 from sd4match_lib.utils.paths import package_path
@@ -48,8 +54,8 @@ def square_pair(trg_px, names="abcdefgh", pair_id="p", only_src=(), only_trg=())
 
 
 def rows_of(*pairs_and_predictions) -> pd.DataFrame:
-    return rows_frame(
-        row for pair, predicted in pairs_and_predictions for row in rows_for_pair(pair, predicted, HW_IN)
+    return keypoint_frame(
+        row for pair, predicted in pairs_and_predictions for row in score_pair(pair, predicted, HW_IN)
     )
 
 
@@ -102,17 +108,17 @@ def test_only_points_of_the_same_pair_can_be_swapped_with():
 def test_errors_are_measured_in_the_frame_that_is_asked_for():
     # The target is 200 x 50 px: 20 px of its width are 10 px of the input, 5 px of its height are 10 px.
     pair = make_pair([[100, 25]], ThresholdRule.IMAGE)
-    rows = rows_frame(rows_for_pair(pair, [[50, 61]], HW_IN))
+    rows = keypoint_frame(score_pair(pair, [[50, 61]], HW_IN))
     assert error_kinds(rows, 0.1).tolist() == ["jitter"]
     assert error_kinds(rows, 0.1, frame="px").tolist() == ["correct"]
 
 
 def test_rows_of_an_older_version_are_read_and_say_what_they_lack(tmp_path: Path):
-    path = tmp_path / "rows.parquet"
+    path = tmp_path / "keypoints.parquet"
     old = rows_of((square_pair(APART), APART)).drop(columns=list(LATER_COLUMNS))
     old.to_parquet(path)
 
-    rows = read_rows(path)
+    rows = read_keypoints(path)
     assert pck(rows, 0.1) == 1 and error_kinds(rows, 0.1, frame="px").tolist() == ["correct"] * 2
     with pytest.raises(UserError, match="stored without the points in the frame 'in': evaluate again"):
         error_kinds(rows, 0.1)
@@ -128,9 +134,9 @@ def test_rows_of_an_older_version_are_read_and_say_what_they_lack(tmp_path: Path
 def test_one_sided_keypoints_are_stored_and_count_in_no_pck(tmp_path: Path):
     pair = square_pair(APART, "ab", only_src=[("hidden", (3, 4))], only_trg=[("new", (70, 80))])
     rows = rows_of((pair, [[20, 50], [0, 0]]))
-    write_rows(rows, tmp_path / "rows.parquet")
+    write_keypoints(rows, tmp_path / "keypoints.parquet")
 
-    pd.testing.assert_frame_equal(read_rows(tmp_path / "rows.parquet"), rows)
+    pd.testing.assert_frame_equal(read_keypoints(tmp_path / "keypoints.parquet"), rows)
     assert rows["keypoint"].tolist() == ["a", "b", "hidden", "new"]
     assert rows["distance_in"].notna().tolist() == [True, True, False, False]
     assert rows[["src_x_px", "src_y_px"]].iloc[2].tolist() == [3, 4] and rows["trg_x_px"].isna().iloc[2]
@@ -332,6 +338,6 @@ def test_kaps_interval_comes_from_pairs_and_not_from_the_rows_order():
 def test_the_ceiling_is_the_share_of_keypoints_with_a_cell_near():
     pair = square_pair([[20, 50], [50, 50]])
     scalars = [[10.0, 1.0, 0.0], [10.5, 1.0, 0.0]]
-    rows = rows_frame(rows_for_pair(pair, pair.trg_px, HW_IN, scalars))
+    rows = keypoint_frame(score_pair(pair, pair.trg_px, HW_IN, scalars))
     assert grid_ceiling(rows, 0.1).value == 0.5
     assert grid_ceiling(rows, 0.105).value == 1

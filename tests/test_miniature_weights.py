@@ -9,7 +9,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextModel, CLIPTokenizer, Dinov2Model
 
 from sd4match_lib.config.profile import load_profile
-from sd4match_lib.data import open_dataset
+from sd4match_lib.data.datasets import open_dataset
 from sd4match_lib.miniature.pretraining.check import Finding, format_findings
 from sd4match_lib.miniature.pretraining.samples import sample_pictures
 from sd4match_lib.miniature.pretraining.vocabulary import build_tokenizer

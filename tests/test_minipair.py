@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sd4match_lib.data import SPAIR_CATEGORIES, VOC_INDEX, PfPascalDataset, PfWillowDataset, SpairDataset
+from sd4match_lib.data.categories import SPAIR_CATEGORIES, VOC_INDEX
+from sd4match_lib.data.pf_pascal import PfPascalDataset
+from sd4match_lib.data.pf_willow import PfWillowDataset
+from sd4match_lib.data.spair import SpairDataset
 from sd4match_lib.data.types import Difficulty
 from sd4match_lib.errors import UserError
 from sd4match_lib.miniature.dataset import write

@@ -6,20 +6,21 @@ import pandas as pd
 import pytest
 
 from sd4match_lib.data.pf_willow import PfWillowDataset
-from sd4match_lib.data.types import Difficulty, ImageRecord, Pair, ThresholdRule
+from sd4match_lib.data.record import ImageRecord
+from sd4match_lib.data.types import Difficulty, Pair, ThresholdRule
 from sd4match_lib.errors import DataError, UserError
 from sd4match_lib.metrics.pck import (
-    ROW_COLUMNS,
+    KEYPOINT_COLUMNS,
     bootstrap_interval,
     describe_protocol,
+    keypoint_frame,
     paired_difference,
     pck,
     pck_table,
-    read_rows,
-    rows_for_pair,
-    rows_frame,
+    read_keypoints,
+    score_pair,
     thresholds,
-    write_rows,
+    write_keypoints,
 )
 
 HW_IN = (100, 100)
@@ -46,8 +47,8 @@ def rows_from(
         hw_100 = replace(image("b"), hw_px=HW_IN)
         pair = make_pair(np.zeros((len(values), 2)), pair_id=pair_id, trg=hw_100)
         pair = replace(pair, category=(category or {}).get(pair_id, "cat"), **flags.get(pair_id, {}))
-        rows += rows_for_pair(pair, [(value, 0.0) for value in values], HW_IN)
-    return rows_frame(rows)
+        rows += score_pair(pair, [(value, 0.0) for value in values], HW_IN)
+    return keypoint_frame(rows)
 
 
 # Thresholds: the picture is 200 x 50 px (w x h), the input 100 x 100: x is halved, y doubled.
@@ -63,7 +64,7 @@ def test_box_threshold_stretches_the_box_before_taking_its_longer_side():
 def test_classic_bug_threshold_of_the_box_in_another_frame_than_the_keypoints():
     pair = make_pair([[30, 20]], ThresholdRule.BOX)
     # 7 input pixels off: wrong by the input's theta (60 * 0.1), though within the original box's 80 * 0.1.
-    rows = rows_frame(rows_for_pair(pair, [[15 + 7, 40]], HW_IN))
+    rows = keypoint_frame(score_pair(pair, [[15 + 7, 40]], HW_IN))
 
     assert pck(rows, 0.1) == 0
     # In the original picture it is 14 px off, against 8.
@@ -90,7 +91,7 @@ def test_classic_bug_padding_leaks_into_the_extent_of_the_keypoints():
 
     assert thresholds(padded, HW_IN) == thresholds(pair, HW_IN) == (20.0, 20.0)
     with pytest.raises(ValueError, match=r"needs predictions \(2, 2\), no padding, not \(4, 2\)"):
-        rows_for_pair(pair, np.zeros((4, 2)), HW_IN)
+        score_pair(pair, np.zeros((4, 2)), HW_IN)
 
 
 def test_thresholds_that_cannot_be_computed_say_why():
@@ -107,9 +108,9 @@ def test_thresholds_that_cannot_be_computed_say_why():
 def test_rows_measure_distances_in_both_frames_and_keep_the_flags():
     pair = make_pair([[100, 25], [40, 10]], difficulty=Difficulty(2, 1, 3, 0))
 
-    rows = rows_frame(rows_for_pair(pair, [[53, 54], [20, 20]], HW_IN))
+    rows = keypoint_frame(score_pair(pair, [[53, 54], [20, 20]], HW_IN))
 
-    assert list(rows.columns) == list(ROW_COLUMNS)
+    assert list(rows.columns) == list(KEYPOINT_COLUMNS)
     assert rows["distance_in"].tolist() == [5.0, 0.0]
     assert rows["distance_px"].tolist() == pytest.approx([np.hypot(6, 2), 0.0])
     assert rows[["pred_x_px", "pred_y_px"]].iloc[0].tolist() == [106.0, 27.0]
@@ -119,7 +120,7 @@ def test_rows_measure_distances_in_both_frames_and_keep_the_flags():
 
 def test_true_points_are_clamped_into_the_input_as_predictions_are():
     # 199 px of 200 lie at 99.5 in the input, half a pixel beyond the last one that a prediction can reach.
-    rows = rows_frame(rows_for_pair(make_pair([[199, 20]]), [[99, 40]], HW_IN))
+    rows = keypoint_frame(score_pair(make_pair([[199, 20]]), [[99, 40]], HW_IN))
 
     assert rows["distance_in"].item() == 0
     assert rows["distance_px"].item() == pytest.approx(1)
@@ -128,32 +129,32 @@ def test_true_points_are_clamped_into_the_input_as_predictions_are():
 def test_parquet_round_trip_keeps_values_types_and_missing_flags(tmp_path: Path):
     rows = rows_from({"p": [1.0, 2.0], "q": [3.0]}, p={"difficulty": Difficulty(0, 1, 2, 3)})
 
-    write_rows(rows, tmp_path / "deep/rows.parquet")
+    write_keypoints(rows, tmp_path / "deep/keypoints.parquet")
 
-    pd.testing.assert_frame_equal(read_rows(tmp_path / "deep/rows.parquet"), rows)
+    pd.testing.assert_frame_equal(read_keypoints(tmp_path / "deep/keypoints.parquet"), rows)
     assert rows.dtypes["viewpoint"] == "Int8"
     assert rows["viewpoint"].isna().tolist() == [False, False, True]
-    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["rows.parquet"]
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["keypoints.parquet"]
 
 
 def test_damaged_foreign_or_missing_rows_are_one_clear_sentence(tmp_path: Path):
-    path = tmp_path / "rows.parquet"
+    path = tmp_path / "keypoints.parquet"
     with pytest.raises(DataError, match="does not exist"):
-        read_rows(path)
+        read_keypoints(path)
     path.write_bytes(b"PAR1 cut short")
-    with pytest.raises(DataError, match=r"rows\.parquet is not readable parquet"):
-        read_rows(path)
+    with pytest.raises(DataError, match=r"keypoints\.parquet is not readable parquet"):
+        read_keypoints(path)
     rows_from({"p": [1.0]}).drop(columns="theta_px").to_parquet(path)
     with pytest.raises(DataError, match="lacks the column theta_px"):
-        read_rows(path)
+        read_keypoints(path)
     rows = rows_from({"p": [1.0]})
     with pytest.raises(DataError, match="keypoint 0 of pair p twice"):
-        rows_frame([*rows.to_dict("records"), *rows.to_dict("records")])
+        keypoint_frame([*rows.to_dict("records"), *rows.to_dict("records")])
 
 
 def test_a_prediction_that_is_not_finite_stops_instead_of_counting_as_wrong():
     with pytest.raises(UserError, match="predictions of pair a-b are not finite"):
-        rows_for_pair(make_pair([[30, 20]]), [[np.nan, 1.0]], HW_IN)
+        score_pair(make_pair([[30, 20]]), [[np.nan, 1.0]], HW_IN)
 
 
 # PCK
@@ -204,7 +205,7 @@ def test_table_ends_with_all_over_pairs_not_the_mean_of_categories():
 
 
 def test_unknown_truth_is_kept_in_rows_and_left_out_of_pck():
-    rows = rows_frame(rows_for_pair(make_pair([[30, 20], [np.nan, np.nan]]), [[15, 40], [1, 1]], HW_IN))
+    rows = keypoint_frame(score_pair(make_pair([[30, 20], [np.nan, np.nan]]), [[15, 40], [1, 1]], HW_IN))
 
     assert rows["pred_x_px"].notna().all()
     assert pck(rows, 0.1) == 1
@@ -212,9 +213,9 @@ def test_unknown_truth_is_kept_in_rows_and_left_out_of_pck():
 
 def test_nothing_to_score_and_wrong_arguments_are_clear():
     rows = rows_from({"p": [0.0]})
-    unknown = rows_frame(rows_for_pair(make_pair([[np.nan, np.nan]]), [[1, 1]], HW_IN))
+    unknown = keypoint_frame(score_pair(make_pair([[np.nan, np.nan]]), [[1, 1]], HW_IN))
 
-    for empty in (rows_frame([]), unknown):
+    for empty in (keypoint_frame([]), unknown):
         for score in (pck, bootstrap_interval):
             with pytest.raises(UserError, match="nothing to score"):
                 score(empty, 0.1)

@@ -27,7 +27,7 @@ def result(distances):
             "theta_px": 10.0,
         }
     )
-    return SimpleNamespace(rows=rows, record=SimpleNamespace(seed=0))
+    return SimpleNamespace(keypoints=rows, record=SimpleNamespace(seed=0))
 
 
 def test_gains_are_paired_differences_to_the_reference():

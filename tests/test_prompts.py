@@ -4,20 +4,15 @@ import pytest
 import tiny
 import torch
 
-from sd4match_lib.backbones.stable_diffusion import StableDiffusionFeatures
+from sd4match_lib.backbones.stable_diffusion import StableDiffusion
 from sd4match_lib.backbones.vision import VisionTokens
 from sd4match_lib.config.profile import load_profile
 from sd4match_lib.errors import UserError
-from sd4match_lib.prompts import (
-    EmptyPrompt,
-    ImplicitCaptioner,
-    Prompt,
-    PromptBatch,
-    Scope,
-    TextPrompt,
-    make_prompt,
-)
+from sd4match_lib.prompts.base import Prompt, PromptBatch, Scope
+from sd4match_lib.prompts.captioner import ImplicitCaptioner
+from sd4match_lib.prompts.factory import make_prompt
 from sd4match_lib.prompts.prompt_file import PromptFile, write_prompt_file
+from sd4match_lib.prompts.text import EmptyPrompt, TextPrompt
 
 IDS = ("cat/one", "cat/two", "car(G)/one")
 CATEGORIES = ("cat", "cat", "car(G)")
@@ -25,7 +20,7 @@ CATEGORIES = ("cat", "cat", "car(G)")
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory):
-    return StableDiffusionFeatures.from_folder(tiny.write_diffusion(tmp_path_factory.mktemp("sd"))).text
+    return StableDiffusion.load_text(tiny.write_diffusion(tmp_path_factory.mktemp("sd")))
 
 
 def batch(vision=None):

@@ -6,12 +6,14 @@ import tiny
 import torch
 from safetensors.torch import load_file
 
-from sd4match_lib.backbones.stable_diffusion import StableDiffusionFeatures
+from sd4match_lib.backbones.stable_diffusion import StableDiffusion
 from sd4match_lib.backbones.vision import VisionTokens
 from sd4match_lib.cli.main import main
 from sd4match_lib.errors import UserError
-from sd4match_lib.prompts import PromptBatch, SinglePrompt, load_prompt
+from sd4match_lib.prompts.base import PromptBatch
+from sd4match_lib.prompts.factory import load_prompt
 from sd4match_lib.prompts.released import read_released
+from sd4match_lib.prompts.single import SinglePrompt
 from sd4match_lib.prompts.textual_inversion import embedding_vectors
 
 WIDTH = 16
@@ -24,7 +26,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def encoder(folder):
-    return StableDiffusionFeatures.from_folder(folder).text
+    return StableDiffusion.load_text(folder)
 
 
 def assembled(encoder, rows):
@@ -70,7 +72,7 @@ def test_a_released_cpm_gives_the_output_of_its_definition(tmp_path):
     assert main(["convert", str(tmp_path / "ckpt.pt"), str(tmp_path / "cpm.safetensors")]) == 0
     prompt = load_prompt(tmp_path / "cpm.safetensors")
     src, trg = (VisionTokens(torch.randn(2, 64, 12), torch.randn(2, 12)) for _ in range(2))
-    rows = prompt.rows(PromptBatch(("a", "b"), ("cat", "cat"), ("c", "d"), src, trg))
+    rows = prompt.embeddings(PromptBatch(("a", "b"), ("cat", "cat"), ("c", "d"), src, trg))
     seen = torch.cat([src.patches, trg.patches], dim=2) @ state["linear_C.weight"].T + state["linear_C.bias"]
     mixed = seen.transpose(1, 2) @ state["linear_N.weight"].T + state["linear_N.bias"]
     pooled = torch.nn.functional.adaptive_max_pool1d(mixed, 50).transpose(1, 2)

@@ -228,7 +228,7 @@ def test_a_newly_scored_run_is_an_input_of_the_notebook_that_lists_them(
     for kind, expected in (("evaluate", []), ("score", ["01_b"]), (None, [])):
         if kind:
             with open_run(tmp_path / "results", "rival", kind, {}, {}, profile="scratch") as made:
-                made.output("rows.parquet").write_text("rows")
+                made.output("keypoints.parquet").write_text("rows")
         caplog.clear()
         reproduce(str(scratch_profile), notebooks_dir=folder)
         assert starts(caplog) == expected

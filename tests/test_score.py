@@ -11,11 +11,11 @@ from test_evaluate import models, profile, run
 
 from sd4match_lib.cli import main as cli
 from sd4match_lib.config.profile import load_profile
-from sd4match_lib.config.schema import DatasetConfig, DatasetKind
-from sd4match_lib.data import open_dataset
+from sd4match_lib.config.schema import DatasetConfig
+from sd4match_lib.data.datasets import open_dataset
 from sd4match_lib.errors import UserError
 from sd4match_lib.evaluation.score import score, template
-from sd4match_lib.metrics.keypoints import ROW_COLUMNS, SCALARS
+from sd4match_lib.metrics.keypoints import KEYPOINT_COLUMNS, SCALARS
 from sd4match_lib.runs.store import find_runs
 
 __all__ = ["models", "profile"]
@@ -30,7 +30,7 @@ def spair(tmp_path):
 
 def truth(root):
     """The lines of a file that has every point right; pictures are 60 x 40 pixels."""
-    pairs = open_dataset(DatasetConfig(DatasetKind.SPAIR, str(root)), "test")
+    pairs = open_dataset(DatasetConfig("spair", str(root)), "test")
     return [
         {"pair_id": pair.pair_id, "keypoint": name, "x": float(x), "y": float(y)}
         for pair in pairs
@@ -60,19 +60,21 @@ def scored(path, root, tmp_path, **options):
 def test_points_that_are_right_score_all_in_either_frame(spair, tmp_path):
     lines = truth(spair)
     original = scored(write(tmp_path / "right.csv", lines[::-1]), spair, tmp_path)
-    assert list(original.rows.columns) == list(ROW_COLUMNS) and len(original.rows) == len(lines)
-    assert (original.rows["distance_px"] < 1e-5).all()
-    assert original.record.metrics["pck@0.05"] == 1 and original.rows["viewpoint"].eq(1).all()
+    assert list(original.keypoints.columns) == list(KEYPOINT_COLUMNS) and len(original.keypoints) == len(
+        lines
+    )
+    assert (original.keypoints["distance_px"] < 1e-5).all()
+    assert original.record.metrics["pck@0.05"] == 1 and original.keypoints["viewpoint"].eq(1).all()
     stretched = [{**line, "x": line["x"] * 240 / 60, "y": line["y"] * 200 / 40} for line in lines]
     same = scored(write(tmp_path / "big.csv", stretched), spair, tmp_path, frame="200x240")
-    pd.testing.assert_frame_equal(same.rows, original.rows, atol=1e-4, rtol=0)
+    pd.testing.assert_frame_equal(same.keypoints, original.keypoints, atol=1e-4, rtol=0)
 
 
 def test_a_point_off_by_the_threshold_counts_in_its_own_frame_only(spair, tmp_path):
     # The box is 50 x 33 pixels of a 60 x 40 picture: theta is 50 px there, and stretched to 128 x 128
     # max(50 * 128 / 60, 33 * 128 / 40) = 106.7. Five pixels down are 5 / 50 and 16 / 106.7.
     lines = [{**line, "y": line["y"] + 5} for line in truth(spair)]
-    rows = scored(write(tmp_path / "low.csv", lines), spair, tmp_path).rows
+    rows = scored(write(tmp_path / "low.csv", lines), spair, tmp_path).keypoints
     inside = rows[(rows["pair_id"] == "000001-a-b:cat") & (rows["trg_y_px"] > 0)]
     assert np.allclose(inside["distance_px"] / inside["theta_px"], 0.1)
     assert np.allclose(inside["distance_in"] / inside["theta_in"], 16 / (50 * 128 / 60))
@@ -80,14 +82,14 @@ def test_a_point_off_by_the_threshold_counts_in_its_own_frame_only(spair, tmp_pa
 
 def test_ones_own_predictions_come_back_with_the_same_rows(profile, tmp_path):
     own = run(profile, matcher="nn", ensemble=1)
-    lines = own.rows[["pair_id", "keypoint", "pred_x_px", "pred_y_px"]]
+    lines = own.keypoints[["pair_id", "keypoint", "pred_x_px", "pred_y_px"]]
     path = tmp_path / "exported.csv"
     lines.rename(columns={"pred_x_px": "x", "pred_y_px": "y"}).to_csv(path, index=False)
     again = score(profile, path, dataset="own", method="me")
-    measured = [column for column in ROW_COLUMNS if column not in SCALARS]
-    pd.testing.assert_frame_equal(again.rows[measured], own.rows[measured], atol=1e-4, rtol=0)
+    measured = [column for column in KEYPOINT_COLUMNS if column not in SCALARS]
+    pd.testing.assert_frame_equal(again.keypoints[measured], own.keypoints[measured], atol=1e-4, rtol=0)
     # What features leave behind cannot be known of another system.
-    assert again.rows[list(SCALARS)].isna().all(axis=None)
+    assert again.keypoints[list(SCALARS)].isna().all(axis=None)
     assert again.record.kind == "score" and again.record.config["method"] == "me"
     assert [record.name for _, record in find_runs(profile.results_path, kind="score")] == [
         "own-test-score-me"

@@ -12,8 +12,8 @@ from processes import accelerate
 from test_evaluate import PairPrompt, models, profile, run
 
 from sd4match_lib.evaluation import pairs as pair_matching
-from sd4match_lib.metrics.keypoints import read_rows
-from sd4match_lib.runs.distributed import Team, current_team
+from sd4match_lib.metrics.keypoints import read_keypoints
+from sd4match_lib.runs.distributed import ProcessGroup, current_group
 from sd4match_lib.runs.record import RunRecord
 
 __all__ = ["models", "profile"]
@@ -28,14 +28,14 @@ from sd4match_lib.evaluation import evaluate
 from sd4match_lib.evaluation import pairs as pair_matching
 pair_matching.PART_PAIRS = 2
 matched = []
-plain = pair_matching.rows_for_pair
-pair_matching.rows_for_pair = lambda pair, *rest: matched.append(pair.pair_id) or plain(pair, *rest)
+plain = pair_matching.score_pair
+pair_matching.score_pair = lambda pair, *rest: matched.append(pair.pair_id) or plain(pair, *rest)
 profile = pickle.load(open({profile!r}, "rb"))
 for request in ({{"matcher": "nn"}}, {{"matcher": "nn", "prompt": PairPrompt()}}):
     matched.clear()
     result = evaluate.evaluate(profile, dataset="own", device="cpu", **request)
     # One write a line: the processes share one pipe, and a line in pieces mixes with another's.
-    said = f"rank {{os.environ['RANK']}} rows {{len(result.rows)}} matched {{len(matched)}}\\n"
+    said = f"rank {{os.environ['RANK']}} rows {{len(result.keypoints)}} matched {{len(matched)}}\\n"
     os.write(1, said.encode())
 """
 
@@ -73,7 +73,7 @@ def test_two_processes_write_one_run_with_the_rows_of_one(profile, tmp_path, mon
             assert record.status == "complete" and record.metrics["processes"] == 2
             assert not (shared / "parts").exists()
             alone = run(profile, matcher="nn", prompt=prompt, results_dir=tmp_path / "alone")
-            pd.testing.assert_frame_equal(read_rows(shared / "rows.parquet"), alone.rows)
+            pd.testing.assert_frame_equal(read_keypoints(shared / "keypoints.parquet"), alone.keypoints)
             assert alone.record.run_id == record.run_id and alone.record.metrics["processes"] == 1
             assert record.metrics["unet_passes"] >= alone.record.metrics["unet_passes"]
     finally:
@@ -82,19 +82,19 @@ def test_two_processes_write_one_run_with_the_rows_of_one(profile, tmp_path, mon
 
 def test_without_a_launcher_there_is_a_team_of_one(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    team = current_team("cpu")
-    assert (team.rank, team.size, team.main) == (0, 1, True)
-    assert team.agree("word") == "word" and team.total(3) == 3 and team.share_of(5) == range(5)
-    assert str(team.device("cpu")) == "cpu"
-    team.wait()
+    group = current_group("cpu")
+    assert (group.rank, group.size, group.main) == (0, 1, True)
+    assert group.broadcast("word") == "word" and group.gather_sum(3) == 3 and group.share_of(5) == range(5)
+    assert str(group.device("cpu")) == "cpu"
+    group.barrier()
 
 
 def test_shares_are_neighbours_and_cover_everything():
-    team = Team()
+    group = ProcessGroup()
     for size in (1, 2, 3, 7):
         shares = []
         for rank in range(size):
-            team.rank, team.size = rank, size
-            shares.append(team.share_of(10))
+            group.rank, group.size = rank, size
+            shares.append(group.share_of(10))
         assert [place for share in shares for place in share] == list(range(10))
         assert max(map(len, shares)) - min(map(len, shares)) <= 1

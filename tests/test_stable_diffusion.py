@@ -3,12 +3,14 @@ import tiny
 import torch
 
 from sd4match_lib.backbones.latents import Latents, image_noise
-from sd4match_lib.backbones.stable_diffusion import StableDiffusionFeatures
-from sd4match_lib.backbones.weights import UNET_WEIGHTS, file_hash, find_diffusion
+from sd4match_lib.backbones.stable_diffusion import StableDiffusion
+from sd4match_lib.backbones.weights import file_hash, find_diffusion
 from sd4match_lib.config.schema import ModelConfig
 from sd4match_lib.errors import UserError
 from sd4match_lib.utils.files import sha256_file
 
+UNET_WEIGHTS = StableDiffusion.weights_file
+LAYERS = ("up_blocks.1",)
 IDS = ["cat/one", "cat/two", "dog/one", "dog/one#flip", "car/x"]
 
 
@@ -24,7 +26,7 @@ def four_levels(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def features(folder):
-    return StableDiffusionFeatures.from_folder(folder, up_block=1)
+    return StableDiffusion.from_folder(folder, layers=LAYERS)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +49,7 @@ def whole_unet(folder, latents, context, block, timestep):
     from diffusers import UNet2DConditionModel
 
     unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet").eval()
-    full = StableDiffusionFeatures.from_folder(folder, up_block=0)
+    full = StableDiffusion.from_folder(folder, layers=("up_blocks.0",))
     clean = full.sample(latents, IDS, seed=0)
     noise = torch.stack([image_noise(0, name, 0, clean.shape[1:]) for name in IDS])
     noisy = full.scheduler.add_noise(clean, noise, torch.full((len(IDS),), timestep))
@@ -61,11 +63,11 @@ def whole_unet(folder, latents, context, block, timestep):
 @pytest.mark.parametrize("block", [0, 1, 2, 3])
 def test_every_block_of_the_cut_decoder_equals_a_hook_on_the_whole_unet(four_levels, block, side):
     # 18 and 13 do not halve evenly, where the UNet asks which block is its last.
-    cut = StableDiffusionFeatures.from_folder(four_levels, up_block=block)
+    cut = StableDiffusion.from_folder(four_levels, layers=(f"up_blocks.{block}",))
     latents = Latents(torch.randn(5, 4, side, side), torch.zeros(5, 4, side, side))
     context = context_of(cut, "a photo of a cat")
     with torch.no_grad():
-        ours = cut.features(latents, IDS, context, timestep=50)
+        ours = cut.features(latents, IDS, context, (f"up_blocks.{block}",), timestep=50)[0]
     stock = whole_unet(four_levels, latents, context, block, 50)
     assert ours.shape == stock.shape
     torch.testing.assert_close(ours, stock, atol=1e-5, rtol=1e-5)
@@ -73,10 +75,10 @@ def test_every_block_of_the_cut_decoder_equals_a_hook_on_the_whole_unet(four_lev
 
 @pytest.mark.parametrize("block", [0, 1, 2])
 def test_three_levels_equal_the_whole_unet_too_and_a_pyramid_equals_its_blocks(folder, latents, block):
-    cut = StableDiffusionFeatures.from_folder(folder, up_block=2)
+    cut = StableDiffusion.from_folder(folder, layers=("up_blocks.2",))
     context = context_of(cut, "a photo of a dog")
     with torch.no_grad():
-        pyramid = cut.pyramid(latents, IDS, context, (0, 1, 2), timestep=261)
+        pyramid = cut.features(latents, IDS, context, [f"up_blocks.{k}" for k in range(3)], timestep=261)
     stock = whole_unet(folder, latents, context, block, 261)
     torch.testing.assert_close(pyramid[block], stock, atol=1e-5, rtol=1e-5)
 
@@ -86,14 +88,16 @@ def test_nothing_behind_the_wanted_block_runs(folder, latents):
 
     unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet")
     vae = AutoencoderKL.from_pretrained(folder, subfolder="vae")
-    loaded = StableDiffusionFeatures.from_folder(folder, up_block=1)
-    whole = StableDiffusionFeatures(unet, vae, loaded.text, loaded.scheduler, up_block=1)
+    loaded = StableDiffusion.from_folder(folder, layers=LAYERS)
+    whole = StableDiffusion(unet, vae, loaded.text, loaded.scheduler)
     ran = []
     for name in ("up_blocks.0", "up_blocks.1", "up_blocks.2", "conv_norm_out", "conv_out"):
         unet.get_submodule(name).register_forward_hook(lambda *_, name=name: ran.append(name))
     with torch.no_grad():
-        of_whole = whole.features(latents, IDS, context_of(loaded, ""), timestep=50)
-        assert torch.equal(of_whole, loaded.features(latents, IDS, context_of(loaded, ""), timestep=50))
+        of_whole = whole.features(latents, IDS, context_of(loaded, ""), LAYERS, timestep=50)[0]
+        assert torch.equal(
+            of_whole, loaded.features(latents, IDS, context_of(loaded, ""), LAYERS, timestep=50)[0]
+        )
     assert ran == ["up_blocks.0", "up_blocks.1"]
     size = sum(parameter.numel() for parameter in loaded.unet.parameters())
     assert size < sum(parameter.numel() for parameter in unet.parameters())
@@ -106,7 +110,7 @@ def test_features_do_not_depend_on_batch_size_or_order(features, images, latents
     def run(chosen):
         part = Latents(latents.mean[chosen], latents.std[chosen])
         names = [IDS[index] for index in chosen]
-        return features.features(part, names, context, timestep=50, ensemble=3, seed=7)
+        return features.features(part, names, context, LAYERS, timestep=50, ensemble=3, seed=7)[0]
 
     with torch.no_grad():
         together = run([0, 1, 2, 3, 4])
@@ -132,20 +136,18 @@ def test_the_noise_belongs_to_seed_image_and_member():
 FIRST_DRAWS = [-0.6675, -0.2124, 0.5219]
 
 
-def test_an_ensemble_is_the_mean_of_its_members_and_counts_its_passes(features, latents, monkeypatch):
+def test_an_ensemble_is_the_mean_of_its_members_(features, latents, monkeypatch):
     context = context_of(features, "")
-    before = features.passes
     with torch.no_grad():
-        ensemble = features.features(latents, IDS, context, timestep=261, ensemble=2)
-        assert features.passes - before == 2 * len(IDS)
-        first = features.features(latents, IDS, context, timestep=261)
-        from sd4match_lib.backbones import stable_diffusion
+        ensemble = features.features(latents, IDS, context, LAYERS, timestep=261, ensemble=2)[0]
+        first = features.features(latents, IDS, context, LAYERS, timestep=261)[0]
+        from sd4match_lib.backbones import base
 
         def shifted(seed, name, member, shape):
             return image_noise(seed, name, member if member == "vae" else member + 1, shape)
 
-        monkeypatch.setattr(stable_diffusion, "image_noise", shifted)
-        second = features.features(latents, IDS, context, timestep=261)
+        monkeypatch.setattr(base, "image_noise", shifted)
+        second = features.features(latents, IDS, context, LAYERS, timestep=261)[0]
     torch.testing.assert_close(ensemble, (first + second) / 2, atol=1e-5, rtol=1e-5)
     assert (first - second).abs().max() > 1e-3
 
@@ -162,51 +164,59 @@ def test_latents_are_the_vaes_mean_and_deviation_and_samples_are_scaled(features
 
 def test_gradients_flow_into_the_context_only(features, latents):
     context = context_of(features, "a photo of a cat").clone().requires_grad_()
-    features.features(latents, IDS, context, timestep=50).square().mean().backward()
+    features.features(latents, IDS, context, LAYERS, timestep=50)[0].square().mean().backward()
     assert context.grad is not None and context.grad.abs().max() > 0
     assert all(parameter.grad is None for parameter in features.unet.parameters())
 
 
 def test_the_prompt_moves_the_features(features, latents):
     with torch.no_grad():
-        cat = features.features(latents, IDS, context_of(features, "a photo of a cat"), timestep=50)
-        per_image = features.features(latents, IDS, context_of(features, *["a dog"] * 5), timestep=50)
+        cat = features.features(latents, IDS, context_of(features, "a photo of a cat"), LAYERS, timestep=50)[
+            0
+        ]
+        per_image = features.features(
+            latents, IDS, context_of(features, *["a dog"] * 5), LAYERS, timestep=50
+        )[0]
     assert (cat - per_image).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("checkpoint", [False, True])
-def test_the_cheap_way_back_gives_the_same_gradient(folder, features, latents, checkpoint):
-    cheap = StableDiffusionFeatures.from_folder(folder, up_block=1)
-    cheap.ready_to_learn(checkpoint_activations=checkpoint)
-    assert {type(p) for p in cheap.unet.attn_processors.values()} != {
-        type(p) for p in features.unet.attn_processors.values()
-    }
-    found = []
-    for model in (features, cheap):
-        context = context_of(model, "a photo of a cat").detach().requires_grad_(True)
-        output = model.features(latents, IDS, context, timestep=261)
+def test_the_cheap_way_back_gives_the_same_gradient_and_is_taken_back(features, latents, checkpoint):
+    def processors():
+        return {type(processor) for processor in features.unet.attn_processors.values()}
+
+    def gradient():
+        context = context_of(features, "a photo of a cat").detach().requires_grad_(True)
+        output = features.features(latents, IDS, context, LAYERS, timestep=261)[0]
         output.square().mean().backward()
-        found.append((output.detach(), context.grad))
+        return output.detach(), context.grad
+
+    before, found = processors(), [gradient()]
+    with features.learning(checkpoint_activations=checkpoint):
+        assert processors() != before and features.unet.is_gradient_checkpointing == checkpoint
+        found.append(gradient())
+    # Whoever reads the model next must not compute otherwise for having shared it with a training.
+    assert processors() == before and not features.unet.is_gradient_checkpointing
     torch.testing.assert_close(found[0], found[1], atol=1e-5, rtol=1e-4)
     assert found[0][1].abs().max() > 0
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_gives_about_the_same_in_float32(folder, features, latents, dtype):
-    half = StableDiffusionFeatures.from_folder(folder, up_block=1, dtype=dtype)
+    half = StableDiffusion.from_folder(folder, layers=LAYERS, dtype=dtype)
     with torch.no_grad():
-        exact = features.features(latents, IDS, context_of(features, "a cat"), timestep=50)
-        rough = half.features(latents, IDS, context_of(half, "a cat"), timestep=50)
+        exact = features.features(latents, IDS, context_of(features, "a cat"), LAYERS, timestep=50)[0]
+        rough = half.features(latents, IDS, context_of(half, "a cat"), LAYERS, timestep=50)[0]
     assert half.dtype == dtype and rough.dtype == torch.float32
     cosine = torch.nn.functional.cosine_similarity(exact, rough, dim=1)
     assert cosine.min() > 0.98
 
 
 def test_blocks_that_are_not_there_are_errors(folder, features, latents):
-    with pytest.raises(UserError, match=r"features.up_block is 3, but this UNet has up blocks 0 to 2"):
-        StableDiffusionFeatures.from_folder(folder, up_block=3)
+    with pytest.raises(UserError, match=r"features\.layer is 'up_blocks.3', .* up_blocks.0 to up_blocks.2"):
+        StableDiffusion.from_folder(folder, layers=("up_blocks.3",))
     with pytest.raises(UserError, match="cut off"):
-        features.pyramid(latents, IDS, context_of(features, ""), (1, 2), timestep=50)
+        features.features(latents, IDS, context_of(features, ""), ("up_blocks.2",), timestep=50)
 
 
 def test_the_first_complete_source_is_used_and_its_files_are_hashed(folder, tmp_path):
@@ -254,4 +264,4 @@ def test_a_damaged_weight_file_is_one_clear_error(tmp_path):
     folder = tiny.write_diffusion(tmp_path)
     (folder / UNET_WEIGHTS).write_bytes(b"not a model")
     with pytest.raises(UserError, match="unet cannot be loaded"):
-        StableDiffusionFeatures.from_folder(folder)
+        StableDiffusion.from_folder(folder, layers=LAYERS)

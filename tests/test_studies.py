@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 from sd4match_lib.config.profile import load_profile
-from sd4match_lib.data import SPAIR_CATEGORIES
+from sd4match_lib.data.categories import SPAIR_CATEGORIES
 from sd4match_lib.evaluation.evaluate import open_pairs
 from sd4match_lib.metrics.bootstrap import Interval
-from sd4match_lib.metrics.keypoints import ROW_COLUMNS, write_rows
+from sd4match_lib.metrics.keypoints import KEYPOINT_COLUMNS, write_keypoints
 from sd4match_lib.report import claims, comparison, spair_table, studies, study_figures
 from sd4match_lib.report.items import CASES, Compared, Cost, Item
 from sd4match_lib.report.tables import markdown_table, write_table
@@ -33,11 +33,11 @@ def rows(distances, category="cat", **columns):
             **columns,
         }
     )
-    return frame.reindex(columns=list(ROW_COLUMNS)).astype(ROW_COLUMNS)
+    return frame.reindex(columns=list(KEYPOINT_COLUMNS)).astype(KEYPOINT_COLUMNS)
 
 
 def result(distances, seed=0, **columns):
-    return SimpleNamespace(rows=rows(distances, **columns), record=SimpleNamespace(seed=seed))
+    return SimpleNamespace(keypoints=rows(distances, **columns), record=SimpleNamespace(seed=seed))
 
 
 def test_table_2_has_the_paper_s_groups_with_measured_rows_below_each_group_s_printed_ones():
@@ -71,7 +71,7 @@ def test_the_newest_score_of_a_system_on_the_whole_split_joins_table_2(tmp_path)
         inputs = {"data": pairs.fingerprint()}
         run = open_run(tmp_path, f"run{number}", "score", config, inputs, profile="mini")
         with run:
-            write_rows(rows([number] * len(pairs)), run.output("rows.parquet"))
+            write_keypoints(rows([number] * len(pairs)), run.output("keypoints.parquet"))
         run.record.started = started
         run.record.write(run.folder / "run.json")
 
@@ -80,7 +80,7 @@ def test_the_newest_score_of_a_system_on_the_whole_split_joins_table_2(tmp_path)
     save(2, "pf_willow", "CATs", "2026-03")
     save(3, "spair", "DINOv2", "2026-04", max_pairs=1)  # the README's example: a slice is no row of Table 2
     (found,) = spair_table.scored_methods(profile)
-    assert (found.name, found.group) == ("NCNet", "I") and found.rows["distance_in"].tolist() == [0, 0]
+    assert (found.name, found.group) == ("NCNet", "I") and found.keypoints["distance_in"].tolist() == [0, 0]
     own = spair_table.Measured("NCNet", "K", rows([5]))
     names = spair_table.spair_table([own, found], 0.1, profile="mini")["method"]
     assert sum(names == "NCNet, mini") == 1 and sum(names == "NCNet (scored), mini") == 1

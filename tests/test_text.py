@@ -2,7 +2,7 @@ import pytest
 import tiny
 import torch
 
-from sd4match_lib.backbones.clip_text import TextEncoder, inner_text_model
+from sd4match_lib.backbones.clip_text import ClipTextEncoder, inner_text_model
 from sd4match_lib.backbones.weights import quiet_loading
 from sd4match_lib.errors import UserError
 
@@ -24,7 +24,7 @@ def load(folder):
 
     with quiet_loading():
         model = CLIPTextModel.from_pretrained(folder / "text_encoder")
-        return TextEncoder(model, CLIPTokenizer.from_pretrained(folder / "tokenizer"))
+        return ClipTextEncoder(model, CLIPTokenizer.from_pretrained(folder / "tokenizer"))
 
 
 def test_token_embeddings_of_a_string_give_what_the_stock_text_model_gives(encoder):
@@ -111,7 +111,7 @@ def test_a_text_model_that_wraps_its_inner_model_works_the_same(encoder):
     old = OldLayout(encoder.model)
     assert inner_text_model(old) is encoder.model
     assert inner_text_model(encoder.model) is encoder.model
-    wrapped = TextEncoder(old, encoder.tokenizer)
+    wrapped = ClipTextEncoder(old, encoder.tokenizer)
     tokens = encoder.embed_prompt(STRINGS)
     assert torch.equal(wrapped.encode_tokens(tokens), encoder.encode_tokens(tokens))
 
@@ -135,7 +135,7 @@ def test_a_tokenizer_in_the_published_models_files_gives_the_same_ids(encoder, f
     (tmp_path / "tokenizer_config.json").write_text('{"model_max_length": 77, "pad_token": "<|endoftext|>"}')
     # SD2-1 says "!" here, and something else in its configuration.
     (tmp_path / "special_tokens_map.json").write_text('{"pad_token": "!"}')
-    published = TextEncoder(encoder.model, CLIPTokenizer.from_pretrained(tmp_path))
+    published = ClipTextEncoder(encoder.model, CLIPTokenizer.from_pretrained(tmp_path))
     assert torch.equal(published.token_ids(STRINGS), encoder.token_ids(STRINGS))
 
 

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from sd4match_lib.cli.main import main
 from sd4match_lib.config.profile import load_profile
-from sd4match_lib.data import open_dataset
+from sd4match_lib.data.datasets import open_dataset
 from sd4match_lib.errors import UserError
 from sd4match_lib.features.build import MethodModels
 from sd4match_lib.features.methods import method_settings
@@ -197,8 +197,8 @@ def test_a_full_disk_stops_with_the_last_good_state(profile, tmp_path, monkeypat
 def test_options_and_steps_out_of_range_are_said(profile, tmp_path):
     with pytest.raises(UserError, match="steps is 0"):
         train(profile, "single", steps=0, results_dir=tmp_path)
-    with pytest.raises(UserError, match="no option 'conditioning'"):
-        train(profile, "single", options={"conditioning": "image"}, results_dir=tmp_path)
+    with pytest.raises(UserError, match="no option 'condition_on'"):
+        train(profile, "single", options={"condition_on": "image"}, results_dir=tmp_path)
     with pytest.raises(UserError, match="no dataset 'imagenet'"):
         train(profile, "single", dataset="imagenet", results_dir=tmp_path)
 

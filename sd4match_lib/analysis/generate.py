@@ -14,19 +14,21 @@ from PIL import Image
 from torch import Tensor
 
 from sd4match_lib.analysis.prompts import pair_batch
-from sd4match_lib.backbones.clip_text import TextEncoder
+from sd4match_lib.backbones.base import TextEncoder
+from sd4match_lib.backbones.clip_text import ClipTextEncoder
 from sd4match_lib.backbones.device import resolve_device, resolve_dtype
 from sd4match_lib.backbones.weights import find_diffusion, quiet_loading
 from sd4match_lib.config.profile import Profile
-from sd4match_lib.data import Pair
+from sd4match_lib.data.types import Pair
 from sd4match_lib.errors import UserError
-from sd4match_lib.prompts import Prompt, PromptBatch, PromptKind, make_prompt
+from sd4match_lib.prompts.base import Prompt, PromptBatch
+from sd4match_lib.prompts.factory import make_prompt
 from sd4match_lib.utils.progress import progress
 
 
 def paint(
     profile: Profile,
-    requests: Mapping[str, tuple[Prompt | PromptKind | str, Pair]],
+    requests: Mapping[str, tuple[Prompt | str, Pair]],
     *,
     seeds: Sequence[int] = (0,),
     steps: int = 30,
@@ -55,7 +57,7 @@ def paint(
     where = resolve_device(device)
     folder = find_diffusion(profile.model, profile.cache_path).folder
     pipeline = load_pipeline(folder, resolve_dtype(profile.model.dtype), where)
-    encoder = TextEncoder(pipeline.text_encoder, pipeline.tokenizer)
+    encoder = ClipTextEncoder(pipeline.text_encoder, pipeline.tokenizer)
     pictures = {}
     for name, (wanted, pair) in progress(list(requests.items()), description="painting", unit="prompt"):
         prompt = wanted if isinstance(wanted, Prompt) else make_prompt(wanted, profile)

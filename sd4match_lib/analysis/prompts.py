@@ -11,21 +11,28 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from sd4match_lib.backbones.clip_text import TextEncoder
-from sd4match_lib.backbones.stable_diffusion import StableDiffusionFeatures
-from sd4match_lib.backbones.vision import VisionFeatures, VisionTokens
+from sd4match_lib.backbones.base import DiffusionBackbone, TextEncoder
+from sd4match_lib.backbones.clip_text import ClipTextEncoder
+from sd4match_lib.backbones.vision import VisionTokens
 from sd4match_lib.backbones.weights import find_diffusion, find_vision
+from sd4match_lib.config.names import BACKBONES
 from sd4match_lib.config.profile import Profile
-from sd4match_lib.data import Pair, open_dataset
+from sd4match_lib.data.datasets import open_dataset
+from sd4match_lib.data.types import Pair
+from sd4match_lib.features.loaded import vision_model
 from sd4match_lib.features.stores import VisionStore
-from sd4match_lib.prompts import ClassPrompt, ConditionalPrompt, LearnedPrompt, PromptBatch
+from sd4match_lib.prompts.base import PromptBatch
+from sd4match_lib.prompts.cpm import ConditionalPrompt
 from sd4match_lib.prompts.factory import new_prompt
+from sd4match_lib.prompts.learned import LearnedPrompt
+from sd4match_lib.prompts.per_class import ClassPrompt
 
 
 def load_text_encoder(profile: Profile) -> TextEncoder:
-    """Return the profile's text model, on the CPU."""
+    """Return the profile's text model alone, on the CPU."""
     folder = find_diffusion(profile.model, profile.cache_path).folder
-    return StableDiffusionFeatures.from_folder(folder, up_block=0).text
+    backbone: type[DiffusionBackbone] = BACKBONES.load(profile.model.backbone)
+    return backbone.load_text(folder)
 
 
 def untrained_prompt(
@@ -46,7 +53,7 @@ def untrained_prompt(
 def pair_batch(profile: Profile, pairs: Sequence[Pair]) -> PromptBatch:
     """Return what a prompt may look at of some pairs: names, categories, and the vision model's tokens."""
     found = find_vision(profile.vision, profile.cache_path)
-    store = VisionStore(VisionFeatures.from_folder(found.folder, profile.vision), found, profile.cache_path)
+    store = VisionStore(vision_model(found, profile.vision, torch.device("cpu")), found, profile.cache_path)
     srcs, trgs = [pair.src for pair in pairs], [pair.trg for pair in pairs]
     return PromptBatch(
         tuple(record.image_id for record in srcs),
@@ -58,7 +65,7 @@ def pair_batch(profile: Profile, pairs: Sequence[Pair]) -> PromptBatch:
 
 
 @torch.no_grad()
-def nearest_words(rows: Tensor, encoder: TextEncoder) -> pd.DataFrame:
+def nearest_words(rows: Tensor, encoder: ClipTextEncoder) -> pd.DataFrame:
     """Find the vocabulary's word nearest to each learned row, by cosine.
 
     Args:
@@ -106,7 +113,7 @@ def patch_saliency(prompt: ConditionalPrompt, batch: PromptBatch) -> tuple[Tenso
     assert batch.vision is not None and batch.trg_vision is not None
     inputs = [tokens.patches.clone().requires_grad_(True) for tokens in (batch.vision, batch.trg_vision)]
     sides = [VisionTokens(p, t.cls) for p, t in zip(inputs, (batch.vision, batch.trg_vision), strict=True)]
-    rows = prompt.rows(replace(batch, vision=sides[0], trg_vision=sides[1]))
+    rows = prompt.embeddings(replace(batch, vision=sides[0], trg_vision=sides[1]))
     # A fixed random direction in place of the whole Jacobian: unbiased for its norm, one backward pass.
     probe = torch.randn(rows.shape[1:], generator=torch.Generator().manual_seed(0))
     gradients = torch.autograd.grad((rows * probe).sum(), inputs)

@@ -1,4 +1,4 @@
-"""Reading inner blocks of a stock UNet without computing what lies behind them."""
+"""Reading inner modules of a stock model without computing what lies behind them."""
 
 from __future__ import annotations
 
@@ -10,35 +10,34 @@ from torch import Tensor, nn
 
 
 class _Stop(Exception):
-    """Ends a UNet pass once the last wanted block has answered."""
+    """Ends a pass once every wanted module has answered."""
 
 
 @contextmanager
-def capture_up_blocks(unet: Any, blocks: Sequence[int]) -> Iterator[dict[int, Tensor]]:
-    """Record the outputs of some up blocks during one UNet pass and end the pass after the last of them.
+def capture(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    """Record the outputs of some submodules during one pass and end the pass after the last of them.
 
-    The call to the UNet inside the `with` block never returns: the pass ends by an exception that is caught
+    The call to the model inside the `with` block never returns: the pass ends by an exception that is caught
     here.
 
     Args:
-        unet: a stock `UNet2DConditionModel`.
-        blocks: indices into `unet.up_blocks`.
+        model: a stock model whose submodules run once a pass.
+        names: dotted names of submodules that put out one tensor, such as "up_blocks.1".
 
     Yields:
-        A dict, filled on leaving the `with` block: up block index -> (B, C, h, w).
+        A dict, filled on leaving the `with` block: name -> output.
     """
-    outputs: dict[int, Tensor] = {}
-    last = max(blocks)
+    outputs: dict[str, Tensor] = {}
 
-    def record(index: int) -> Any:
+    def record(name: str) -> Any:
         def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-            outputs[index] = output
-            if index == last:
+            outputs[name] = output
+            if len(outputs) == len(set(names)):
                 raise _Stop
 
         return hook
 
-    handles = [unet.up_blocks[index].register_forward_hook(record(index)) for index in blocks]
+    handles = [model.get_submodule(name).register_forward_hook(record(name)) for name in dict.fromkeys(names)]
     try:
         yield outputs
     except _Stop:

@@ -1,7 +1,7 @@
-"""The frozen text model: strings to token embeddings, token embeddings to the UNet's context.
+"""CLIP's text model: strings to token embeddings, token embeddings to the UNet's context.
 
-Learned prompts live between the two (Sec. 3.2 of the paper): they stand in for rows of the embedding layer's
-output, positions included, and pass through the rest of the text model like any word.
+A learned prompt stands in for rows of the embedding layer's output, positions included, and passes through
+the rest of the text model like any word (Sec. 3.2 of the paper).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from sd4match_lib.backbones.base import TextEncoder
 from sd4match_lib.errors import UserError
 
 FILL_TOKEN_ID = 0
@@ -23,26 +24,25 @@ def inner_text_model(model: Any) -> Any:
     return getattr(model, "text_model", model)
 
 
-class TextEncoder:
-    """A frozen CLIP text model and its tokenizer.
-
-    Symbols: `B` batch, `L` token positions of the model (77), `P` learned rows, `D` token width.
+class ClipTextEncoder(TextEncoder):
+    """A frozen CLIP text model and its tokenizer; see `TextEncoder`.
 
     Attributes:
         model: the text model, without gradients of its own.
         tokenizer: its tokenizer.
-        length: `L`.
-        width: `D`.
+        embeddings: its embedding layer.
     """
 
     def __init__(self, model: nn.Module, tokenizer: Callable[..., Any]) -> None:
         """Freeze `model` (a stock `CLIPTextModel`) and pair it with its `CLIPTokenizer`."""
+        super().__init__()
         self.model: Any = model.eval().requires_grad_(False)
         self.tokenizer: Any = tokenizer
         self.embeddings: Any = inner_text_model(model).embeddings
-        self.length: int = self.embeddings.position_embedding.num_embeddings
-        self.width: int = self.embeddings.token_embedding.embedding_dim
-        self._contexts: dict[str, Tensor] = {}
+        self.length = self.embeddings.position_embedding.num_embeddings
+        self.width = self.embeddings.token_embedding.embedding_dim
+        self.most_rows = self.length - 2
+        self.vocabulary_size = self.embeddings.token_embedding.num_embeddings
 
     @property
     def device(self) -> torch.device:
@@ -78,9 +78,11 @@ class TextEncoder:
         with torch.no_grad():
             return self.embeddings(input_ids=token_ids)
 
-    def embed_prompt(self, strings: Sequence[str]) -> Tensor:
-        """Return the token embeddings (B, L, D) of `B` strings, as the text model itself would make them."""
-        return self.embed_ids(self.token_ids(strings))
+    def random_ids(self, generator: torch.Generator) -> Tensor:
+        """Draw words between the start and the end token; see `TextEncoder.random_ids`."""
+        ids = torch.randint(self.vocabulary_size, (1, self.length), generator=generator).to(self.device)
+        ids[:, 0], ids[:, -1] = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
+        return ids
 
     def assemble(self, learned: Tensor) -> Tensor:
         """Put learned rows between the start and the end token.
@@ -147,12 +149,3 @@ class TextEncoder:
             return self.model(input_ids=ids).last_hidden_state
         finally:
             handle.remove()
-
-    def encode_prompt(self, strings: Sequence[str]) -> Tensor:
-        """Return the contexts (B, L, D) of `B` strings; the model runs once per distinct string, ever."""
-        for string in dict.fromkeys(strings):
-            if string not in self._contexts:
-                # One at a time: what a string becomes must not depend on its company in a batch.
-                with torch.no_grad():
-                    self._contexts[string] = self.encode_tokens(self.embed_prompt([string]))
-        return torch.cat([self._contexts[string] for string in strings])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 from torch import Tensor
@@ -26,11 +25,6 @@ class Latents:
     def __len__(self) -> int:
         """How many images."""
         return len(self.mean)
-
-    @classmethod
-    def stack(cls, items: Sequence[Latents]) -> Self:
-        """Join batches of latents along the batch axis."""
-        return cls(torch.cat([item.mean for item in items]), torch.cat([item.std for item in items]))
 
 
 def image_noise(seed: int | str, image_id: str, member: int | str, shape: Sequence[int]) -> Tensor:

@@ -12,31 +12,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from sd4match_lib.config.names import BACKBONES
 from sd4match_lib.config.schema import ModelConfig, VisionConfig
 from sd4match_lib.errors import UserError
 from sd4match_lib.utils.files import sha256_file, sha256_text, write_json
 from sd4match_lib.utils.paths import PACKAGE_PREFIX, resolve_path
 from sd4match_lib.utils.reading import read_json
 
-UNET_WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
-VAE_WEIGHTS = "vae/diffusion_pytorch_model.safetensors"
 VISION_WEIGHTS = "model.safetensors"
-
-DIFFUSION_FILES = (
-    UNET_WEIGHTS,
-    "unet/config.json",
-    VAE_WEIGHTS,
-    "vae/config.json",
-    "text_encoder/model.safetensors",
-    "text_encoder/config.json",
-    "tokenizer/tokenizer_config.json",
-    # Without either, the tokenizer would load all the same, knowing no word.
-    "tokenizer/vocab.json|tokenizer/tokenizer.json",
-    "scheduler/scheduler_config.json",
-)
-"""What a model in diffusers layout needs; "a|b" is one of the two."""
-
 VISION_FILES = (VISION_WEIGHTS, "config.json")
 _TOKENIZER_FILES = "tokenizer/*"
 
@@ -68,7 +53,7 @@ class FoundModel:
 def find_diffusion(
     config: ModelConfig, cache_dir: Path | None = None, *, download: bool = True
 ) -> FoundModel:
-    """Find the Stable Diffusion model that a profile names.
+    """Find the diffusion model that a profile names.
 
     Args:
         config: its sources, revision and hash.
@@ -78,12 +63,33 @@ def find_diffusion(
     Raises:
         UserError: no source holds a complete model with the stated hash; the message says why for each.
     """
-    return _find(config, DIFFUSION_FILES, UNET_WEIGHTS, "Stable Diffusion model", cache_dir, download)
+    backbone = BACKBONES.load(config.backbone)
+    what = f"{config.backbone.replace('_', ' ')} model"
+    return _find(config, backbone.files, backbone.weights_file, what, cache_dir, download)
 
 
 def find_vision(config: VisionConfig, cache_dir: Path | None = None, *, download: bool = True) -> FoundModel:
     """Find the vision model that a profile names; see `find_diffusion`."""
     return _find(config, VISION_FILES, VISION_WEIGHTS, "vision model", cache_dir, download)
+
+
+def load_part(kind: Any, folder: Path | str, part: str, **options: Any) -> Any:
+    """Load a part of a model in diffusers layout with the class that knows it.
+
+    Args:
+        kind: the class, with `from_pretrained`.
+        folder: the model's folder.
+        part: the part's folder below it, such as "unet".
+        options: what else `from_pretrained` is told, such as `dtype`.
+
+    Raises:
+        UserError: the part is missing or unreadable.
+    """
+    try:
+        return kind.from_pretrained(folder, subfolder=part, local_files_only=True, **options)
+    except Exception as error:  # the libraries raise anything from OSError to SafetensorError
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"{Path(folder) / part} cannot be loaded: {reason}") from error
 
 
 @contextmanager
@@ -165,9 +171,14 @@ def _local_folder(source: str, revision: str | None, needed: Sequence[str], down
         if missing:
             raise _NotHere(f"{folder} lacks {', '.join(missing)}")
         return folder
-    if source.startswith(_LOCAL_PREFIXES) or not _HUB_ID.fullmatch(source):
+    if not is_hub_id(source):
         raise _NotHere(f"there is no folder {folder}")
     return _hub_folder(source, revision, needed, download)
+
+
+def is_hub_id(source: str) -> bool:
+    """Return whether a source that is no folder here would be looked for on a hub."""
+    return bool(_HUB_ID.fullmatch(source)) and not source.startswith(_LOCAL_PREFIXES)
 
 
 def _hub_folder(repo: str, revision: str | None, needed: Sequence[str], download: bool) -> Path:

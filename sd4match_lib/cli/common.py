@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sd4match_lib.config.profile import Profile
-    from sd4match_lib.runs.distributed import Team
+    from sd4match_lib.runs.distributed import ProcessGroup
 
 
 def add_profile(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +20,7 @@ def add_profile(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def open_shared(arguments: argparse.Namespace) -> tuple[Profile, Team]:
+def open_shared(arguments: argparse.Namespace) -> tuple[Profile, ProcessGroup]:
     """Open the profile of a command that processes may share, with the data that it generates in place.
 
     Args:
@@ -31,13 +31,13 @@ def open_shared(arguments: argparse.Namespace) -> tuple[Profile, Team]:
     """
     from sd4match_lib.config.profile import load_profile
     from sd4match_lib.reproduce.prepare import prepare_data
-    from sd4match_lib.runs.distributed import current_team
+    from sd4match_lib.runs.distributed import current_group
 
     profile = load_profile(arguments.profile)
-    team = current_team(arguments.device)
+    group = current_group(arguments.device)
     if arguments.data_root is None:
         profile.dataset(arguments.dataset)
-        if team.main:
+        if group.main:
             prepare_data(profile)
-        team.wait()
-    return profile, team
+        group.barrier()
+    return profile, group

@@ -16,11 +16,8 @@ from sd4match_lib.cli.match import add_match
 from sd4match_lib.cli.miniature import add_miniature
 from sd4match_lib.cli.score import add_reading, add_score, reading
 from sd4match_lib.cli.train import add_train
+from sd4match_lib.config.names import MATCHERS, PROMPTS, Extractor
 from sd4match_lib.errors import UserError
-
-BASELINES = ("sd", "dift", "sd_dino", "sd_dino_star", "dinov2", "dino", "raw_latents", "raw_pixels")
-MATCHERS = ("nn", "bilinear", "softargmax", "kernel_softargmax")
-PROMPTS = ("empty", "text", "captioner")
 
 _FIRST_STEPS = f"""\
 sd4match {__version__}: learned prompts that make Stable Diffusion match points between pictures.
@@ -39,7 +36,7 @@ examples:
   sd4match reproduce --profile mini --only 01 13
   sd4match doctor --profile paper
   sd4match evaluate --dataset spair --prompt text
-  sd4match evaluate --dataset pf_willow --data-root ../pf-willow --baseline dift
+  sd4match evaluate --dataset pf_willow --data-root ../pf-willow --extractor dift
   sd4match score predictions.csv --dataset spair --method NCNet --supervision I
   sd4match match cat.jpg other.png --points "120,80; 240,96" --picture match.png
   sd4match miniature render --out data/minipair
@@ -87,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     add_score(commands)
     add_leaderboard(commands)
-    add_match(commands, MATCHERS)
+    add_match(commands)
     add_train(commands)
     add_miniature(commands)
     return parser
@@ -125,7 +122,7 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         help="match a dataset's pairs and print the PCK",
         **examples(
             "sd4match evaluate --dataset spair --prompt text --max-pairs 20",
-            "sd4match evaluate --dataset pf_willow --data-root ../pf-willow --baseline dift",
+            "sd4match evaluate --dataset pf_willow --data-root ../pf-willow --extractor dift",
             "sd4match evaluate --dataset own --data-root pairs.csv --prompt empty",
         ),
     )
@@ -141,14 +138,17 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         "--prompt", help=f"{', '.join(PROMPTS)}, or a learned prompt's .safetensors; default: text"
     )
     parser.add_argument(
-        "--baseline", choices=BASELINES, default="sd", help="the method; default: sd, SD4Match's own"
+        "--extractor",
+        choices=[str(name) for name in Extractor],
+        default="sd",
+        help="the method; default: sd, SD4Match's own",
     )
     parser.add_argument("--timestep", type=int, metavar="T", help="diffusion step, instead of the profile's")
-    parser.add_argument("--up-block", type=int, metavar="K", help="up block, instead of the profile's")
+    parser.add_argument("--layer", metavar="NAME", help="layer that is read, instead of the profile's")
     parser.add_argument(
         "--ensemble", type=int, metavar="E", help="number of noises, instead of the profile's"
     )
-    parser.add_argument("--matcher", choices=MATCHERS, help="instead of the profile's")
+    parser.add_argument("--matcher", choices=list(MATCHERS), help="instead of the profile's")
     parser.add_argument("--max-pairs", type=int, metavar="N", help="an evenly spaced subset of N pairs")
     parser.add_argument(
         "--batch-size", type=int, metavar="N", help="pairs per step, instead of the profile's"
@@ -185,16 +185,16 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from sd4match_lib.evaluation.evaluate import evaluate, open_pairs
     from sd4match_lib.report.summary import summarise_evaluation
 
-    profile, team = open_shared(arguments)
+    profile, group = open_shared(arguments)
     result = evaluate(
         profile,
         dataset=arguments.dataset,
         split=arguments.split,
         data_root=arguments.data_root,
-        baseline=arguments.baseline,
+        extractor=arguments.extractor,
         prompt=arguments.prompt,
         timestep=arguments.timestep,
-        up_block=arguments.up_block,
+        layer=arguments.layer,
         ensemble=arguments.ensemble,
         matcher=arguments.matcher,
         max_pairs=arguments.max_pairs,
@@ -202,7 +202,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         results_dir=arguments.results,
         batch_size=arguments.batch_size,
     )
-    if team.main:
+    if group.main:
         pairs = open_pairs(profile, arguments.dataset, arguments.split, arguments.data_root, None)
         sys.stdout.write(summarise_evaluation(result, symmetry=pairs.symmetry, **reading(arguments)))
     return 0

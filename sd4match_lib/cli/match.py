@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sd4match_lib.cli.common import add_profile
+from sd4match_lib.config.names import MATCHERS, Extractor
 
 if TYPE_CHECKING:
     from sd4match_lib.matcher.result import Match
@@ -24,9 +25,7 @@ how clearly one place answers, not how likely it is the right one.
 """
 
 
-def add_match(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], matchers: tuple[str, ...]
-) -> None:
+def add_match(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the `match` command."""
     parser = commands.add_parser(
         "match",
@@ -46,11 +45,17 @@ def add_match(
     )
     add_profile(parser)
     parser.add_argument(
+        "--extractor",
+        choices=[str(name) for name in Extractor],
+        default="sd",
+        help="the method; default: sd, SD4Match's own",
+    )
+    parser.add_argument(
         "--prompt", metavar="NAME", help="empty (default), text (with --category), captioner, or a file"
     )
     parser.add_argument("--category", metavar="WORD", help="what the pictures show, e.g. cat")
     parser.add_argument("--timestep", type=int, metavar="T", help="diffusion step, instead of the profile's")
-    parser.add_argument("--matcher", choices=matchers, help="instead of the profile's")
+    parser.add_argument("--matcher", choices=list(MATCHERS), help="instead of the profile's")
     parser.add_argument("--device", help="cpu or cuda; default: a GPU where there is one")
     extra = parser.add_argument_group("options that the paper does not use")
     extra.add_argument(
@@ -97,6 +102,7 @@ def _match(arguments: argparse.Namespace) -> int:
     )
     matcher = Matcher.from_profile(
         arguments.profile,
+        extractor=arguments.extractor,
         prompt=arguments.prompt,
         category=arguments.category,
         matcher=arguments.matcher,

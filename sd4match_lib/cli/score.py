@@ -149,7 +149,7 @@ def _score(arguments: argparse.Namespace) -> int:
             supervision=arguments.supervision,
             results_dir=arguments.results,
         )
-        runs[name] = result.rows
+        runs[name] = result.keypoints
         sys.stdout.write(summarise_evaluation(result, symmetry=symmetry, **reading(arguments)))
     if len(runs) > 1:
         table = rank(runs, symmetry=symmetry, seed=profile.seed)

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from sd4match_lib.cli.common import add_profile, open_shared
-
-LEARNED = ("single", "class", "cpm")
+from sd4match_lib.config.names import BACKBONES, LEARNED_PROMPTS
+from sd4match_lib.errors import UserError
 
 _TRAIN_EXAMPLES = """\
 examples:
   sd4match train --prompt single                          on the miniature, minutes
-  sd4match train --prompt cpm --steps 100 --set condition=paper
+  sd4match train --prompt cpm --steps 100 --set modulation=paper
   sd4match train --prompt class --set "init=a photo of a {category}"
   accelerate launch --multi_gpu --num_processes 4 -m sd4match_lib train --prompt cpm --profile paper
 
@@ -35,7 +35,7 @@ def add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     train = commands.add_parser(
         "train", help="learn a prompt on a dataset's pairs", epilog=_TRAIN_EXAMPLES, formatter_class=raw
     )
-    train.add_argument("--prompt", choices=LEARNED, required=True, help="what is learned")
+    train.add_argument("--prompt", choices=list(LEARNED_PROMPTS), required=True, help="what is learned")
     add_profile(train)
     train.add_argument("--dataset", default="spair", help="a dataset of the profile; default: spair")
     train.add_argument("--data-root", metavar="DIR", help="where it is, instead of the profile's folder")
@@ -73,13 +73,11 @@ def add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 def _options(settings: list[str]) -> dict[str, Any]:
     """Read OPTION=VALUE: numbers and True / False as such, everything else as text."""
-    from sd4match_lib.errors import UserError
-
     found: dict[str, Any] = {}
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals:
-            raise UserError(f"--set {setting!r} lacks a '='; write OPTION=VALUE, such as condition=paper.")
+            raise UserError(f"--set {setting!r} lacks a '='; write OPTION=VALUE, such as modulation=paper.")
         try:
             found[name] = ast.literal_eval(text)
         except (ValueError, SyntaxError):
@@ -91,7 +89,7 @@ def _train(arguments: argparse.Namespace) -> int:
     from sd4match_lib.report.summary import summarise_training
     from sd4match_lib.training.train import train
 
-    profile, team = open_shared(arguments)
+    profile, group = open_shared(arguments)
     result = train(
         profile,
         arguments.prompt,
@@ -104,13 +102,13 @@ def _train(arguments: argparse.Namespace) -> int:
         results_dir=arguments.results,
         tensorboard=arguments.tensorboard,
     )
-    if team.main:
+    if group.main:
         sys.stdout.write(summarise_training(result.record, result.folder, reused=result.reused))
     return 0
 
 
 def _convert(arguments: argparse.Namespace) -> int:
-    from sd4match_lib.prompts import load_prompt
+    from sd4match_lib.prompts.factory import load_prompt
     from sd4match_lib.prompts.released import read_released
 
     if arguments.word is None:
@@ -118,14 +116,16 @@ def _convert(arguments: argparse.Namespace) -> int:
         prompt.save(arguments.target, prompt.about)
         sys.stdout.write(f"{arguments.target} holds the {prompt.kind} prompt of {arguments.source}\n")
         return 0
-    from sd4match_lib.backbones.stable_diffusion import StableDiffusionFeatures
+    from sd4match_lib.backbones.clip_text import ClipTextEncoder
     from sd4match_lib.backbones.weights import find_diffusion
     from sd4match_lib.config.profile import load_profile
     from sd4match_lib.prompts.textual_inversion import embedding_vectors, export_embedding
 
     profile = load_profile(arguments.profile)
     found = find_diffusion(profile.model, profile.cache_path)
-    encoder = StableDiffusionFeatures.from_folder(found.folder, up_block=0).text
+    encoder = BACKBONES.load(profile.model.backbone).load_text(found.folder)
+    if not isinstance(encoder, ClipTextEncoder):
+        raise UserError(f"words are for CLIP text models; {profile.model.backbone} has another one.")
     vectors = embedding_vectors(load_prompt(arguments.source), encoder, arguments.category)
     export_embedding(arguments.target, arguments.word, vectors)
     sys.stdout.write(

@@ -16,8 +16,8 @@ def parse_dataclass(cls: type[T], table: dict[str, Any], *, where: str, prefix: 
     """Build a dataclass from a table, checking every key, type and range.
 
     Types understood: dataclasses, str, int, float, bool, Any, Literal, StrEnum, `X | None`, `tuple[X, ...]`,
-    `tuple[X, X]` and `dict[str, X]`. A field's metadata may hold "min", "max" (inclusive) and "above"
-    (exclusive).
+    `tuple[X, X]` and `dict[str, X]`. A field's metadata may hold "min", "max" (inclusive), "above"
+    (exclusive) and "choices".
 
     Args:
         cls: the dataclass.
@@ -86,6 +86,8 @@ def _choose(allowed: tuple[Any, ...], value: Any, where: str, key: str) -> Any:
 def _check_range(value: Any, limits: Any, where: str, key: str) -> None:
     if not limits or value is None:
         return
+    if "choices" in limits:
+        _choose(tuple(limits["choices"]), value, where, key)
     for number in value if isinstance(value, tuple) else (value,):
         if "min" in limits and number < limits["min"]:
             raise UserError(f"{where}: '{key}' must be at least {limits['min']}, not {number}.")

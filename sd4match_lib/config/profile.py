@@ -17,39 +17,16 @@ from sd4match_lib.config.parse import parse_dataclass
 from sd4match_lib.config.schema import (
     BaselinesConfig,
     DatasetConfig,
-    DatasetKind,
-    DiftConfig,
     EvaluationConfig,
     FeatureConfig,
-    Matcher,
     ModelConfig,
     NotebooksConfig,
-    SdDinoConfig,
     TrainingConfig,
     VisionConfig,
 )
 from sd4match_lib.errors import UserError
 from sd4match_lib.utils.files import sha256_text
 from sd4match_lib.utils.paths import package_path, resolve_path
-
-__all__ = [
-    "BaselinesConfig",
-    "DatasetConfig",
-    "DatasetKind",
-    "DiftConfig",
-    "EvaluationConfig",
-    "FeatureConfig",
-    "Matcher",
-    "ModelConfig",
-    "NotebooksConfig",
-    "Profile",
-    "SdDinoConfig",
-    "TrainingConfig",
-    "VisionConfig",
-    "load_profile",
-    "profile_names",
-    "resize_profile",
-]
 
 
 @dataclass(frozen=True)

@@ -1,39 +1,28 @@
 """The parts of a profile: which models, which data, at which sizes.
 
 Frozen dataclasses whose fields' metadata carry the accepted ranges ("min", "max" inclusive, "above"
-exclusive).
+exclusive) or names ("choices").
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
+from sd4match_lib.config.names import BACKBONES, DATASETS, MATCHERS
 from sd4match_lib.utils.paths import resolve_path
-
-
-class DatasetKind(StrEnum):
-    """The layouts on disk that the readers know."""
-
-    SPAIR = "spair"
-    PF_PASCAL = "pf_pascal"
-    PF_WILLOW = "pf_willow"
-    OWN = "own"
-
-
-Matcher = Literal["nn", "bilinear", "softargmax", "kernel_softargmax"]
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A Stable Diffusion model and how it is fed.
+    """A diffusion model and how it is fed.
 
     Attributes:
         sources: tried in order: a local folder, "package:<path>", or a hub id.
         image_hw: network input size (H, W) in pixels; images are stretched to it.
         dtype: what the model computes in.
+        backbone: its family.
         revision: the hub revision to load, or None for the newest.
         sha256: what the loaded UNet's weights must hash to, or None for anything.
     """
@@ -41,6 +30,7 @@ class ModelConfig:
     sources: tuple[str, ...]
     image_hw: tuple[int, int] = field(metadata={"min": 8})
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    backbone: str = field(default="stable_diffusion", metadata={"choices": BACKBONES})
     revision: str | None = None
     sha256: str | None = None
 
@@ -71,13 +61,13 @@ class FeatureConfig:
     """Where features are read (paper Sec. 3; the released configuration).
 
     Attributes:
-        up_block: index of the UNet's up block whose output is the feature.
+        layer: the part of the diffusion model whose output is the feature, such as "up_blocks.1".
         timestep: the diffusion step at test.
         train_timestep: the diffusion step in training.
         ensemble: how many noises are averaged at test.
     """
 
-    up_block: int = field(metadata={"min": 0, "max": 3})
+    layer: str
     timestep: int = field(metadata={"min": 0, "max": 999})
     train_timestep: int = field(metadata={"min": 0, "max": 999})
     ensemble: int = field(metadata={"min": 1})
@@ -94,7 +84,7 @@ class DatasetConfig:
         max_pairs: split -> an evenly spaced subset of so many pairs; a split that is not named is used whole.
     """
 
-    kind: DatasetKind
+    kind: str = field(metadata={"choices": DATASETS})
     root: str
     published_counts: dict[str, int] = field(default_factory=dict)
     max_pairs: dict[str, int] = field(default_factory=dict)
@@ -118,7 +108,7 @@ class EvaluationConfig:
     """
 
     batch_size: int = field(metadata={"min": 1})
-    matcher: Matcher = "kernel_softargmax"
+    matcher: str = field(default="kernel_softargmax", metadata={"choices": MATCHERS})
     temperature: float = field(default=0.04, metadata={"above": 0.0})
     sigma: float = field(default=7.0, metadata={"above": 0.0})
     alphas: tuple[float, ...] = field(default=(0.01, 0.05, 0.10, 0.15), metadata={"above": 0.0, "max": 1.0})
@@ -131,8 +121,8 @@ class TrainingConfig:
     Attributes:
         steps: optimizer steps.
         batch_size: pairs per step, over all processes.
-        rate: Adam's learning rate.
-        linear_rate: that of CPM's linear layers.
+        learning_rate: Adam's learning rate.
+        linear_learning_rate: that of CPM's linear layers.
         temperature: beta of the loss.
         kernel_size: side of the loss's window in cells (7 of 48 in the paper).
         validate_every: steps between two validations.
@@ -145,8 +135,8 @@ class TrainingConfig:
 
     steps: int = field(default=30_000, metadata={"min": 1})
     batch_size: int = field(default=9, metadata={"min": 1})
-    rate: float = field(default=1e-2, metadata={"above": 0.0})
-    linear_rate: float = field(default=1e-3, metadata={"above": 0.0})
+    learning_rate: float = field(default=1e-2, metadata={"above": 0.0})
+    linear_learning_rate: float = field(default=1e-3, metadata={"above": 0.0})
     temperature: float = field(default=0.04, metadata={"above": 0.0})
     kernel_size: int = field(default=7, metadata={"min": 3})
     validate_every: int = field(default=1000, metadata={"min": 1})
@@ -161,16 +151,16 @@ class DiftConfig:
     """The DIFT baseline, on the profile's own diffusion model (text prompt).
 
     Attributes:
-        up_block: as in `FeatureConfig`.
+        layer: as in `FeatureConfig`.
         timestep: as in `FeatureConfig`.
         ensemble: as in `FeatureConfig`.
         matcher: the matching method.
     """
 
-    up_block: int = field(metadata={"min": 0, "max": 3})
+    layer: str
     timestep: int = field(metadata={"min": 0, "max": 999})
     ensemble: int = field(metadata={"min": 1})
-    matcher: Matcher = "nn"
+    matcher: str = field(default="nn", metadata={"choices": MATCHERS})
 
 
 @dataclass(frozen=True)
@@ -181,7 +171,7 @@ class SdDinoConfig:
         model: the Stable Diffusion half's model.
         timestep: its diffusion step.
         ensemble: how many noises are averaged.
-        up_blocks: the three up blocks that give s5, s4, s3, coarse to fine.
+        layers: the three that give s5, s4, s3, coarse to fine.
         pca_dim: what each scale is reduced to, per pair.
         grid_hw: the (h, w) of the fused map; the DINO half comes from `VisionConfig.dense_hw`.
         sd_weight: weight of the normalised Stable Diffusion half; the DINO half has the rest.
@@ -191,11 +181,11 @@ class SdDinoConfig:
     model: ModelConfig
     timestep: int = field(metadata={"min": 0, "max": 999})
     ensemble: int = field(metadata={"min": 1})
-    up_blocks: tuple[int, int, int] = field(metadata={"min": 0, "max": 3})
+    layers: tuple[str, str, str]
     pca_dim: int = field(metadata={"min": 1})
     grid_hw: tuple[int, int] = field(metadata={"min": 1})
     sd_weight: float = field(default=0.5, metadata={"min": 0.0, "max": 1.0})
-    matcher: Matcher = "nn"
+    matcher: str = field(default="nn", metadata={"choices": MATCHERS})
 
 
 @dataclass(frozen=True)

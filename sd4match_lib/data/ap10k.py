@@ -27,8 +27,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from sd4match_lib.data.reading import FETCH, XY, evenly_spaced
+from sd4match_lib.data.record import ImageRecord
 from sd4match_lib.data.symmetry import Symmetry, read_symmetry
-from sd4match_lib.data.types import Box, ImageRecord, OneSided, Pair, PairDataset, ThresholdRule
+from sd4match_lib.data.types import Box, OneSided, Pair, PairDataset, ThresholdRule
 from sd4match_lib.errors import DataError
 from sd4match_lib.utils.paths import inside, package_path
 from sd4match_lib.utils.reading import read_json

@@ -32,6 +32,9 @@ SPAIR_CATEGORIES = tuple(name for name in VOC_CATEGORIES if name not in ("dining
 VOC_INDEX = {name: index for index, name in enumerate(VOC_CATEGORIES, start=1)}
 """Category -> class index, as in SPair-71k's masks and in PF-Pascal's lists."""
 
+DEFAULT_CATEGORY = "object"
+"""The category of a picture of which nobody said what it shows."""
+
 
 def category_noun(category: str) -> str:
     """Return the word of a category that a prompt can say: PF-Willow's ``"car(G)"`` is a ``"car"``."""

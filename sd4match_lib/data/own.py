@@ -15,14 +15,12 @@ from typing import Any
 
 import numpy as np
 
+from sd4match_lib.data.categories import DEFAULT_CATEGORY
 from sd4match_lib.data.reading import XY, evenly_spaced, parse_points
 from sd4match_lib.data.types import Pair, PairDataset, ThresholdRule
 from sd4match_lib.errors import DataError
 from sd4match_lib.utils.paths import user_path
 from sd4match_lib.utils.reading import read_csv, read_json
-
-DEFAULT_CATEGORY = "object"
-"""The category of an entry that names none."""
 
 _LONGEST_CATEGORY = 80
 _FIELDS = ("src", "trg", "category", "src_points", "trg_points")
@@ -41,7 +39,14 @@ class _Entry:
 
 
 class OwnPairs(PairDataset):
-    """Pairs of your own. Without target points a pair can be matched and shown, not scored."""
+    """Pairs of your own. Without target points a pair can be matched and shown, not scored.
+
+    The file is one split; whichever is asked for, its pairs stand for it.
+    """
+
+    splits = ("test",)
+    threshold = ThresholdRule.IMAGE
+    how_to_get = "write the pairs to {root}, as a .csv or .json file (the README shows both)"
 
     def __init__(self, file: Path, split: str, max_pairs: int | None = None) -> None:
         """Read the file.
@@ -116,7 +121,7 @@ class OwnPairs(PairDataset):
             entry.src_px,
             entry.trg_px,
             ids,
-            ThresholdRule.IMAGE,
+            self.threshold,
         )
 
     def _pair_key(self, place: int) -> str:

@@ -42,6 +42,13 @@ class _Row:
 class PfWillowDataset(PairDataset):
     """The pairs of PF-Willow: from the list where there is one, else generated from the annotations."""
 
+    splits = ("test",)
+    threshold = ThresholdRule.KEYPOINTS
+    how_to_get = (
+        "fetch PF-dataset.zip from https://www.di.ens.fr/willow/research/proposalflow/ and unpack it to "
+        "{root}/PF-dataset; the list test_pairs.csv is optional"
+    )
+
     def __init__(self, root: Path, split: str = "test", max_pairs: int | None = None) -> None:
         """Read the list, or the annotations.
 
@@ -118,9 +125,7 @@ class PfWillowDataset(PairDataset):
         self._check_points(row.src_px, src, f"{row.where}, points of {row.src}")
         self._check_points(row.trg_px, trg, f"{row.where}, points of {row.trg}")
         pair_id = self._pair_key(row)
-        return Pair(
-            pair_id, category, src, trg, row.src_px, row.trg_px, row.keypoint_ids, ThresholdRule.KEYPOINTS
-        )
+        return Pair(pair_id, category, src, trg, row.src_px, row.trg_px, row.keypoint_ids, self.threshold)
 
     def _pair_key(self, row: _Row) -> str:
         return f"{_image_id(row.src)}-{row.trg.stem}"

@@ -20,16 +20,9 @@ import numpy as np
 
 from sd4match_lib.data.categories import VOC_INDEX
 from sd4match_lib.data.reading import FETCH, XY, as_points, check_unique, evenly_spaced
+from sd4match_lib.data.record import ImageRecord
 from sd4match_lib.data.symmetry import SYMMETRY_FILE, Symmetry, read_symmetry
-from sd4match_lib.data.types import (
-    Box,
-    Difficulty,
-    ImageRecord,
-    OneSided,
-    Pair,
-    PairDataset,
-    ThresholdRule,
-)
+from sd4match_lib.data.types import Box, Difficulty, OneSided, Pair, PairDataset, ThresholdRule
 from sd4match_lib.errors import DataError
 from sd4match_lib.utils.paths import inside, package_path
 from sd4match_lib.utils.reading import read_json, read_text
@@ -40,6 +33,11 @@ _SPLIT_FILES = {"train": "trn", "val": "val", "test": "test"}
 class SpairDataset(PairDataset):
     """The pairs of one split of SPair-71k. Opening it reads the list only, so 53,340 pairs cost no time."""
 
+    threshold = ThresholdRule.BOX
+    how_to_get = (
+        "fetch SPair-71k.tar.gz from https://cvlab.postech.ac.kr/research/SPair-71k/ and unpack it so that "
+        "{root}/Layout exists"
+    )
     layout = "spair"
     tolerance_px = 10.0
 
@@ -142,7 +140,7 @@ class SpairDataset(PairDataset):
             points["src"],
             points["trg"],
             ids,
-            ThresholdRule.BOX,
+            self.threshold,
             difficulty,
             self._one_sided(src, trg, ids),
         )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import overload
+from typing import ClassVar, overload
 
 import numpy as np
 
@@ -106,7 +106,13 @@ class Pair:
 class PairDataset(Sequence[Pair]):
     """The pairs of one split, in the list's order; a pair's annotation is read when it is asked for.
 
+    A subclass is made with (root, split, max_pairs) and is registered in `config.names.DATASETS`.
+
     Attributes:
+        splits: the splits that the data set has.
+        threshold: how its pairs are scored.
+        how_to_get: what to do where it is missing, in one line; "{root}" stands for its folder.
+        known_counts: (split, number of pairs) -> why the number differs from the published one.
         name: the layout's name, e.g. ``"spair"``.
         split: ``"train"``, ``"val"`` or ``"test"``.
         root: the data set's folder.
@@ -114,6 +120,10 @@ class PairDataset(Sequence[Pair]):
             and counted. One pixel covers annotations that count pixels from one.
     """
 
+    splits: ClassVar[tuple[str, ...]] = ("train", "val", "test")
+    threshold: ClassVar[ThresholdRule]
+    how_to_get: ClassVar[str]
+    known_counts: ClassVar[dict[tuple[str, int], str]] = {}
     tolerance_px: float = 1.0
 
     def __init__(self, name: str, split: str, root: Path) -> None:
@@ -162,11 +172,6 @@ class PairDataset(Sequence[Pair]):
                 self._pair(place)
             found.update((image_id, self._records[image_id]) for image_id in ids)
         return found
-
-    @property
-    def points_outside(self) -> int:
-        """How many keypoints of the pictures read so far lie outside their picture, within the tolerance."""
-        return sum(self._outside.values())
 
     def fingerprint(self) -> str:
         """Return the sha256 of everything that a result on this split depends on.

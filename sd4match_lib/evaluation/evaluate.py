@@ -1,4 +1,4 @@
-"""Evaluation: any prompt or baseline on any data set, one row per keypoint.
+"""Evaluation: any prompt or extractor on any data set, one row per keypoint.
 
 What a method computes per image is computed once per image, whatever the number of pairs; finished pairs
 survive a kill; the same request finds the finished run. Under `accelerate launch` the processes share the
@@ -20,23 +20,24 @@ from typing import Any
 
 import pandas as pd
 
+from sd4match_lib.config.names import DATASETS, Extractor
 from sd4match_lib.config.profile import Profile
-from sd4match_lib.config.schema import DatasetConfig, DatasetKind
-from sd4match_lib.data import PairDataset, open_dataset
+from sd4match_lib.config.schema import DatasetConfig
+from sd4match_lib.data.datasets import open_dataset
+from sd4match_lib.data.types import PairDataset
 from sd4match_lib.errors import UserError
 from sd4match_lib.evaluation.pairs import PairMatcher
 from sd4match_lib.features.build import MethodModels
-from sd4match_lib.features.methods import Baseline, method_settings
-from sd4match_lib.matching.match import Method
-from sd4match_lib.metrics.keypoints import matched_rows, read_rows, write_rows
+from sd4match_lib.features.methods import method_settings
+from sd4match_lib.metrics.keypoints import matched_rows, read_keypoints, write_keypoints
 from sd4match_lib.metrics.pck import bootstrap_interval, pck_table
-from sd4match_lib.prompts import Prompt, PromptKind
-from sd4match_lib.runs.distributed import current_team
+from sd4match_lib.prompts.base import Prompt
+from sd4match_lib.runs.distributed import current_group
 from sd4match_lib.runs.record import RunRecord
 from sd4match_lib.runs.store import RECORD_FILE, open_run
 from sd4match_lib.utils.fingerprint import method_hash
 
-ROWS_FILE = "rows.parquet"
+KEYPOINTS_FILE = "keypoints.parquet"
 
 
 # Code that decides what the rows are: with another version of it, a finished run is another run.
@@ -45,14 +46,14 @@ class EvaluationResult:
     """A finished evaluation.
 
     Attributes:
-        rows: one row per keypoint (`rows.ROW_COLUMNS`), from which every PCK is derived.
+        keypoints: one row per keypoint (`keypoints.KEYPOINT_COLUMNS`), from which every PCK is derived.
         record: configuration, inputs, machine, time and metrics.
-        folder: the run's folder, with `rows.parquet` and `run.json`.
+        folder: the run's folder, with `keypoints.parquet` and `run.json`.
         alphas: the thresholds of `table`.
         reused: whether the run was found finished.
     """
 
-    rows: pd.DataFrame
+    keypoints: pd.DataFrame
     record: RunRecord
     folder: Path
     alphas: tuple[float, ...]
@@ -61,7 +62,7 @@ class EvaluationResult:
     @cached_property
     def table(self) -> pd.DataFrame:
         """PCK per image in the stretched frame, by category and for all, with intervals (`pck_table`)."""
-        return pck_table(self.rows, self.alphas, seed=self.record.seed)
+        return pck_table(self.keypoints, self.alphas, seed=self.record.seed)
 
 
 def evaluate(
@@ -70,12 +71,12 @@ def evaluate(
     dataset: str,
     split: str = "test",
     data_root: Path | str | None = None,
-    baseline: Baseline | str = Baseline.SD,
-    prompt: Prompt | PromptKind | str | None = None,
+    extractor: Extractor | str = Extractor.SD,
+    prompt: Prompt | str | None = None,
     timestep: int | None = None,
-    up_block: int | None = None,
+    layer: str | None = None,
     ensemble: int | None = None,
-    matcher: Method | str | None = None,
+    matcher: str | None = None,
     max_pairs: int | None = None,
     seed: int | None = None,
     device: str | None = None,
@@ -85,7 +86,7 @@ def evaluate(
     """Match all pairs of a split, or find the finished run that did.
 
     Points are scored in the frame of the profile's own network input (`model.image_hw`), whatever size a
-    baseline looks at. None means the profile's value.
+    extractor looks at. None means the profile's value.
 
     Args:
         profile: the experiment.
@@ -93,11 +94,11 @@ def evaluate(
             ("own").
         split: "train", "val" or "test".
         data_root: the data set's folder, instead of the profile's.
-        baseline: the feature extractor.
+        extractor: the feature extractor.
         prompt: a prompt, or "empty", "text" or "captioner"; None is "text" for baselines with a UNet, and the
             only choice for those without.
         timestep: diffusion step.
-        up_block: index of the up block that is read.
+        layer: name of the diffusion model's layer that is read, such as "up_blocks.1".
         ensemble: number of noises averaged.
         matcher: "nn", "bilinear", "softargmax" or "kernel_softargmax".
         max_pairs: an evenly spaced subset of so many pairs.
@@ -114,18 +115,18 @@ def evaluate(
         raise UserError(f"batch_size is {batch_size}; use at least 1.")
     seed = profile.seed if seed is None else seed
     settings = method_settings(
-        profile, baseline, up_block=up_block, timestep=timestep, ensemble=ensemble, matcher=matcher
+        profile, extractor, layer=layer, timestep=timestep, ensemble=ensemble, matcher=matcher
     )
     pairs = open_pairs(profile, dataset, split, data_root, max_pairs)
     if not len(pairs):
         raise UserError(f"{dataset} {split} at {pairs.root} has no pairs to match.")
     models = MethodModels(profile, settings, prompt)
-    team = current_team(device)
-    where = team.device(device)
+    group = current_group(device)
+    where = group.device(device)
     prompt_kind = f"-{models.prompt.identity()['kind']}" if models.prompt else ""
     run = open_run(
         profile.results_path if results_dir is None else results_dir,
-        f"{dataset}-{split}-{settings.baseline}{prompt_kind}",
+        f"{dataset}-{split}-{settings.extractor}{prompt_kind}",
         "evaluate",
         {"dataset": dataset, "split": split, "pairs": len(pairs), **models.config()},
         {**models.inputs(), "data": pairs.fingerprint(), "code": method_hash()},
@@ -135,20 +136,22 @@ def evaluate(
     )
     alphas = profile.evaluation.alphas
     # The main process's word counts: it is the one that writes the record.
-    if team.agree(run.complete):
-        return EvaluationResult(read_rows(run.folder / ROWS_FILE), run.record, run.folder, alphas, True)
-    with run if team.main else nullcontext():
+    if group.broadcast(run.complete):
+        return EvaluationResult(
+            read_keypoints(run.folder / KEYPOINTS_FILE), run.record, run.folder, alphas, True
+        )
+    with run if group.main else nullcontext():
         source = models.load(where, seed)
         matching = PairMatcher(source, models, where, run.folder, batch_size or profile.evaluation.batch_size)
-        rows = matching.match_all(pairs, team)
-        passes = team.total(source.passes)
-        if team.main:
-            write_rows(rows, run.output(ROWS_FILE))
-            run.metrics.update(pck_metrics(rows, alphas, seed), unet_passes=passes, processes=team.size)
-    team.wait()
-    if team.main:
+        rows = matching.match_all(pairs, group)
+        passes = group.gather_sum(source.passes)
+        if group.main:
+            write_keypoints(rows, run.output(KEYPOINTS_FILE))
+            run.metrics.update(pck_metrics(rows, alphas, seed), unet_passes=passes, processes=group.size)
+    group.barrier()
+    if group.main:
         matching.clear()
-    record = run.record if team.main else RunRecord.read(run.folder / RECORD_FILE)
+    record = run.record if group.main else RunRecord.read(run.folder / RECORD_FILE)
     return EvaluationResult(rows, record, run.folder, alphas, False)
 
 
@@ -156,8 +159,8 @@ def open_pairs(
     profile: Profile, name: str, split: str, root: Path | str | None, max_pairs: int | None
 ) -> PairDataset:
     """Open a split of one of the profile's data sets, or of a layout's folder at `root`; see `evaluate`."""
-    if name not in profile.datasets and name in list(DatasetKind) and root is not None:
-        config = DatasetConfig(kind=DatasetKind(name), root=str(root))
+    if name not in profile.datasets and name in DATASETS and root is not None:
+        config = DatasetConfig(kind=name, root=str(root))
     else:
         config = profile.dataset(name)
     if max_pairs is not None:

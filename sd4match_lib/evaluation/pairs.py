@@ -13,18 +13,26 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from sd4match_lib.data import ImageRecord, Pair
 from sd4match_lib.data.reading import XY
+from sd4match_lib.data.record import ImageRecord
+from sd4match_lib.data.types import Pair
 from sd4match_lib.errors import DataError
 from sd4match_lib.features.build import MethodModels
 from sd4match_lib.features.cache import DiskCache, MemoryCache, Tensors
 from sd4match_lib.features.extractors import FeatureSource
-from sd4match_lib.geometry import HW, clamp_points, from_grid, stretch_points, to_grid
-from sd4match_lib.matching.match import correlation, match_points
+from sd4match_lib.geometry import HW, clamp_points, from_grid, points_to_grid, stretch_points
+from sd4match_lib.matching.correlation import Correlation
+from sd4match_lib.matching.points import match_points
 from sd4match_lib.matching.similarity import pair_scalars
-from sd4match_lib.metrics.keypoints import read_rows, rows_for_pair, rows_frame, thresholds, write_rows
-from sd4match_lib.prompts import Scope
-from sd4match_lib.runs.distributed import Team
+from sd4match_lib.metrics.keypoints import (
+    keypoint_frame,
+    read_keypoints,
+    score_pair,
+    thresholds,
+    write_keypoints,
+)
+from sd4match_lib.prompts.base import Scope
+from sd4match_lib.runs.distributed import ProcessGroup
 from sd4match_lib.utils.progress import progress
 
 _log = logging.getLogger(__name__)
@@ -61,24 +69,24 @@ class PairMatcher:
         self._batch_size = batch_size
         self._features = MemoryCache(FEATURE_BYTES, DiskCache(folder / "features", {}))
 
-    def match_all(self, pairs: Sequence[Pair], team: Team) -> pd.DataFrame:
+    def match_all(self, pairs: Sequence[Pair], group: ProcessGroup) -> pd.DataFrame:
         """Match all pairs; parts that an earlier attempt finished are read, not computed.
 
         Args:
             pairs: at least one, in an order that is the same in every attempt.
-            team: the processes that share the parts out; all see the same folder.
+            group: the processes that share the parts out; all see the same folder.
 
         Returns:
             One row per keypoint, sorted by pair and keypoint, in every process.
         """
         places = [range(len(pairs))[start : start + PART_PAIRS] for start in range(0, len(pairs), PART_PAIRS)]
         paths = [self._parts / f"{number:04d}.parquet" for number in range(len(places))]
-        own = {paths[part]: places[part] for part in team.share_of(len(paths))}
+        own = {paths[part]: places[part] for part in group.share_of(len(paths))}
         total = sum(map(len, own.values()))
         for _ in progress(self._work(pairs, own), total=total, description="matching", unit="pair"):
             pass
-        team.wait()
-        rows = pd.concat([read_rows(path) for path in paths], ignore_index=True)
+        group.barrier()
+        rows = pd.concat([read_keypoints(path) for path in paths], ignore_index=True)
         return rows.sort_values(["pair_id", "keypoint"], ignore_index=True, kind="stable")
 
     def clear(self) -> None:
@@ -97,7 +105,7 @@ class PairMatcher:
             for batch, src, trg in self._extracted(part):
                 rows += self._match(batch, src, trg)
                 yield from batch
-            write_rows(rows_frame(rows), path)
+            write_keypoints(keypoint_frame(rows), path)
 
     def _extracted(
         self, part: Sequence[Pair]
@@ -143,7 +151,7 @@ class PairMatcher:
         pred_in = from_grid(trg_ft, hw_in=hw_in, hw_ft=_grid(trg_map))
         rows: list[dict[str, Any]] = []
         for pair, predicted, stored in zip(batch, pred_in, scalars, strict=True):
-            rows += rows_for_pair(pair, predicted[: len(pair.src_px)], hw_in, stored)
+            rows += score_pair(pair, predicted[: len(pair.src_px)], hw_in, stored)
         return rows
 
     def _scalars(self, pair: Pair, src_map: Tensor, trg_map: Tensor) -> Tensor:
@@ -159,7 +167,7 @@ class PairMatcher:
         rows, columns = (torch.arange(side, dtype=torch.float64) for side in hw_ft)
         cells_ft = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1)
         cells_in = from_grid(cells_ft, hw_in=hw_in, hw_ft=hw_ft).to(self._device)
-        scores = correlation(src_map, trg_map, src_ft[None])[0]
+        scores = Correlation(src_map, trg_map)(src_ft[None])[0]
         theta_in, _ = thresholds(pair, hw_in)
         return pair_scalars(scores, cells_in, torch.from_numpy(trg_in).to(self._device), theta_in).cpu()
 
@@ -177,15 +185,14 @@ def _source_points(pairs: Sequence[Pair], hw_in: HW, hw_ft: HW) -> Tensor:
 
 def _in_cells(xy_px: XY, image: ImageRecord, hw_in: HW, hw_ft: HW) -> Tensor:
     """Points ``(N, 2)`` of a picture in feature cells."""
-    xy_in = clamp_points(stretch_points(xy_px, hw_px=image.hw_px, hw_in=hw_in), hw_in)
-    return torch.from_numpy(to_grid(xy_in, hw_in=hw_in, hw_ft=hw_ft))
+    return torch.from_numpy(points_to_grid(xy_px, hw_px=image.hw_px, hw_in=hw_in, hw_ft=hw_ft))
 
 
 def _is_finished(path: Path) -> bool:
     if not path.is_file():
         return False
     try:
-        read_rows(path)
+        read_keypoints(path)
     except DataError as error:
         _log.warning("%s Its pairs are matched again.", error)
         return False

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from sd4match_lib.data import Pair
+from sd4match_lib.data.types import Pair
 from sd4match_lib.errors import DataError, UserError
 from sd4match_lib.geometry import HW, stretch_points
 from sd4match_lib.utils.files import atomic_write_text

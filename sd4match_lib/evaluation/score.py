@@ -7,9 +7,9 @@ from typing import Literal
 
 from sd4match_lib.config.profile import Profile
 from sd4match_lib.errors import UserError
-from sd4match_lib.evaluation.evaluate import ROWS_FILE, EvaluationResult, open_pairs, pck_metrics
+from sd4match_lib.evaluation.evaluate import KEYPOINTS_FILE, EvaluationResult, open_pairs, pck_metrics
 from sd4match_lib.evaluation.predictions import parse_frame, read_predictions, to_input, write_template
-from sd4match_lib.metrics.keypoints import read_rows, rows_for_pair, rows_frame, write_rows
+from sd4match_lib.metrics.keypoints import keypoint_frame, read_keypoints, score_pair, write_keypoints
 from sd4match_lib.runs.store import open_run
 from sd4match_lib.utils.files import sha256_file
 from sd4match_lib.utils.fingerprint import tree_hash
@@ -88,14 +88,16 @@ def score(
     )
     alphas = profile.evaluation.alphas
     if run.complete:
-        return EvaluationResult(read_rows(run.folder / ROWS_FILE), run.record, run.folder, alphas, True)
+        return EvaluationResult(
+            read_keypoints(run.folder / KEYPOINTS_FILE), run.record, run.folder, alphas, True
+        )
     with run:
-        rows = rows_frame(
+        rows = keypoint_frame(
             row
             for pair, found in zip(all_pairs, points, strict=True)
-            for row in rows_for_pair(pair, to_input(pair, found, hw_frame, hw_in), hw_in)
+            for row in score_pair(pair, to_input(pair, found, hw_frame, hw_in), hw_in)
         )
-        write_rows(rows, run.output(ROWS_FILE))
+        write_keypoints(rows, run.output(KEYPOINTS_FILE))
         run.metrics.update(pck_metrics(rows, alphas, profile.seed))
     return EvaluationResult(rows, run.record, run.folder, alphas, False)
 

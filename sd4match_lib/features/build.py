@@ -1,4 +1,4 @@
-"""The models behind a method: found first, to recognise a finished run, and loaded only when needed."""
+"""A method put together of prompt and models: found first, to know a finished run, and loaded when needed."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from typing import Any, TypeVar, assert_never
 
 import torch
 
-from sd4match_lib.backbones.device import resolve_dtype
-from sd4match_lib.backbones.grid import feature_grid
-from sd4match_lib.backbones.stable_diffusion import StableDiffusionFeatures
+from sd4match_lib.backbones.base import DiffusionBackbone
 from sd4match_lib.backbones.vision import VisionFeatures
 from sd4match_lib.backbones.weights import find_diffusion, find_vision
+from sd4match_lib.config.names import BACKBONES, Extractor
 from sd4match_lib.config.profile import Profile
 from sd4match_lib.config.schema import ModelConfig, VisionConfig
 from sd4match_lib.errors import UserError
@@ -24,28 +23,28 @@ from sd4match_lib.features.extractors import (
     PixelSource,
     VisionSource,
 )
-from sd4match_lib.features.methods import Baseline, MethodSettings
+from sd4match_lib.features.loaded import diffusion_model, vision_model
+from sd4match_lib.features.methods import MethodSettings
 from sd4match_lib.features.stores import LatentStore, VisionStore
 from sd4match_lib.geometry import HW
-from sd4match_lib.matching.match import Method
-from sd4match_lib.prompts import Prompt, PromptKind, make_prompt
+from sd4match_lib.matching.points import matcher_options
+from sd4match_lib.prompts.base import Prompt
+from sd4match_lib.prompts.factory import make_prompt
 
 T = TypeVar("T")
-
-_FUSED = (Baseline.SD_DINO, Baseline.SD_DINO_STAR)
-_SOFT = (Method.SOFTARGMAX, Method.KERNEL_SOFTARGMAX)
 
 
 class MethodModels:
     """A method's prompt and models, found on disk but not yet loaded.
 
     Attributes:
+        profile: the experiment.
         settings: how the method is run.
         prompt: what its UNet is asked with, or None where there is no UNet.
     """
 
     def __init__(
-        self, profile: Profile, settings: MethodSettings, prompt: Prompt | PromptKind | str | None = None
+        self, profile: Profile, settings: MethodSettings, prompt: Prompt | str | None = None
     ) -> None:
         """Find the models and make the prompt.
 
@@ -59,12 +58,12 @@ class MethodModels:
         """
         self.settings = settings
         self.prompt: Prompt | None = None
-        self._profile = profile
-        if settings.baseline.prompted:
-            chosen = PromptKind.TEXT if prompt is None else prompt
+        self.profile = profile
+        if settings.extractor.prompted:
+            chosen = "text" if prompt is None else prompt
             self.prompt = chosen if isinstance(chosen, Prompt) else make_prompt(chosen, profile)
         elif prompt is not None:
-            raise UserError(f"a prompt means nothing to the baseline {settings.baseline}; leave it out.")
+            raise UserError(f"a prompt means nothing to the extractor {settings.extractor}; leave it out.")
         self._model = self._model_config()
         self._vision = self._vision_config()
         cache = profile.cache_path
@@ -73,23 +72,21 @@ class MethodModels:
 
     def config(self) -> dict[str, Any]:
         """Return all settings that the matches depend on, as plain data."""
-        evaluation, matcher = self._profile.evaluation, self.settings.matcher
+        evaluation, matcher = self.profile.evaluation, self.settings.matcher
         config: dict[str, Any] = {
             **asdict(self.settings),
             "prompt": self.prompt.fingerprint() if self.prompt else None,
             "image_hw": self.image_hw,
         }
-        if matcher in _SOFT:
-            config["temperature"] = evaluation.temperature
-        if matcher is Method.KERNEL_SOFTARGMAX:
-            config["sigma"] = evaluation.sigma
+        matching = {"temperature": evaluation.temperature, "sigma": evaluation.sigma}
+        config |= {name: matching[name] for name in matcher_options(matcher)}
         if self._model:
             config["model"] = {"image_hw": self._model.image_hw, "dtype": self._model.dtype}
         if self._vision:
             sizes = ("resize", "crop", "dense_hw")
             config["vision"] = {name: getattr(self._vision, name) for name in sizes}
-        if self.settings.baseline in _FUSED:
-            fused = self._profile.baselines.sd_dino
+        if self.settings.extractor.fused:
+            fused = self.profile.baselines.sd_dino
             config["fusion"] = {name: getattr(fused, name) for name in ("pca_dim", "grid_hw", "sd_weight")}
         return config
 
@@ -100,21 +97,21 @@ class MethodModels:
 
     @property
     def image_hw(self) -> HW:
-        """The frame that points are scored in: the profile's network input, for every baseline."""
-        return self._profile.model.image_hw
+        """The frame that points are scored in: the profile's network input, for every extractor."""
+        return self.profile.model.image_hw
 
     def matching(self, grid_w: int) -> dict[str, Any]:
-        """Return the options of `matching.match_points` for a target grid that is `grid_w` wide.
+        """Return the options of `points.match_points` for a target grid that is `grid_w` wide.
 
         The profile states sigma for the grid of its own features; elsewhere it covers the same part of the
         image.
         """
-        options: dict[str, Any] = {"method": self.settings.matcher}
-        if self.settings.matcher in _SOFT:
-            options["temperature"] = self._profile.evaluation.temperature
-        if self.settings.matcher is Method.KERNEL_SOFTARGMAX:
-            options["sigma"] = self._profile.evaluation.sigma * grid_w / self._own_grid[1]
-        return options
+        evaluation = self.profile.evaluation
+        return {
+            "matcher": self.settings.matcher,
+            "temperature": evaluation.temperature,
+            "sigma": evaluation.sigma * grid_w / self._own_grid[1],
+        }
 
     def load(self, device: torch.device, seed: int) -> FeatureSource:
         """Load the models and put the method together.
@@ -126,47 +123,46 @@ class MethodModels:
         Raises:
             UserError: a model is damaged or does not fit the profile.
         """
-        match self.settings.baseline:
-            case Baseline.SD | Baseline.DIFT:
+        match self.settings.extractor:
+            case Extractor.SD | Extractor.DIFT:
                 return self._diffusion_source(device, seed)
-            case Baseline.SD_DINO | Baseline.SD_DINO_STAR as baseline:
-                dino = self._load_vision(device) if baseline is Baseline.SD_DINO else None
-                return FusedSource(
-                    self._diffusion_source(device, seed), self._profile.baselines.sd_dino, dino
-                )
-            case Baseline.DINOV2 | Baseline.DINO:
+            case Extractor.SD_DINO | Extractor.SD_DINO_STAR as extractor:
+                dino = self._load_vision(device) if extractor is Extractor.SD_DINO else None
+                return FusedSource(self._diffusion_source(device, seed), self.profile.baselines.sd_dino, dino)
+            case Extractor.DINOV2 | Extractor.DINO:
                 return VisionSource(self._load_vision(device))
-            case Baseline.RAW_LATENTS:
+            case Extractor.RAW_LATENTS:
                 return LatentSource(self._load_model(device)[1])
-            case Baseline.RAW_PIXELS:
+            case Extractor.RAW_PIXELS:
                 return PixelSource(self.image_hw, self._own_grid)
             case _:
-                assert_never(self.settings.baseline)
+                assert_never(self.settings.extractor)
 
     def _model_config(self) -> ModelConfig | None:
-        match self.settings.baseline:
-            case Baseline.SD | Baseline.DIFT | Baseline.RAW_LATENTS:
-                return self._profile.model
-            case Baseline.SD_DINO | Baseline.SD_DINO_STAR:
-                return self._profile.baselines.sd_dino.model
+        match self.settings.extractor:
+            case Extractor.SD | Extractor.DIFT | Extractor.RAW_LATENTS:
+                return self.profile.model
+            case Extractor.SD_DINO | Extractor.SD_DINO_STAR:
+                return self.profile.baselines.sd_dino.model
             case _:
                 return None
 
     def _vision_config(self) -> VisionConfig | None:
-        baseline, profile = self.settings.baseline, self._profile
-        if baseline is Baseline.DINO:
+        extractor, profile = self.settings.extractor, self.profile
+        if extractor is Extractor.DINO:
             if profile.baselines.dino is None:
                 raise UserError(f"profile {profile.name!r} names no DINO model; add [baselines.dino] to it.")
             return profile.baselines.dino
-        dense = baseline in (Baseline.DINOV2, Baseline.SD_DINO)
+        dense = extractor in (Extractor.DINOV2, Extractor.SD_DINO)
         return profile.vision if dense or (self.prompt and self.prompt.needs_vision) else None
 
     @cached_property
     def _own_grid(self) -> HW:
         """The grid that the profile reads its own features on."""
-        profile = self._profile
+        profile = self.profile
         folder = find_diffusion(profile.model, profile.cache_path).folder
-        return feature_grid(folder, image_hw=profile.model.image_hw, up_block=profile.features.up_block)
+        backbone: type[DiffusionBackbone] = BACKBONES.load(profile.model.backbone)
+        return backbone.grid_hw(folder, image_hw=profile.model.image_hw, layer=profile.features.layer)
 
     def _diffusion_source(self, device: torch.device, seed: int) -> DiffusionSource:
         settings, prompt = self.settings, self.prompt
@@ -175,31 +171,25 @@ class MethodModels:
         vision = None
         if prompt.needs_vision:
             found = _known(self._found_vision)
-            vision = VisionStore(self._load_vision(device), found, self._profile.cache_path)
+            vision = VisionStore(self._load_vision(device), found, self.profile.cache_path)
         return DiffusionSource(
             model,
             latents,
             prompt.to(device).eval(),
             vision,
-            up_blocks=settings.up_blocks,
+            layers=settings.layers,
             timestep=settings.timestep,
             ensemble=settings.ensemble,
             seed=seed,
         )
 
-    def _load_model(self, device: torch.device) -> tuple[StableDiffusionFeatures, LatentStore]:
+    def _load_model(self, device: torch.device) -> tuple[DiffusionBackbone, LatentStore]:
         config, found = _known(self._model), _known(self._found_model)
-        model = StableDiffusionFeatures.from_folder(
-            found.folder,
-            up_block=max(self.settings.up_blocks, default=0),
-            dtype=resolve_dtype(config.dtype),
-            device=device,
-        )
-        return model, LatentStore(model, found, config.image_hw, self._profile.cache_path)
+        model = diffusion_model(found, config, self.settings.layers, device)
+        return model, LatentStore(model, found, config.image_hw, self.profile.cache_path)
 
     def _load_vision(self, device: torch.device) -> VisionFeatures:
-        config, found = _known(self._vision), _known(self._found_vision)
-        return VisionFeatures.from_folder(found.folder, config, device=device)
+        return vision_model(_known(self._found_vision), _known(self._vision), device)
 
 
 def _known(value: T | None) -> T:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pixel_unshuffle
 
-from sd4match_lib.backbones.stable_diffusion import StableDiffusionFeatures
+from sd4match_lib.backbones.base import DiffusionBackbone
 from sd4match_lib.backbones.vision import VisionFeatures
 from sd4match_lib.config.schema import SdDinoConfig
 from sd4match_lib.data.record import ImageRecord
@@ -36,7 +36,12 @@ class FeatureSource(ABC):
 
     @property
     def passes(self) -> int:
-        """How many images have gone through a UNet so far, counting each member of an ensemble."""
+        """How many images have gone through a denoiser so far, counting each member of an ensemble."""
+        return 0
+
+    @property
+    def encoded(self) -> int:
+        """How many images have gone through a VAE so far."""
         return 0
 
     @abstractmethod
@@ -53,7 +58,7 @@ class FeatureSource(ABC):
 
 
 class DiffusionSource(FeatureSource):
-    """Up blocks of a diffusion model under a prompt: SD4Match's features, and DIFT's.
+    """Layers of a diffusion model under a prompt: SD4Match's features, and DIFT's.
 
     Attributes:
         model: the diffusion model.
@@ -61,12 +66,12 @@ class DiffusionSource(FeatureSource):
 
     def __init__(
         self,
-        model: StableDiffusionFeatures,
+        model: DiffusionBackbone,
         latents: LatentStore,
         prompt: Prompt,
         vision: VisionStore | None,
         *,
-        up_blocks: Sequence[int],
+        layers: Sequence[str],
         timestep: int,
         ensemble: int,
         seed: int,
@@ -78,7 +83,7 @@ class DiffusionSource(FeatureSource):
             latents: its latents.
             prompt: what it is asked with; decides the scope.
             vision: what the prompt looks with, for prompts that need it.
-            up_blocks: which outputs become "map0", "map1", ...
+            layers: whose outputs become "map0", "map1", ...
             timestep: diffusion step.
             ensemble: number of noises.
             seed: what they start from.
@@ -90,15 +95,21 @@ class DiffusionSource(FeatureSource):
         self._latents = latents
         self._prompt = prompt
         self._vision = vision
-        self._up_blocks = tuple(up_blocks)
+        self._layers = tuple(layers)
         self._timestep = timestep
         self._ensemble = ensemble
         self._seed = seed
+        self._passes = 0
 
     @property
     def passes(self) -> int:
         """See `FeatureSource.passes`."""
-        return self.model.passes
+        return self._passes
+
+    @property
+    def encoded(self) -> int:
+        """See `FeatureSource.encoded`."""
+        return self._latents.encoded
 
     def extract(self, records: Sequence[ImageRecord]) -> list[Tensors]:
         """See `FeatureSource.extract`."""
@@ -116,7 +127,7 @@ class DiffusionSource(FeatureSource):
         self._latents.get(records)
 
     def pair_features(self, pairs: Sequence[Pair], *, seed: int | str) -> tuple[Tensor, Tensor]:
-        """Return the first up block's maps of `B` sources and of their targets, to learn the prompt with.
+        """Return the first layer's maps of `B` sources and of their targets, to learn the prompt with.
 
         Args:
             pairs: `B` pairs; all their images go through the UNet in one batch.
@@ -145,11 +156,12 @@ class DiffusionSource(FeatureSource):
         )
 
     def _maps(self, records: Sequence[ImageRecord], context: Tensor, seed: int | str) -> list[Tensor]:
-        return self.model.pyramid(
+        self._passes += len(records) * self._ensemble
+        return self.model.features(
             self._latents.get(records),
             [record.image_id for record in records],
             context,
-            self._up_blocks,
+            self._layers,
             timestep=self._timestep,
             ensemble=self._ensemble,
             seed=seed,
@@ -177,6 +189,11 @@ class FusedSource(FeatureSource):
         """See `FeatureSource.passes`."""
         return self._scales.passes
 
+    @property
+    def encoded(self) -> int:
+        """See `FeatureSource.encoded`."""
+        return self._scales.encoded
+
     def extract(self, records: Sequence[ImageRecord]) -> list[Tensors]:
         """Return the scales and, as "dino", the other half; see `FeatureSource.extract`."""
         return self._with_dino(self._scales.extract(records), records)
@@ -202,7 +219,7 @@ class FusedSource(FeatureSource):
 
     def _fuse(self, src: Tensors, trg: Tensors) -> tuple[Tensor, Tensor]:
         config = self._config
-        scales = [[item[f"map{k}"] for k in range(len(config.up_blocks))] for item in (src, trg)]
+        scales = [[item[f"map{k}"] for k in range(len(config.layers))] for item in (src, trg)]
         maps = fuse_scales(scales[0], scales[1], pca_dim=config.pca_dim, grid_hw=config.grid_hw)
         if self._dino is None:
             return maps
@@ -230,6 +247,11 @@ class LatentSource(FeatureSource):
     def __init__(self, latents: LatentStore) -> None:
         """Read `latents`."""
         self._latents = latents
+
+    @property
+    def encoded(self) -> int:
+        """See `FeatureSource.encoded`."""
+        return self._latents.encoded
 
     def extract(self, records: Sequence[ImageRecord]) -> list[Tensors]:
         """See `FeatureSource.extract`."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from sd4match_lib.geometry import HW
-from sd4match_lib.matching.match import l2_normalise
+from sd4match_lib.matching.correlation import l2_normalise
 
 
 def pair_pca(src: Tensor, trg: Tensor, dim: int) -> tuple[Tensor, Tensor]:

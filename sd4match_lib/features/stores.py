@@ -11,10 +11,10 @@ from pathlib import Path
 
 import torch
 
+from sd4match_lib.backbones.base import DiffusionBackbone
 from sd4match_lib.backbones.latents import Latents
-from sd4match_lib.backbones.stable_diffusion import StableDiffusionFeatures
 from sd4match_lib.backbones.vision import VisionFeatures, VisionTokens
-from sd4match_lib.backbones.weights import VAE_WEIGHTS, FoundModel
+from sd4match_lib.backbones.weights import FoundModel
 from sd4match_lib.data.record import ImageRecord
 from sd4match_lib.features.cache import DiskCache, Tensors
 from sd4match_lib.geometry import HW
@@ -28,13 +28,11 @@ class LatentStore:
         encoded: how many pictures have gone through the VAE here.
     """
 
-    def __init__(
-        self, model: StableDiffusionFeatures, found: FoundModel, image_hw: HW, cache_dir: Path
-    ) -> None:
+    def __init__(self, model: DiffusionBackbone, found: FoundModel, image_hw: HW, cache_dir: Path) -> None:
         """Keep latents of pictures stretched to `image_hw` below `cache_dir`."""
         self._model = model
         self._image_hw = image_hw
-        vae = [found.files[VAE_WEIGHTS], found.files["vae/config.json"]]
+        vae = [found.files[name] for name in model.encoder_files]
         settings = {"what": "latents", "vae": vae, "image_hw": image_hw, "dtype": str(model.dtype)}
         self._cache = DiskCache(cache_dir / "latents", settings)
         self.encoded = 0

@@ -1,4 +1,4 @@
-"""The point picker's controls: prompt, category, timestep, matcher and profile."""
+"""The point picker's controls: prompt, category, timestep, matcher, extractor and profile."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 import ipywidgets
 
+from sd4match_lib.config.names import MATCHERS, Extractor
 from sd4match_lib.config.profile import profile_names
+from sd4match_lib.data.categories import DEFAULT_CATEGORY
 from sd4match_lib.matcher.matcher import Matcher
-from sd4match_lib.matcher.picture import DEFAULT_CATEGORY
 from sd4match_lib.matcher.settings import PromptLike
-from sd4match_lib.matching.match import Method
 
 _NOT_OFFERED = "smoke"  # the same models as mini
 
@@ -27,7 +27,8 @@ class PickerControls:
         prompt: a dropdown.
         category: a text field.
         timestep: a slider.
-        method: a dropdown.
+        extractor: a dropdown.
+        matcher: a dropdown.
         profile: a dropdown.
     """
 
@@ -51,7 +52,7 @@ class PickerControls:
         self._jumping = False
         settings = matcher.settings
         choices: dict[str, Any] = {_label(entry): str(entry) for entry in prompts}
-        own = _label(prompt) if isinstance(prompt, str | Path) else str(settings.prompt.identity()["kind"])
+        own = _label(prompt) if isinstance(prompt, str | Path) else settings.prompt_kind
         first = choices.setdefault(own, settings.prompt)
         wide, narrow = ipywidgets.Layout(width="190px"), ipywidgets.Layout(width="230px")
         style = {"description_width": "60px"}
@@ -67,7 +68,7 @@ class PickerControls:
             style=style,
         )
         self.timestep = ipywidgets.IntSlider(
-            value=settings.timestep,
+            value=settings.method.timestep or 0,
             min=0,
             max=999,
             description="timestep",
@@ -75,10 +76,17 @@ class PickerControls:
             layout=ipywidgets.Layout(width="280px"),
             style=style,
         )
-        self.method = ipywidgets.Dropdown(
-            options=[str(method) for method in Method],
-            value=str(settings.method),
+        self.matcher = ipywidgets.Dropdown(
+            options=list(MATCHERS),
+            value=settings.method.matcher,
             description="matcher",
+            layout=narrow,
+            style=style,
+        )
+        self.extractor = ipywidgets.Dropdown(
+            options=[str(name) for name in Extractor],
+            value=str(settings.method.extractor),
+            description="extractor",
             layout=narrow,
             style=style,
         )
@@ -88,7 +96,7 @@ class PickerControls:
             options=names, value=matcher.profile.name, description="profile", layout=wide, style=style
         )
         named = {"prompt": self.prompt, "category": self.category, "timestep": self.timestep}
-        named |= {"matcher": self.method, "profile": self.profile}
+        named |= {"matcher": self.matcher, "extractor": self.extractor, "profile": self.profile}
         for name, widget in named.items():
             widget.observe(self._listener(name, widget), "value")
         self.box = ipywidgets.Box(list(named.values()), layout=ipywidgets.Layout(flex_flow="row wrap"))
@@ -102,7 +110,7 @@ class PickerControls:
                 settings[name] = event["new"].strip() or DEFAULT_CATEGORY
             if name == "profile":
                 # The other model is asked as this one was, as far as the controls say how.
-                settings |= {"prompt": self.prompt.value, "matcher": self.method.value}
+                settings |= {"prompt": self.prompt.value, "matcher": self.matcher.value}
                 settings |= {"timestep": self.timestep.value}
             if not self._switch(settings):
                 self._jumping = True

@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from PIL import Image
 
-from sd4match_lib.data import Pair, PairDataset
+from sd4match_lib.data.types import Pair, PairDataset
 from sd4match_lib.errors import UserError
 from sd4match_lib.interactive.still import StillBox, encode
 from sd4match_lib.metrics.keypoints import matched_rows
@@ -41,7 +41,7 @@ class PairBrowser(StillBox):
         """Open evaluations.
 
         Args:
-            results: name -> the data set's split, and its rows (`EvaluationResult.rows`).
+            results: name -> the data set's split, and its rows (`EvaluationResult.keypoints`).
             alpha: a keypoint is right within this share of the pair's threshold.
             note: below the pictures, such as profile and prompt.
 

@@ -1,74 +1,151 @@
-"""The feature maps of two pictures under one prompt, computed once and kept."""
+"""The feature maps of two pictures under one method, computed once and kept."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from sd4match_lib.backbones.vision import VisionFeatures
+from sd4match_lib.backbones.weights import find_vision
 from sd4match_lib.data.types import Pair, ThresholdRule
-from sd4match_lib.features.cache import Tensors
-from sd4match_lib.features.extractors import DiffusionSource
-from sd4match_lib.features.matcher_models import MatcherModels
+from sd4match_lib.features.build import MethodModels
+from sd4match_lib.features.cache import MemoryCache, Tensors
+from sd4match_lib.features.extractors import FeatureSource
+from sd4match_lib.features.loaded import vision_model
 from sd4match_lib.matcher.denser import make_denser
 from sd4match_lib.matcher.dino import with_dino
-from sd4match_lib.matcher.options import MatchOptions
 from sd4match_lib.matcher.picture import Picture
-from sd4match_lib.prompts import Scope
+from sd4match_lib.matcher.settings import MatcherSettings
+from sd4match_lib.prompts.base import Scope
+
+FEATURE_BYTES = 2**30
+"""Feature maps kept in memory by matchers that share them: 182 pictures at the paper's size."""
+
+_READ_OUT = ("matcher", "temperature", "sigma")
+"""Settings that decide what is done with features, not what they are."""
+
+
+@dataclass(eq=False)
+class SharedFeatures:
+    """What matchers that were made from one another share.
+
+    Attributes:
+        maps: features by everything that they depend on.
+        sources: methods put together, by their settings.
+    """
+
+    maps: MemoryCache = field(default_factory=lambda: MemoryCache(FEATURE_BYTES, None))
+    sources: dict[str, FeatureSource] = field(default_factory=dict)
+
+    @property
+    def encoded(self) -> int:
+        """How many pictures have gone through a VAE."""
+        return sum(source.encoded for source in self.sources.values())
+
+    @property
+    def passes(self) -> int:
+        """How many pictures have gone through a denoiser, counting each member of an ensemble."""
+        return sum(source.passes for source in self.sources.values())
 
 
 class PairFeatures:
     """Feature maps for matching, kept by the pictures' content and by all else that they depend on."""
 
-    def __init__(self, models: MatcherModels, source: DiffusionSource, identity: Any, options: MatchOptions):
-        """Read `source`, whose settings `identity` says as plain data."""
+    def __init__(
+        self, models: MethodModels, settings: MatcherSettings, device: torch.device, shared: SharedFeatures
+    ) -> None:
+        """Put the method together, unless `shared` has it.
+
+        Raises:
+            UserError: a model is damaged or does not fit the profile.
+        """
         self._models = models
-        self._source = source
-        self._identity = identity
-        self._options = options
+        self._options = settings.options
+        self._device = device
+        self._shared = shared
+        config = {name: value for name, value in models.config().items() if name not in _READ_OUT}
+        self._identity = _key({**config, **models.inputs(), "seed": settings.seed})
+        if self._identity not in shared.sources:
+            shared.sources[self._identity] = models.load(device, settings.seed)
+        self._source = shared.sources[self._identity]
 
     def maps(self, src: Picture, trg: Picture) -> tuple[Tensor, Tensor]:
         """Return source and target features, (1, C, h, w) and (1, C, h', w'), on the models' device."""
-        if self._source.scope is Scope.PAIR:
-            pair = self._kept([self._who(src), self._who(trg)], lambda: self._extract_pair(src, trg))
-            src_map, trg_map = pair["src"], pair["trg"]
+        if self._models.settings.extractor.fused:
+            # What is fused per pair takes longer than a click should.
+            who = [self._who(src), self._who(trg), "fused"]
+            pair = self._kept(who, lambda: self._pair_maps(src, trg), torch.float32)
         else:
-            src_map, trg_map = (self._extract(picture)["map0"] for picture in (src, trg))
-        src_map, trg_map = (self._finish(maps, pic) for maps, pic in ((src_map, src), (trg_map, trg)))
+            pair = self._pair_maps(src, trg)
+        src_map, trg_map = (
+            self._with_dino(pair[side].to(self._device).float(), picture)
+            for side, picture in (("src", src), ("trg", trg))
+        )
         return src_map, make_denser(trg_map, self._options.denser)
 
-    def _extract(self, picture: Picture) -> Tensors:
-        return self._kept([self._who(picture)], lambda: self._source.extract([picture])[0])
+    def _pair_maps(self, src: Picture, trg: Picture) -> Tensors:
+        if self._source.scope is Scope.PAIR:
+            pair = self._kept([self._who(src), self._who(trg)], lambda: self._extract_pair(src, trg))
+            items = [
+                {name.removeprefix(side): tensor for name, tensor in pair.items() if name.startswith(side)}
+                for side in ("src.", "trg.")
+            ]
+        else:
+            items = [
+                self._kept([self._who(picture)], lambda picture=picture: self._source.extract([picture])[0])  # type: ignore[misc]
+                for picture in (src, trg)
+            ]
+        src_item, trg_item = (
+            {name: tensor.to(self._device).float() for name, tensor in item.items()} for item in items
+        )
+        src_map, trg_map = self._source.pair_maps([src_item], [trg_item])
+        return {"src": src_map, "trg": trg_map}
 
     def _extract_pair(self, src: Picture, trg: Picture) -> Tensors:
         nothing = np.zeros((0, 2), np.float32)
         pair = Pair("own", src.category, src, trg, nothing, nothing, (), ThresholdRule.IMAGE)
         (of_src,), (of_trg,) = self._source.extract_pairs([pair])
-        return {"src": of_src["map0"], "trg": of_trg["map0"]}
+        sides = (("src.", of_src), ("trg.", of_trg))
+        return {side + name: tensor for side, item in sides for name, tensor in item.items()}
 
-    def _finish(self, maps: Tensor, picture: Picture) -> Tensor:
-        maps = maps[None].to(self._models.device).float()
+    def _with_dino(self, maps: Tensor, picture: Picture) -> Tensor:
         weight = self._options.dino_weight
         if weight is None:
             return maps
-        key = self._models.key(dino=picture.content_key())
-        found = self._models.features.get(key)
+        key = _key({"dino": picture.content_key()})
+        found = self._shared.maps.get(key)
         if found is None:
-            found = {"dino": self._models.vision.dense([picture.read()])[0]}
-            self._models.features.put(key, found)
+            found = {"dino": self._vision.dense([picture.read()])[0]}
+            self._shared.maps.put(key, found)
         return with_dino(maps, found["dino"], weight)
+
+    @cached_property
+    def _vision(self) -> VisionFeatures:
+        profile = self._models.profile
+        return vision_model(find_vision(profile.vision, profile.cache_path), profile.vision, self._device)
 
     def _who(self, picture: Picture) -> list[str]:
         # A prompt for everything asks nothing of a category.
         category = "" if self._source.scope is Scope.DATASET else picture.category
         return [picture.content_key(), picture.image_id, category]
 
-    def _kept(self, pictures: list[list[str]], compute: Callable[[], Tensors]) -> Tensors:
-        key = self._models.key(pictures=pictures, settings=self._identity)
-        found = self._models.features.get(key)
+    def _kept(
+        self, who: Sequence[object], compute: Callable[[], Tensors], dtype: torch.dtype | None = None
+    ) -> Tensors:
+        key = _key({"method": self._identity, "who": who})
+        found = self._shared.maps.get(key)
         if found is None:
-            found = {name: tensor.to(self._source.keep_dtype) for name, tensor in compute().items()}
-            self._models.features.put(key, found)
+            kept = dtype or self._source.keep_dtype
+            found = {name: tensor.to(kept) for name, tensor in compute().items()}
+            self._shared.maps.put(key, found)
         return found
+
+
+def _key(settings: object) -> str:
+    return json.dumps(settings, sort_keys=True, default=str)

@@ -12,12 +12,10 @@ from PIL import Image
 
 from sd4match_lib.data.reading import XY, count_outside, parse_points
 from sd4match_lib.errors import DataError
-from sd4match_lib.features.methods import Baseline
 from sd4match_lib.images import image_hw
 from sd4match_lib.matcher.drawing import draw_match
 from sd4match_lib.matcher.matcher import Matcher
 from sd4match_lib.matcher.result import Match
-from sd4match_lib.matching.match import Method
 from sd4match_lib.utils.progress import progress
 from sd4match_lib.utils.reading import read_csv, read_json
 
@@ -135,27 +133,19 @@ def settings_document(matcher: Matcher) -> dict[str, Any]:
     `sigma` is in cells of the profile's own grid, `window` in cells before the grid was made denser; with a
     window the matcher is "windowed_softargmax", whatever the profile says.
     """
-    settings, models, evaluation = matcher.settings, matcher.models, matcher.profile.evaluation
+    options = matcher.settings.options
     document = {
         "profile": matcher.profile.name,
-        "extractor": str(Baseline.SD),
-        "weights": models.inputs(
-            vision=settings.prompt.needs_vision or settings.options.dino_weight is not None
-        ),
-        "image_hw": list(matcher.profile.model.image_hw),
-        "dtype": matcher.profile.model.dtype,
-        "up_block": models.up_block,
-        "prompt": settings.prompt.fingerprint(),
-        "category": settings.category,
-        "timestep": settings.timestep,
-        "ensemble": settings.ensemble,
-        "seed": settings.seed,
-        "matcher": str(settings.method) if settings.options.window is None else WINDOWED,
-        "temperature": evaluation.temperature,
-        **asdict(settings.options),
+        **matcher.models.config(),
+        "weights": matcher.weights(),
+        "category": matcher.settings.category,
+        "seed": matcher.settings.seed,
+        **asdict(options),
     }
-    if document["matcher"] == Method.KERNEL_SOFTARGMAX:
-        document["sigma"] = evaluation.sigma
+    if options.window is not None:
+        document["matcher"] = WINDOWED
+        document["temperature"] = matcher.profile.evaluation.temperature
+        document.pop("sigma", None)
     return document
 
 
@@ -176,20 +166,15 @@ def picture_of(matcher: Matcher, match: Match, *, only_mutual: bool = False) -> 
 
 def matcher_note(matcher: Matcher) -> str:
     """Return the line below pictures: in short, the settings of `settings_document` that pictures need."""
-    said = settings_document(matcher)
-    window = "" if said["window"] is None else f" of {said['window']} cells"
-    parts = [
-        f"profile {said['profile']}",
-        f"prompt {said['prompt']['kind']}",
-        f"t = {said['timestep']}",
-        f"up block {said['up_block']}",
-        f"ensemble {said['ensemble']}",
-        f"seed {said['seed']}",
-        f"{said['matcher']}{window}",
-    ]
-    parts += ["mutual"] * said["mutual"] + ["flip"] * said["flip"]
-    parts += [f"DINOv2 {said['dino_weight']:g}"] if said["dino_weight"] is not None else []
-    parts += [f"grid {said['denser']} times denser"] if said["denser"] > 1 else []
+    settings, method, options = matcher.settings, matcher.settings.method, matcher.settings.options
+    parts = [f"profile {matcher.profile.name}", str(method.extractor)]
+    if settings.prompt:
+        parts += [f"prompt {settings.prompt_kind}", f"t = {method.timestep}", ", ".join(method.layers)]
+        parts += [f"ensemble {method.ensemble}", f"seed {settings.seed}"]
+    parts += [f"{WINDOWED} of {options.window} cells" if options.window else method.matcher]
+    parts += ["mutual"] * options.mutual + ["flip"] * options.flip
+    parts += [f"DINOv2 {options.dino_weight:g}"] if options.dino_weight is not None else []
+    parts += [f"grid {options.denser} times denser"] if options.denser > 1 else []
     return ", ".join(parts)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from sd4match_lib.matching.match import in_full_precision, l2_normalise
+from sd4match_lib.matching.correlation import in_full_precision, l2_normalise
 
 
 def agreement(src_map: Tensor, trg_map: Tensor) -> float:

@@ -8,71 +8,74 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
-import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from sd4match_lib.backbones.device import resolve_device
+from sd4match_lib.backbones.weights import find_vision
+from sd4match_lib.config.names import MATCHERS, Extractor
 from sd4match_lib.config.profile import Profile, load_profile
 from sd4match_lib.data.reading import as_points, count_outside
 from sd4match_lib.errors import UserError
-from sd4match_lib.features.matcher_models import MatcherModels
-from sd4match_lib.geometry import (
-    clamp_points,
-    flip_points,
-    from_grid,
-    stretch_points,
-    to_grid,
-    unstretch_points,
-)
-from sd4match_lib.matcher.features import PairFeatures
+from sd4match_lib.features.build import MethodModels
+from sd4match_lib.geometry import flip_points, from_grid, map_extent, points_to_grid, unstretch_points
+from sd4match_lib.matcher.features import PairFeatures, SharedFeatures
 from sd4match_lib.matcher.flip import agreement
 from sd4match_lib.matcher.options import MatchOptions
 from sd4match_lib.matcher.picture import Picture, PictureLike, open_picture
-from sd4match_lib.matcher.result import Match
-from sd4match_lib.matcher.scores import Found, locate, map_extent
+from sd4match_lib.matcher.result import Match, share_around
 from sd4match_lib.matcher.settings import MatcherSettings, PromptLike, changed_settings, first_settings
-from sd4match_lib.matching.match import Method
+from sd4match_lib.matching.correlation import Correlation
 from sd4match_lib.matching.mutual import found_back
-
-__all__ = ["Match", "Matcher", "MatcherSettings"]
+from sd4match_lib.matching.points import chunk_size, matcher_options
+from sd4match_lib.matching.windowed import windowed_softargmax
 
 
 class Matcher:
-    """Finds points of one picture in another, under one prompt.
+    """Finds points of one picture in another, under one method and prompt.
 
     A picture's features are computed once and reused for the next click and the next partner. Prompts that
     are made for a pair (CPM) share latents and vision tokens between pairs, and features between clicks on
     one pair. Matchers made by `with_settings` share models and all of this.
 
     Attributes:
-        models: the loaded models.
+        profile: the experiment whose models these are.
         settings: how they are asked.
+        models: the method that they make.
+        shared: what matchers made from one another share.
     """
 
-    def __init__(self, models: MatcherModels, settings: MatcherSettings) -> None:
-        """Match with loaded models; `from_profile` loads them."""
-        self.models = models
+    def __init__(
+        self,
+        profile: Profile,
+        settings: MatcherSettings,
+        device: torch.device,
+        shared: SharedFeatures | None = None,
+    ) -> None:
+        """Load the models; `from_profile` fills in the settings."""
+        self.profile = profile
         self.settings = settings
-        numbers = {"timestep": settings.timestep, "ensemble": settings.ensemble, "seed": settings.seed}
-        source = models.source(settings.prompt, **numbers)
-        identity = {"prompt": settings.prompt.fingerprint(), **numbers}
-        self._features = PairFeatures(models, source, identity, settings.options)
+        self.shared = shared or SharedFeatures()
+        self.models = MethodModels(profile, settings.method, settings.prompt)
+        self._device = device
+        self._features = PairFeatures(self.models, settings, device, self.shared)
 
     @classmethod
     def from_profile(
         cls,
         profile: Profile | str | Path = "mini",
         *,
+        extractor: Extractor | str = Extractor.SD,
         prompt: PromptLike | None = None,
         category: str | None = None,
-        matcher: Method | str | None = None,
+        matcher: str | None = None,
         timestep: int | None = None,
-        up_block: int | None = None,
+        layer: str | None = None,
         ensemble: int | None = None,
         seed: int | None = None,
         options: MatchOptions | None = None,
@@ -82,12 +85,14 @@ class Matcher:
 
         Args:
             profile: a profile, its name, or the path of its TOML file.
+            extractor: "sd" (SD4Match's features), "dift", "sd_dino", "sd_dino_star", "dinov2", "dino",
+                "raw_latents" or "raw_pixels".
             prompt: "empty", "text", "captioner", a learned prompt's file, or a prompt; None is "text" where a
-                category is given and "empty" elsewhere.
+                category is given and "empty" elsewhere. Extractors without a diffusion model take none.
             category: what the pictures show, such as "cat"; prompts that name or know categories use it.
             matcher: "nn", "bilinear", "softargmax" or "kernel_softargmax".
             timestep: diffusion step.
-            up_block: index of the up block that is read.
+            layer: name of the diffusion model's layer that is read, such as "up_blocks.1".
             ensemble: number of noises averaged.
             seed: what the noises start from.
             options: what to do beside the paper's protocol; None is nothing.
@@ -97,38 +102,57 @@ class Matcher:
             UserError: a model, prompt or setting that is not there.
         """
         found = profile if isinstance(profile, Profile) else load_profile(profile)
-        numbers = {"timestep": timestep, "up_block": up_block, "ensemble": ensemble}
-        settings = first_settings(found, prompt, category, matcher, seed, options, **numbers)
-        return cls(MatcherModels(found, resolve_device(device), up_block), settings)
-
-    @property
-    def profile(self) -> Profile:
-        """The experiment whose models these are."""
-        return self.models.profile
+        method: dict[str, Any] = {
+            "matcher": matcher,
+            "timestep": timestep,
+            "layer": layer,
+            "ensemble": ensemble,
+        }
+        settings = first_settings(found, extractor, prompt, category, seed, options, **method)
+        return cls(found, settings, resolve_device(device))
 
     def with_settings(
         self,
         *,
+        extractor: Extractor | str | None = None,
         prompt: PromptLike | None = None,
         category: str | None = None,
-        matcher: Method | str | None = None,
+        matcher: str | None = None,
         timestep: int | None = None,
         options: MatchOptions | None = None,
     ) -> Matcher:
         """Return a matcher that differs in some settings and shares the models and what they computed.
 
         Args:
-            prompt: as in `from_profile`; None keeps this matcher's, as for all settings.
+            extractor: as in `from_profile`; None keeps this matcher's, as for all settings. Another one
+                begins with the profile's values for it.
+            prompt: what the diffusion model is asked with.
             category: what pictures show.
             matcher: how points are read out.
             timestep: diffusion step.
             options: all options anew.
 
         Raises:
-            UserError: there is no such prompt, matcher or timestep.
+            UserError: there is no such extractor, prompt, matcher or timestep.
         """
-        settings = changed_settings(self.profile, self.settings, prompt, category, matcher, timestep, options)
-        return Matcher(self.models, settings)
+        settings = changed_settings(
+            self.profile,
+            self.settings,
+            extractor=extractor,
+            prompt=prompt,
+            category=category,
+            options=options,
+            matcher=matcher,
+            timestep=timestep,
+        )
+        return Matcher(self.profile, settings, self._device, self.shared)
+
+    def weights(self) -> dict[str, str]:
+        """Return the hashes of all weights that decide where points are found."""
+        found = self.models.inputs()
+        if self.settings.options.dino_weight is not None:
+            found["vision"] = find_vision(self.profile.vision, self.profile.cache_path).sha256
+        return found
 
     def picture(self, picture: PictureLike, what: str = "picture") -> Picture:
         """Read a picture once, to match it again and again; see `open_picture`."""
@@ -165,11 +189,13 @@ class Matcher:
                 if agreement(twin_map, twin_trg) > agreement(src_map, trg_map):
                     src_map, trg_map, flipped = twin_map, twin_trg, True
                     start_px = flip_points(src_px, source.hw_px)
-            src_ft = self._to_grid(start_px, source, src_map)
-            found = self._locate(src_map, trg_map, src_ft, keep=maps)
-            mutual = found_back(src_map, trg_map, src_ft).cpu().numpy() if options.mutual else None
-        hw_in, grid = self.profile.model.image_hw, (trg_map.shape[2], trg_map.shape[3])
-        trg_px = unstretch_points(from_grid(found.trg_ft, hw_in=hw_in, hw_ft=grid), target.hw_px, hw_in)
+            hw_in, score = self.models.image_hw, Correlation(src_map, trg_map)
+            src_ft = points_to_grid(start_px, hw_px=source.hw_px, hw_in=hw_in, hw_ft=score.src_hw)
+            asked_ft = torch.from_numpy(src_ft)[None].to(src_map)
+            trg_ft, confidence, similarity, scores = self._locate(score, asked_ft, keep=maps)
+            mutual = found_back(src_map, trg_map, asked_ft).cpu().numpy() if options.mutual else None
+        trg_in = from_grid(trg_ft, hw_in=hw_in, hw_ft=score.trg_hw)
+        trg_px = unstretch_points(trg_in, target.hw_px, hw_in)
         if not trg_px.isfinite().all():
             raise UserError("the features are not finite: set the model's dtype to float32 or bfloat16.")
         return Match(
@@ -177,30 +203,35 @@ class Matcher:
             target,
             src_px,
             trg_px.numpy(),
-            found.confidence.numpy(),
-            found.similarity.numpy(),
+            confidence.numpy(),
+            similarity.numpy(),
             mutual,
             flipped,
-            found.maps.numpy() if found.maps is not None else None,
-            map_extent(target.hw_px, hw_in, grid) if maps else None,
+            scores.numpy() if maps else None,
+            map_extent(hw_px=target.hw_px, hw_in=hw_in, hw_ft=score.trg_hw) if maps else None,
         )
 
-    def _to_grid(self, src_px: npt.NDArray[np.float32], source: Picture, src_map: Tensor) -> Tensor:
-        hw_in = self.profile.model.image_hw
-        src_in = clamp_points(stretch_points(src_px, source.hw_px, hw_in), hw_in)
-        src_ft = to_grid(src_in, hw_in=hw_in, hw_ft=(src_map.shape[2], src_map.shape[3]))
-        return torch.from_numpy(src_ft)[None].to(src_map)
-
-    def _locate(self, src_map: Tensor, trg_map: Tensor, src_ft: Tensor, keep: bool) -> Found:
-        settings, options = self.settings, self.settings.options
-        window = options.window and (options.window - 1) * options.denser + 1
-        return locate(
-            src_map,
-            trg_map,
-            src_ft,
-            method=settings.method,
-            temperature=self.profile.evaluation.temperature,
-            sigma=self.models.sigma(trg_map.shape[3]),
-            window=window,
-            keep_maps=keep,
-        )
+    def _locate(
+        self, score: Correlation, src_ft: Tensor, keep: bool
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Of points (1, N, 2): places (N, 2) in target cells, confidence (N,), best cosine (N,), and the maps
+        (N, h, w), empty ones unless they are to be kept; on the CPU.
+        """
+        options = self.settings.options
+        matching = self.models.matching(score.trg_hw[1])
+        temperature, matcher = matching["temperature"], self.settings.method.matcher
+        find: Callable[..., Tensor] = MATCHERS.load(matcher)
+        named = {name: matching[name] for name in matcher_options(matcher)}
+        parts = []
+        for part in src_ft.split(chunk_size(score), dim=1):
+            scores = score(part)
+            if options.window is None:
+                trg_ft = find(score, part, **named)
+            else:
+                window = (options.window - 1) * options.denser + 1
+                trg_ft = windowed_softargmax(scores, window, temperature)
+            best = scores[0].flatten(1).amax(1) if scores.numel() else scores.new_zeros(0)
+            kept = scores[0] if keep else scores[0, :, :0, :0]
+            parts.append((trg_ft[0], share_around(trg_ft[0], scores[0], temperature), best, kept))
+        found, confidence, similarity, maps = (torch.cat(column).cpu() for column in zip(*parts, strict=True))
+        return found, confidence, similarity, maps

@@ -15,15 +15,15 @@ class MatchOptions:
 
     Attributes:
         window: side in target cells of the square around the best cell that a soft-argmax looks at, an odd
-            number, instead of the matcher's own way (`options.windowed`: Zhang et al. 2024, GeoAware-SC).
-        mutual: tell which points are found back from the target (`options.mutual`: mutual nearest neighbours,
-            Dekel et al. 2015).
+            number, instead of the matcher's own way (`matching.windowed`: Zhang et al. 2024, GeoAware-SC).
+        mutual: tell which points are found back from the target (`matching.mutual`: mutual nearest
+            neighbours, Dekel et al. 2015).
         flip: also match the mirrored source and keep the twin that agrees better with the target
-            (`options.flip`: after the pose alignment of Zhang et al. 2024).
+            (`matcher.flip`: after the pose alignment of Zhang et al. 2024).
         dino_weight: weight, above 0 and below 1, of DINOv2's features beside the diffusion model's under the
-            same prompt; None leaves them out (`options.dino`: Zhang et al. 2023, SD+DINO).
+            same prompt; None leaves them out (`matcher.dino`: Zhang et al. 2023, SD+DINO).
         denser: how many times finer the target grid is made by bilinear interpolation of its features
-            (`options.denser`: as Tang et al. 2023, DIFT, upsample theirs).
+            (`matcher.denser`: as Tang et al. 2023, DIFT, upsample theirs).
     """
 
     window: int | None = None

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from sd4match_lib.data.categories import DEFAULT_CATEGORY
 from sd4match_lib.data.record import ImageRecord
 from sd4match_lib.errors import DataError
 from sd4match_lib.images import read_image, to_rgb
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 
 PictureLike: TypeAlias = Union[str, "PathLike[str]", Image.Image, npt.NDArray, "torch.Tensor", ImageRecord]
 """What `open_picture` accepts."""
-
-DEFAULT_CATEGORY = "object"
-"""The category of a picture of which nobody said what it shows."""
 
 _OWN = "picture/"
 """What the ids of pictures begin with that belong to no data set."""

@@ -7,11 +7,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from sd4match_lib.matcher.picture import Picture
+from sd4match_lib.matching.points import cell_axes
 
 Floats = npt.NDArray[np.float32]
 Extent = tuple[float, float, float, float]
+
+CONFIDENCE_REACH = 0.1
+"""Of the target grid's longer side: the circle whose share of the distribution is the confidence."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +81,25 @@ class Match:
                 row["mutual"] = bool(self.mutual[index])
             rows.append(row)
         return rows
+
+
+def share_around(trg_ft: Tensor, scores: Tensor, temperature: float) -> Tensor:
+    """Return the confidence of found places; see `Match`.
+
+    Args:
+        trg_ft: places (N, 2) in target cells.
+        scores: cosine similarities (N, h, w) with every cell of the target.
+        temperature: of the softmax that makes them a distribution.
+
+    Returns:
+        (N,), the share of the distribution within `CONFIDENCE_REACH` of each place.
+    """
+    height, width = scores.shape[1:]
+    columns, rows = cell_axes(scores)
+    square = (columns - trg_ft[:, :1])[:, None, :] ** 2 + (rows - trg_ft[:, 1:])[:, :, None] ** 2
+    probability = (scores.flatten(1) / temperature).softmax(1).view_as(scores)
+    inside = square <= (CONFIDENCE_REACH * max(height, width)) ** 2
+    return (probability * inside).sum((1, 2))
 
 
 def _rounded(xy: Floats) -> list[float]:

@@ -6,14 +6,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from sd4match_lib.config.names import Extractor
 from sd4match_lib.config.profile import Profile
-from sd4match_lib.features.methods import Baseline, method_settings
+from sd4match_lib.data.categories import DEFAULT_CATEGORY
+from sd4match_lib.features.methods import MethodSettings, method_settings
 from sd4match_lib.matcher.options import MatchOptions
-from sd4match_lib.matcher.picture import DEFAULT_CATEGORY
-from sd4match_lib.matching.match import Method, parse_method
-from sd4match_lib.prompts import Prompt, PromptKind, make_prompt
+from sd4match_lib.prompts.base import Prompt
+from sd4match_lib.prompts.factory import make_prompt
 
-PromptLike: TypeAlias = Prompt | PromptKind | str | Path
+PromptLike: TypeAlias = Prompt | str | Path
 """A prompt, the name of one, or the path of a learned one's file."""
 
 
@@ -22,47 +23,44 @@ class MatcherSettings:
     """How a `Matcher` asks its models.
 
     Attributes:
-        prompt: what the UNet is asked with.
+        method: the extractor, its layers, timestep and ensemble, and how a point is read out.
+        prompt: what the diffusion model is asked with; None for extractors without one.
         category: what pictures of one's own show, for prompts that say so.
-        method: how a point is read out of its correlation map.
-        timestep: diffusion step.
-        ensemble: number of noises averaged.
-        seed: what they start from.
+        seed: what noises start from.
         options: what is on beside the paper's protocol.
     """
 
-    prompt: Prompt
+    method: MethodSettings
+    prompt: Prompt | None
     category: str
-    method: Method
-    timestep: int
-    ensemble: int
     seed: int
     options: MatchOptions
+
+    @property
+    def prompt_kind(self) -> str:
+        """The word for the prompt, or "no" where there is none."""
+        return str(self.prompt.identity()["kind"]) if self.prompt else "no"
 
 
 def first_settings(
     profile: Profile,
+    extractor: Extractor | str,
     prompt: PromptLike | None,
     category: str | None,
-    matcher: Method | str | None,
     seed: int | None,
     options: MatchOptions | None,
-    **numbers: int | None,
+    **method: Any,
 ) -> MatcherSettings:
     """Fill in what is None from the profile; see `Matcher.from_profile` for the arguments.
 
     Raises:
-        UserError: there is no such prompt, matcher or number.
+        UserError: there is no such extractor, prompt, matcher or number, or one that means nothing here.
     """
-    checked = method_settings(profile, Baseline.SD, matcher=matcher, **numbers)
-    assert checked.timestep is not None and checked.ensemble is not None
-    chosen = prompt if prompt is not None else (PromptKind.TEXT if category else PromptKind.EMPTY)
+    settings = method_settings(profile, extractor, **method)
     return MatcherSettings(
-        prompt=_prompt(chosen, profile),
+        method=settings,
+        prompt=_prompt(prompt, category, settings.extractor, profile),
         category=category or DEFAULT_CATEGORY,
-        method=checked.matcher,
-        timestep=checked.timestep,
-        ensemble=checked.ensemble,
         seed=profile.seed if seed is None else seed,
         options=options or MatchOptions(),
     )
@@ -71,27 +69,45 @@ def first_settings(
 def changed_settings(
     profile: Profile,
     settings: MatcherSettings,
+    *,
+    extractor: Extractor | str | None,
     prompt: PromptLike | None,
     category: str | None,
-    matcher: Method | str | None,
-    timestep: int | None,
     options: MatchOptions | None,
+    **method: Any,
 ) -> MatcherSettings:
     """Return settings with all that is not None changed; see `Matcher.with_settings` for the arguments.
 
+    Another extractor begins with the profile's values for it, and keeps the prompt where it takes one.
+
     Raises:
-        UserError: there is no such prompt, matcher or timestep.
+        UserError: as in `first_settings`.
     """
-    changes: dict[str, Any] = {"category": category, "options": options, "timestep": timestep}
-    method_settings(profile, Baseline.SD, timestep=timestep)  # refuses a timestep that does not exist
-    if prompt is not None:
-        changes["prompt"] = _prompt(prompt, profile)
-    if matcher is not None:
-        changes["method"] = parse_method(matcher)
-    return replace(settings, **{name: value for name, value in changes.items() if value is not None})
+    given = {name: value for name, value in method.items() if value is not None}
+    kind = Extractor(settings.method.extractor)
+    if extractor is not None and str(extractor) != kind:
+        changed = method_settings(profile, extractor, **given)
+    else:
+        method_settings(profile, kind, **given)  # refuses what does not exist
+        changed = replace(settings.method, **given)
+    kept = settings.prompt if changed.extractor.prompted else None
+    if prompt is not None or (kept is None and changed.extractor.prompted):
+        kept = _prompt(prompt, category, changed.extractor, profile)
+    return replace(
+        settings,
+        method=changed,
+        prompt=kept,
+        category=category or settings.category,
+        options=options or settings.options,
+    )
 
 
-def _prompt(prompt: PromptLike, profile: Profile) -> Prompt:
-    if isinstance(prompt, Prompt):
-        return prompt
-    return make_prompt(prompt if isinstance(prompt, PromptKind) else str(prompt), profile)
+def _prompt(
+    prompt: PromptLike | None, category: str | None, extractor: Extractor, profile: Profile
+) -> Prompt | None:
+    """The prompt asked for; of none, the category's text where there is a category, else the empty one."""
+    if prompt is None:
+        if not extractor.prompted:
+            return None
+        prompt = "text" if category else "empty"
+    return prompt if isinstance(prompt, Prompt) else make_prompt(str(prompt), profile)

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from sd4match_lib.matching.match import correlation, surrounding_cells
+from sd4match_lib.matching.correlation import Correlation, surrounding_cells
 
 BORDER_TOLERANCE = 1e-3
 """Cells by which rounding may push a position over the grid's border and still count as on it."""
@@ -63,7 +63,7 @@ def matching_loss(
         )
     valid = valid.bool()
     src_ft, trg_ft = (xy.masked_fill(~valid[..., None], 0.0) for xy in (src_ft, trg_ft))
-    scores = correlation(src_feat, trg_feat, src_ft)
+    scores = Correlation(src_feat, trg_feat)(src_ft)
     log_probability = (scores.flatten(2) / temperature).log_softmax(2)
     per_keypoint = _smoothed_cross_entropy(log_probability, trg_ft.to(scores), scores.shape[2:], kernel_size)
     per_keypoint = per_keypoint.masked_fill(~valid, 0.0)

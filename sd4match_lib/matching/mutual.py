@@ -6,10 +6,9 @@ large. It says nothing of meaning: two left ears that a model takes for each oth
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from sd4match_lib.matching.match import correlation
+from sd4match_lib.matching.correlation import Correlation, best_cells
 
 REACH_FT = 1.5
 """How far, in source cells and per axis, the way back may end from the point, which lies between cells."""
@@ -26,12 +25,6 @@ def found_back(src_map: Tensor, trg_map: Tensor, src_ft: Tensor) -> Tensor:
     Returns:
         (N,) bool.
     """
-    best_ft = _best_cells(correlation(src_map, trg_map, src_ft))
-    back_ft = _best_cells(correlation(trg_map, src_map, best_ft))
+    best_ft = best_cells(Correlation(src_map, trg_map)(src_ft))
+    back_ft = best_cells(Correlation(trg_map, src_map)(best_ft))
     return ((back_ft - src_ft).abs() <= REACH_FT).all(-1)[0]
-
-
-def _best_cells(scores: Tensor) -> Tensor:
-    width = scores.shape[3]
-    best = scores.flatten(2).argmax(2)
-    return torch.stack([best % width, best // width], -1).to(scores)

@@ -27,7 +27,7 @@ def error_kinds(rows: pd.DataFrame, alpha: float, *, frame: Frame = "in") -> pd.
     """Say for every keypoint with a known truth how its prediction fared.
 
     Args:
-        rows: one row per keypoint (`keypoints.rows_frame`).
+        rows: one row per keypoint (`keypoints.keypoint_frame`).
         alpha: fraction of theta that tau is.
         frame: where distances are measured.
 

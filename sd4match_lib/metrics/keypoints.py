@@ -22,7 +22,7 @@ from sd4match_lib.errors import DataError, UserError
 from sd4match_lib.geometry import HW, FloatArray, clamp_points, stretch_points, unstretch_points
 from sd4match_lib.utils.files import atomic_write_bytes
 
-ROW_COLUMNS: dict[str, str] = {
+KEYPOINT_COLUMNS: dict[str, str] = {
     "pair_id": "str",
     "category": "str",
     "keypoint": "str",
@@ -54,7 +54,7 @@ ROW_COLUMNS: dict[str, str] = {
 has none; the last three (`matching.similarity`) where there was no feature map, as in other systems'
 predictions."""
 
-LATER_COLUMNS = tuple(list(ROW_COLUMNS)[list(ROW_COLUMNS).index("occlusion") + 1 :])
+LATER_COLUMNS = tuple(list(KEYPOINT_COLUMNS)[list(KEYPOINT_COLUMNS).index("occlusion") + 1 :])
 """Columns that older tables lack; they are read as missing values."""
 
 FLAGS = ("viewpoint", "scale", "truncation", "occlusion")
@@ -100,7 +100,7 @@ def thresholds(pair: Pair, hw_in: HW) -> tuple[float, float]:
             return theta_in, _longer_side(known_px)
 
 
-def rows_for_pair(
+def score_pair(
     pair: Pair, pred_in: npt.ArrayLike, hw_in: HW, scalars: npt.ArrayLike | None = None
 ) -> list[dict[str, Any]]:
     """Score one pair's predictions.
@@ -114,8 +114,8 @@ def rows_for_pair(
             `cell_distance_in`, `similarity_inside`, `similarity_outside`; None where there are no features.
 
     Returns:
-        Dictionaries with the keys of `ROW_COLUMNS`: of the N keypoints, then of those that only the source,
-        then of those that only the target shows. Distances are NaN where the truth is not known.
+        Dictionaries with the keys of `KEYPOINT_COLUMNS`: of the N keypoints, then of those that only the
+        source, then of those that only the target shows. Distances are NaN where the truth is not known.
 
     Raises:
         ValueError: there is not one prediction per keypoint.
@@ -177,30 +177,30 @@ def rows_for_pair(
     if scalars is not None:
         for row, values in zip(rows, np.asarray(scalars, np.float64).tolist(), strict=False):
             row |= dict(zip(SCALARS, values, strict=True))
-    missing = dict.fromkeys(ROW_COLUMNS, np.nan)
+    missing = dict.fromkeys(KEYPOINT_COLUMNS, np.nan)
     return [{**missing, **row} for row in rows]
 
 
-def rows_frame(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """Collect `rows_for_pair`'s rows of many pairs into one typed table, sorted by pair and keypoint.
+def keypoint_frame(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """Collect `score_pair`'s rows of many pairs into one typed table, sorted by pair and keypoint.
 
     Raises:
         DataError: a keypoint of a pair occurs twice.
     """
-    frame = pd.DataFrame(list(rows), columns=list(ROW_COLUMNS)).astype(ROW_COLUMNS)
+    frame = pd.DataFrame(list(rows), columns=list(KEYPOINT_COLUMNS)).astype(KEYPOINT_COLUMNS)
     _check_unique(frame, "The rows")
     return frame.sort_values(["pair_id", "keypoint"], ignore_index=True, kind="stable")
 
 
-def write_rows(rows: pd.DataFrame, path: Path | str) -> None:
+def write_keypoints(rows: pd.DataFrame, path: Path | str) -> None:
     """Write a table of rows as parquet, atomically."""
     buffer = io.BytesIO()
-    rows[list(ROW_COLUMNS)].to_parquet(buffer, index=False, compression="zstd")
+    rows[list(KEYPOINT_COLUMNS)].to_parquet(buffer, index=False, compression="zstd")
     atomic_write_bytes(path, buffer.getvalue())
 
 
-def read_rows(path: Path | str) -> pd.DataFrame:
-    """Read a table that `write_rows` wrote.
+def read_keypoints(path: Path | str) -> pd.DataFrame:
+    """Read a table that `write_keypoints` wrote.
 
     Raises:
         DataError: the file is missing, damaged, lacks a column, or holds a keypoint twice.
@@ -212,11 +212,11 @@ def read_rows(path: Path | str) -> pd.DataFrame:
     except (OSError, ValueError) as error:
         raise DataError(f"{path} is not readable parquet ({error}): delete it and evaluate again.") from error
     frame = frame.assign(**{column: np.nan for column in LATER_COLUMNS if column not in frame})
-    missing = [column for column in ROW_COLUMNS if column not in frame]
+    missing = [column for column in KEYPOINT_COLUMNS if column not in frame]
     if missing:
         raise DataError(f"{path} lacks the column {missing[0]}: delete it and evaluate again.")
     _check_unique(frame, str(path))
-    return frame[list(ROW_COLUMNS)].astype(ROW_COLUMNS)
+    return frame[list(KEYPOINT_COLUMNS)].astype(KEYPOINT_COLUMNS)
 
 
 def matched_rows(rows: pd.DataFrame) -> pd.DataFrame:

@@ -26,29 +26,29 @@ from sd4match_lib.metrics.averages import (
 )
 from sd4match_lib.metrics.bootstrap import Interval, bootstrap_difference, bootstrap_ratio
 from sd4match_lib.metrics.keypoints import (
-    ROW_COLUMNS,
-    read_rows,
-    rows_for_pair,
-    rows_frame,
+    KEYPOINT_COLUMNS,
+    keypoint_frame,
+    read_keypoints,
+    score_pair,
     thresholds,
-    write_rows,
+    write_keypoints,
 )
 
 __all__ = [
-    "ROW_COLUMNS",
+    "KEYPOINT_COLUMNS",
     "Average",
     "Frame",
     "Interval",
     "bootstrap_interval",
     "describe_protocol",
+    "keypoint_frame",
     "paired_difference",
     "pck",
     "pck_table",
-    "read_rows",
-    "rows_for_pair",
-    "rows_frame",
+    "read_keypoints",
+    "score_pair",
     "thresholds",
-    "write_rows",
+    "write_keypoints",
 ]
 
 
@@ -76,7 +76,7 @@ def pck(
     """Return the fraction of correct keypoints, of all rows or of each group.
 
     Args:
-        rows: one row per keypoint (`rows_frame`, `read_rows`); rows without known truth are left out.
+        rows: one row per keypoint (`keypoints.keypoint_frame`); those without known truth are left out.
         alpha: fraction of theta within which a match is correct, the border included.
         average: over images or over points.
         frame: where distances and thresholds are measured.

@@ -1,6 +1,6 @@
 """What a prompt is: tokens for a batch, and a scope that says what may be cached.
 
-Adding a kind of prompt is adding one file with one subclass of `Prompt`.
+A new kind of prompt is one file with one subclass of `Prompt`, and one line in `config.names`.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from sd4match_lib.backbones.clip_text import TextEncoder
+from sd4match_lib.backbones.base import TextEncoder
 from sd4match_lib.backbones.vision import VisionTokens
+from sd4match_lib.config.profile import Profile
 from sd4match_lib.utils.fingerprint import code_hash
 
 
@@ -77,6 +78,18 @@ class Prompt(nn.Module, ABC):
 
     scope: Scope
     needs_vision: bool = False
+
+    @classmethod
+    def from_profile(cls, profile: Profile) -> Self:
+        """Make the prompt that `--prompt NAME` means; prompts with weights of their own load them here.
+
+        Args:
+            profile: the experiment.
+
+        Raises:
+            UserError: the weights are missing or damaged.
+        """
+        return cls()
 
     @abstractmethod
     def tokens(self, batch: PromptBatch, encoder: TextEncoder) -> Tensor:

@@ -14,7 +14,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from sd4match_lib.backbones.clip_text import TextEncoder
+from sd4match_lib.backbones.base import TextEncoder
+from sd4match_lib.config.profile import Profile
 from sd4match_lib.errors import UserError
 from sd4match_lib.prompts.base import Prompt, PromptBatch, Scope
 from sd4match_lib.prompts.prompt_file import (
@@ -24,6 +25,7 @@ from sd4match_lib.prompts.prompt_file import (
     weights_hash,
     write_prompt_file,
 )
+from sd4match_lib.utils.paths import resolve_path
 
 KIND = "captioner"
 LENGTH = 75
@@ -91,6 +93,19 @@ class ImplicitCaptioner(Prompt):
             "length": length,
         }
         write_prompt_file(path, PromptFile(KIND, config, dict(about), self.state_dict()))
+
+    @classmethod
+    def from_profile(cls, profile: Profile) -> Self:
+        """Load the profile's captioner; see `Prompt.from_profile`."""
+        path = resolve_path(profile.captioner) if profile.captioner else None
+        if path is None or not path.is_file():
+            where = f"there is no file {path}" if path else "it names none"
+            raise UserError(
+                f"profile {profile.name!r} has no captioner weights ({where}); train them with "
+                "`sd4match miniature pretrain captioner`, name a file as `captioner` in the profile, or use "
+                "another prompt."
+            )
+        return cls.load(path)
 
     @classmethod
     def load(cls, path: Path | str) -> Self:

@@ -13,16 +13,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_max_pool1d
 
-from sd4match_lib.backbones.clip_text import TextEncoder
+from sd4match_lib.backbones.base import TextEncoder
 from sd4match_lib.backbones.vision import VisionTokens
 from sd4match_lib.errors import UserError
 from sd4match_lib.prompts.base import PromptBatch, Scope
 from sd4match_lib.prompts.learned import LearnedPrompt, Space, check_fit
 
 _CHOICES = {
-    "conditioning": ("pair", "image"),
+    "condition_on": ("pair", "image"),
     "features": ("local", "global"),
-    "condition": ("released", "paper"),
+    "modulation": ("released", "paper"),
 }
 
 
@@ -50,11 +50,11 @@ class ConditionalPrompt(LearnedPrompt):
         *,
         length_global: int = 25,
         length_condition: int = 50,
-        conditioning: Literal["pair", "image"] = "pair",
+        condition_on: Literal["pair", "image"] = "pair",
         features: Literal["local", "global"] = "local",
         use_global: bool = True,
         mix_patches: bool = True,
-        condition: Literal["released", "paper"] = "released",
+        modulation: Literal["released", "paper"] = "released",
         space: Space | str = Space.TOKENS,
     ) -> None:
         """Make an untrained module; `initialise` seeds its weights.
@@ -65,42 +65,46 @@ class ConditionalPrompt(LearnedPrompt):
             patches: `M`.
             length_global: `G`, rows of the global prompt.
             length_condition: `C`, rows that depend on the pair.
-            conditioning: on the "pair" (the paper), or each "image" for itself.
+            condition_on: the "pair" (the paper), or each "image" for itself.
             features: "local" patch tokens (the paper), or the "global" descriptor (CLS).
             use_global: whether the global prompt stands before the conditional rows.
             mix_patches: whether `g_n` mixes the patches before they are pooled.
-            condition: "released": `tanh(alpha) * (F + pos)`; "paper": `F * alpha + pos`.
+            modulation: "released": `tanh(alpha) * (F + pos)`; "paper": `F * alpha + pos`.
             space: "tokens" (the paper) or "hidden".
 
         Raises:
             UserError: a word that is none of these.
         """
         super().__init__(space)
-        for name, value in (("conditioning", conditioning), ("features", features), ("condition", condition)):
+        for name, value in (
+            ("condition_on", condition_on),
+            ("features", features),
+            ("modulation", modulation),
+        ):
             if value not in _CHOICES[name]:
                 raise UserError(f"{name} is {value!r}; use one of {', '.join(_CHOICES[name])}.")
-        self.scope = Scope.PAIR if conditioning == "pair" else Scope.IMAGE
+        self.scope = Scope.PAIR if condition_on == "pair" else Scope.IMAGE
         self._config: dict[str, Any] = {
             "token_width": token_width,
             "vision_width": vision_width,
             "patches": patches,
             "length_global": length_global,
             "length_condition": length_condition,
-            "conditioning": conditioning,
+            "condition_on": condition_on,
             "features": features,
             "use_global": use_global,
             "mix_patches": mix_patches,
-            "condition": condition,
+            "modulation": modulation,
             "space": str(self.space),
         }
-        images = 2 if conditioning == "pair" else 1
+        images = 2 if condition_on == "pair" else 1
         self.g_d = nn.Linear(images * vision_width, token_width)
         self.g_n = nn.Linear(patches, patches) if mix_patches and features == "local" else None
         self.theta_global = nn.Parameter(torch.zeros(length_global if use_global else 0, token_width))
         self.omega_alpha = nn.Parameter(torch.zeros(length_condition, token_width))
         self.omega_pos = nn.Parameter(torch.zeros(length_condition, token_width))
 
-    def rows(self, batch: PromptBatch) -> Tensor:
+    def embeddings(self, batch: PromptBatch) -> Tensor:
         """Return the prompts (B, G + C, D).
 
         Raises:
@@ -118,7 +122,7 @@ class ConditionalPrompt(LearnedPrompt):
             found = adaptive_max_pool1d(mixed, len(self.omega_pos)).transpose(1, 2)
         else:
             found = self.g_d(torch.cat([side.cls.to(weight) for side in sides], dim=1))[:, None]
-        if self._config["condition"] == "released":
+        if self._config["modulation"] == "released":
             conditional = torch.tanh(self.omega_alpha) * (found + self.omega_pos)
         else:
             conditional = found * self.omega_alpha + self.omega_pos

@@ -1,50 +1,87 @@
-"""A prompt to be trained, from its word and its options."""
+"""Prompts by their names and from their files; the names are in `config.names`."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from sd4match_lib.backbones.weights import find_diffusion, find_vision
+from sd4match_lib.config.names import BACKBONES, LEARNED_PROMPTS, PROMPTS
 from sd4match_lib.config.profile import Profile
 from sd4match_lib.errors import UserError
-from sd4match_lib.prompts.checkpoints import LEARNED
+from sd4match_lib.prompts.base import Prompt
 from sd4match_lib.prompts.learned import LearnedPrompt
+from sd4match_lib.prompts.prompt_file import read_prompt_file, restore_module
 from sd4match_lib.utils.reading import read_json
 
 
+def make_prompt(name: str, profile: Profile) -> Prompt:
+    """Make a prompt by its name, or load a learned one from its file.
+
+    Args:
+        name: one of `PROMPTS`, or the path of a learned prompt's `.safetensors` file.
+        profile: says where a prompt's own weights are.
+
+    Raises:
+        UserError: there is no such prompt, or its weights are missing or damaged.
+    """
+    if name.endswith(".safetensors"):
+        return load_prompt(Path(name).expanduser())
+    if name not in PROMPTS:
+        raise UserError(
+            f"there is no prompt {name!r}; use one of {', '.join(PROMPTS)}, or the .safetensors file of a "
+            "learned prompt (`sd4match train` makes one)."
+        )
+    prompt: Prompt = PROMPTS.load(name).from_profile(profile)
+    return prompt
+
+
+def load_prompt(path: Path | str) -> LearnedPrompt:
+    """Load a learned prompt, frozen; the file says itself which kind of prompt it holds.
+
+    Args:
+        path: a `.safetensors` file that `LearnedPrompt.save` wrote.
+
+    Raises:
+        UserError: the file is missing, cut off, or holds something else.
+    """
+    content = read_prompt_file(path, tuple(LEARNED_PROMPTS))
+    prompt: LearnedPrompt = restore_module(LEARNED_PROMPTS.load(content.kind), content, path)
+    prompt.about = content.about
+    return prompt
+
+
 def new_prompt(
-    kind: str, profile: Profile, categories: Sequence[str], options: Mapping[str, Any]
+    name: str, profile: Profile, categories: Sequence[str], options: Mapping[str, Any]
 ) -> LearnedPrompt:
     """Make a prompt of the right widths for the profile's models; its weights are not set yet.
 
+    A prompt's class gets those of `token_width`, `categories`, `vision_width` and `patches` that its
+    constructor names as positional parameters.
+
     Args:
-        kind: "single", "class" or "cpm".
+        name: one of `LEARNED_PROMPTS`.
         profile: whose models the prompt is for; only their `config.json` is read.
-        categories: that a class prompt is for.
-        options: keyword arguments of the prompt's class, such as `length`, `init`, `space`, `conditioning`.
+        categories: that the training pairs show.
+        options: the constructor's keyword-only arguments, such as `length`, `init`, `space`, `condition_on`.
 
     Raises:
         UserError: there is no such prompt or option, or a model is missing.
     """
-    if kind not in LEARNED:
-        raise UserError(f"there is no prompt {kind!r} to train; use one of {', '.join(LEARNED)}.")
-    cls = LEARNED[kind]
-    known = [
-        name
-        for name, p in inspect.signature(cls).parameters.items()
-        if p.kind is inspect.Parameter.KEYWORD_ONLY
-    ]
+    cls: type[LearnedPrompt] = LEARNED_PROMPTS.load(name)
+    parameters = inspect.signature(cls).parameters.values()
+    known = [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
     unknown = sorted(set(options) - set(known))
     if unknown:
-        raise UserError(f"a {kind} prompt has no option {unknown[0]!r}; it has: {', '.join(known)}.")
+        raise UserError(f"a {name} prompt has no option {unknown[0]!r}; it has: {', '.join(known)}.")
     folder = find_diffusion(profile.model, profile.cache_path).folder
-    sizes: dict[str, Any] = {"token_width": read_json(folder / "text_encoder" / "config.json")["hidden_size"]}
-    if kind == "class":
-        sizes["categories"] = list(categories)
+    backbone = BACKBONES.load(profile.model.backbone)
+    sizes: dict[str, Any] = {"token_width": backbone.token_width(folder), "categories": list(categories)}
     if cls.needs_vision:
         vision = read_json(find_vision(profile.vision, profile.cache_path).folder / "config.json")
         sizes["vision_width"] = vision["hidden_size"]
         sizes["patches"] = (profile.vision.crop // vision["patch_size"]) ** 2
-    return cls(**sizes, **options)
+    wanted = {p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD}
+    return cls(**{key: value for key, value in sizes.items() if key in wanted}, **options)

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from sd4match_lib.backbones.clip_text import TextEncoder
+from sd4match_lib.backbones.base import TextEncoder
 from sd4match_lib.data.categories import category_noun
 from sd4match_lib.errors import UserError
 from sd4match_lib.prompts.base import Prompt, PromptBatch
@@ -57,7 +57,7 @@ class LearnedPrompt(Prompt):
         self.about: dict[str, Any] = {}
 
     @abstractmethod
-    def rows(self, batch: PromptBatch) -> Tensor:
+    def embeddings(self, batch: PromptBatch) -> Tensor:
         """Return the learned rows (B, P, D) of each row of the batch."""
 
     @abstractmethod
@@ -68,12 +68,12 @@ class LearnedPrompt(Prompt):
     def initialise(self, encoder: TextEncoder, seed: int) -> None:
         """Set the weights that training starts from."""
 
-    def parameter_groups(self, rate: float, linear_rate: float) -> list[dict[str, Any]]:
-        """Return what an optimizer takes: linear layers learn at `linear_rate`, all else at `rate`."""
+    def parameter_groups(self, learning_rate: float, linear_learning_rate: float) -> list[dict[str, Any]]:
+        """Return what an optimizer takes: linear layers have a rate of their own."""
         linear = [p for m in self.modules() if isinstance(m, nn.Linear) for p in m.parameters()]
         inside = {id(p) for p in linear}
-        groups = [{"params": [p for p in self.parameters() if id(p) not in inside], "lr": rate}]
-        return [*groups, {"params": linear, "lr": linear_rate}] if linear else groups
+        groups = [{"params": [p for p in self.parameters() if id(p) not in inside], "lr": learning_rate}]
+        return [*groups, {"params": linear, "lr": linear_learning_rate}] if linear else groups
 
     def tokens(self, batch: PromptBatch, encoder: TextEncoder) -> Tensor:
         """Return the assembled token embeddings; see `Prompt.tokens`.
@@ -85,7 +85,7 @@ class LearnedPrompt(Prompt):
             raise UserError(
                 f"this {self.kind} prompt is learned behind the text model, so it has no token embeddings."
             )
-        return encoder.assemble(self.rows(batch))
+        return encoder.assemble(self.embeddings(batch))
 
     def context(self, batch: PromptBatch, encoder: TextEncoder) -> Tensor:
         """Return the cross-attention input; see `Prompt.context`.
@@ -98,7 +98,7 @@ class LearnedPrompt(Prompt):
         """
         if self.space is Space.TOKENS:
             return super().context(batch, encoder)
-        rows = self.rows(batch)
+        rows = self.embeddings(batch)
         check_fit(rows.shape[1], rows.shape[2], encoder, self.space)
         if rows.shape[1] == encoder.length:
             return rows
@@ -131,7 +131,7 @@ def check_fit(length: int, width: int, encoder: TextEncoder, space: Space | str)
     Raises:
         UserError: it is too long, or of another width.
     """
-    most = encoder.length if space == Space.HIDDEN else encoder.length - 2
+    most = encoder.length if space == Space.HIDDEN else encoder.most_rows
     if not 1 <= length <= most:
         raise UserError(
             f"prompt length {length} does not fit: this text model has {encoder.length} positions, so in "
@@ -144,7 +144,7 @@ def check_fit(length: int, width: int, encoder: TextEncoder, space: Space | str)
 
 
 @torch.no_grad()
-def start_rows(
+def start_embeddings(
     init: str, length: int, encoder: TextEncoder, generator: torch.Generator, space: Space, category: str = ""
 ) -> Tensor:
     """Return the rows that learning starts from (Table 4 of the paper).
@@ -168,9 +168,7 @@ def start_rows(
     if "{category}" in init and not category:
         raise UserError(f"the start {init!r} needs a category; only class prompts have one.")
     if init == RANDOM_START:
-        vocabulary = encoder.embeddings.token_embedding.num_embeddings
-        ids = torch.randint(vocabulary, (1, encoder.length), generator=generator).to(encoder.device)
-        ids[:, 0], ids[:, -1] = encoder.tokenizer.bos_token_id, encoder.tokenizer.eos_token_id
+        ids = encoder.random_ids(generator)
     else:
         text = "" if init == EMPTY_START else init.replace("{category}", category_noun(category))
         ids = encoder.token_ids([text])

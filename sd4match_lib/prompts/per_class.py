@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sd4match_lib.backbones.clip_text import TextEncoder
+from sd4match_lib.backbones.base import TextEncoder
 from sd4match_lib.data.categories import category_noun
 from sd4match_lib.errors import UserError
 from sd4match_lib.prompts.base import PromptBatch, Scope, take_rows
-from sd4match_lib.prompts.learned import DEFAULT_LENGTH, RANDOM_START, LearnedPrompt, Space, start_rows
+from sd4match_lib.prompts.learned import DEFAULT_LENGTH, RANDOM_START, LearnedPrompt, Space, start_embeddings
 
 
 class ClassPrompt(LearnedPrompt):
@@ -49,7 +49,7 @@ class ClassPrompt(LearnedPrompt):
         self.init = init
         self.theta = nn.Parameter(torch.zeros(len(self.categories), length, token_width))
 
-    def rows(self, batch: PromptBatch) -> Tensor:
+    def embeddings(self, batch: PromptBatch) -> Tensor:
         """Return the prompt of each row's category, (B, P, D).
 
         Raises:
@@ -77,7 +77,10 @@ class ClassPrompt(LearnedPrompt):
         generator = torch.Generator().manual_seed(seed)
         length = self.theta.shape[1]
         self.theta.data = torch.stack(
-            [start_rows(self.init, length, encoder, generator, self.space, name) for name in self.categories]
+            [
+                start_embeddings(self.init, length, encoder, generator, self.space, name)
+                for name in self.categories
+            ]
         )
 
     def _place(self, category: str) -> int:

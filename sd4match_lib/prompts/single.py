@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sd4match_lib.backbones.clip_text import TextEncoder
+from sd4match_lib.backbones.base import TextEncoder
 from sd4match_lib.prompts.base import PromptBatch, Scope
-from sd4match_lib.prompts.learned import DEFAULT_LENGTH, RANDOM_START, LearnedPrompt, Space, start_rows
+from sd4match_lib.prompts.learned import DEFAULT_LENGTH, RANDOM_START, LearnedPrompt, Space, start_embeddings
 
 
 class SinglePrompt(LearnedPrompt):
@@ -42,7 +42,7 @@ class SinglePrompt(LearnedPrompt):
         self.init = init
         self.theta = nn.Parameter(torch.zeros(length, token_width))
 
-    def rows(self, batch: PromptBatch) -> Tensor:
+    def embeddings(self, batch: PromptBatch) -> Tensor:
         """Return the prompt once per row, (B, P, D)."""
         return self.theta.expand(len(batch), -1, -1)
 
@@ -54,4 +54,4 @@ class SinglePrompt(LearnedPrompt):
     def initialise(self, encoder: TextEncoder, seed: int) -> None:
         """Start from `init`; see `LearnedPrompt.initialise`."""
         generator = torch.Generator().manual_seed(seed)
-        self.theta.data = start_rows(self.init, len(self.theta), encoder, generator, self.space)
+        self.theta.data = start_embeddings(self.init, len(self.theta), encoder, generator, self.space)

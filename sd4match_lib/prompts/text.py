@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sd4match_lib.backbones.clip_text import TextEncoder
+from sd4match_lib.backbones.base import TextEncoder
 from sd4match_lib.data.categories import category_noun
 from sd4match_lib.errors import UserError
 from sd4match_lib.prompts.base import Prompt, PromptBatch, Scope

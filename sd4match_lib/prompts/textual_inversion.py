@@ -7,7 +7,7 @@ from pathlib import Path
 from safetensors.torch import save
 from torch import Tensor
 
-from sd4match_lib.backbones.clip_text import TextEncoder
+from sd4match_lib.backbones.clip_text import ClipTextEncoder
 from sd4match_lib.errors import UserError
 from sd4match_lib.prompts.base import PromptBatch
 from sd4match_lib.prompts.learned import LearnedPrompt, Space
@@ -16,7 +16,7 @@ from sd4match_lib.prompts.single import SinglePrompt
 from sd4match_lib.utils.files import atomic_write_bytes
 
 
-def embedding_vectors(prompt: LearnedPrompt, encoder: TextEncoder, category: str | None = None) -> Tensor:
+def embedding_vectors(prompt: LearnedPrompt, encoder: ClipTextEncoder, category: str | None = None) -> Tensor:
     """Return the vectors (P, D) of a new word that, as the whole prompt, is the learned one.
 
     The learned rows replace the embedding layer's output, whose position embeddings a pipeline adds: they are
@@ -37,7 +37,7 @@ def embedding_vectors(prompt: LearnedPrompt, encoder: TextEncoder, category: str
         )
     if isinstance(prompt, ClassPrompt) and category is None:
         raise UserError(f"say which category's prompt to export: {', '.join(prompt.categories)}.")
-    rows = prompt.rows(PromptBatch(("",), (category or "",)))[0]
+    rows = prompt.embeddings(PromptBatch(("",), (category or "",)))[0]
     encoder.assemble(rows[None])  # complains of a prompt for another model
     positions: Tensor = encoder.embeddings.position_embedding.weight[1 : len(rows) + 1]
     return (rows - positions.detach().to(rows)).detach()

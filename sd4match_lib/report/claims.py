@@ -63,7 +63,7 @@ def compare_claims(
     for claim in claims:
         for seed, better in results[claim.better].items():
             worse = results[claim.worse][seed]
-            found = paired_difference(better.rows, worse.rows, alpha, seed=seed)
+            found = paired_difference(better.keypoints, worse.keypoints, alpha, seed=seed)
             cells = (claim.text, claim.source, seed, *found, claim.at_least)
             table.append(dict(zip((*_COLUMNS, "at_least"), cells, strict=True)))
     return pd.DataFrame(table)

@@ -13,7 +13,7 @@ from sd4match_lib.errors import UserError
 from sd4match_lib.metrics.averages import describe_protocol, known_rows
 from sd4match_lib.metrics.bootstrap import Interval
 from sd4match_lib.metrics.geometry import in_subset
-from sd4match_lib.metrics.keypoints import read_rows
+from sd4match_lib.metrics.keypoints import read_keypoints
 from sd4match_lib.metrics.pck import bootstrap_interval, paired_difference
 from sd4match_lib.report.field import ALPHAS, published_table
 from sd4match_lib.report.html import html_page
@@ -105,7 +105,7 @@ def measured_systems(
     for name, (record, folder) in zip(names, found, strict=True):
         unique = names.count(name) == 1
         shown = name if unique else f"{name} (seed {record.seed}, {record.run_id[-8:]})"
-        systems[shown] = read_rows(folder / "rows.parquet")
+        systems[shown] = read_keypoints(folder / "keypoints.parquet")
     return systems
 
 

@@ -10,7 +10,8 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from sd4match_lib.data import Pair
+from sd4match_lib.data.types import Pair
+from sd4match_lib.matcher.result import Match
 from sd4match_lib.metrics.keypoints import matched_rows
 from sd4match_lib.report.pictures import plot_matches
 from sd4match_lib.report.style import figure_style
@@ -21,30 +22,23 @@ _KINDS = ("src", "trg", "pred")
 
 
 def plot_correlation_maps(
-    pair: Pair,
-    query_px: npt.ArrayLike,
-    truth_px: npt.ArrayLike,
-    maps: Mapping[str, npt.NDArray[np.float32]],
-    *,
-    title: str | None = None,
+    matches: Mapping[str, Match], truth_px: npt.ArrayLike, *, title: str | None = None
 ) -> Figure:
-    """Draw one row per query point: the source with the point, then the target under each prompt's map.
-
-    The colours of a row are its own, from the median similarity over all prompts to the highest, so that
-    panels of a row can be compared. A white diamond is the true point, a vermilion cross the best cell.
+    """Draw each query point's correlation maps over the target, with its peak and the truth (Fig. 6).
 
     Args:
-        pair: the pair.
-        query_px: points ``(N, 2)`` in pixels of the source picture.
-        truth_px: the true points ``(N, 2)`` in pixels of the target picture.
-        maps: prompt to similarities ``(N, h, w)``; see `correlation_maps`.
+        matches: a prompt's name to the match of the same points in the same pair, with its maps.
+        truth_px: the true places ``(N, 2)`` in the target picture.
         title: the figure's title.
 
     Returns:
-        The figure.
+        The figure: a row a point, the source and then a map a prompt.
     """
-    queries, truths = np.asarray(query_px, float), np.asarray(truth_px, float)
-    src, trg = np.asarray(pair.src.read()), pair.trg.read()
+    first = next(iter(matches.values()))
+    queries, truths = first.src_px, np.asarray(truth_px, float)
+    src, trg = np.asarray(first.src.read()), first.trg.read()
+    maps = {name: match.maps for name, match in matches.items() if match.maps is not None}
+    left, right, top, bottom = first.maps_extent_px or (0.0, 0.0, 0.0, 0.0)
     # Grey and light, so that only the map has colour.
     backdrop = np.asarray(trg.convert("L"))
     rows, columns = len(queries), 1 + len(maps)
@@ -60,9 +54,16 @@ def plot_correlation_maps(
             grid[row, 0].plot(*query, "o", color=_QUERY, markersize=7, markeredgecolor="white")
             for axes, (name, found) in zip(grid[row, 1:], maps.items(), strict=True):
                 axes.imshow(backdrop, cmap="gray", vmin=0, vmax=255)
-                extent, best = _extent(found.shape[1:], trg.size), _best_px(found[row], trg.size)
+                height, width = found.shape[1:]
+                y, x = np.unravel_index(int(found[row].argmax()), (height, width))
+                best = left + (x + 0.5) * (right - left) / width, top + (y + 0.5) * (bottom - top) / height
                 shown = axes.imshow(
-                    found[row], extent=extent, cmap="cividis", alpha=0.75, vmin=low, vmax=high
+                    found[row],
+                    extent=(left, right, bottom, top),
+                    cmap="cividis",
+                    alpha=0.75,
+                    vmin=low,
+                    vmax=high,
                 )
                 axes.plot(*truth, "D", color=_TRUTH, markersize=6, markeredgecolor="black")
                 axes.plot(*best, "X", color=_FOUND, markersize=7, markeredgecolor="white")
@@ -150,19 +151,3 @@ def telling_pairs(
             if new and len(chosen) < count:
                 chosen.append(by_id[name])
     return chosen
-
-
-def _pitch(cells: tuple[int, ...], size: tuple[int, int]) -> tuple[float, float]:
-    """The distance of two cells' centres in pixels of the picture of `size` (width, height)."""
-    return (size[0] - 1) / (cells[1] - 1), (size[1] - 1) / (cells[0] - 1)
-
-
-def _extent(cells: tuple[int, ...], size: tuple[int, int]) -> tuple[float, float, float, float]:
-    x, y = _pitch(cells, size)
-    return -x / 2, size[0] - 1 + x / 2, size[1] - 1 + y / 2, -y / 2
-
-
-def _best_px(found: npt.NDArray[np.float32], size: tuple[int, int]) -> tuple[float, float]:
-    row, column = np.unravel_index(int(found.argmax()), found.shape)
-    x, y = _pitch(found.shape, size)
-    return float(column * x), float(row * y)

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sd4match_lib.data import Pair
+from sd4match_lib.data.types import Pair
 from sd4match_lib.geometry import stretch_points
 from sd4match_lib.matcher.matcher import Matcher
 from sd4match_lib.matcher.options import MatchOptions
 from sd4match_lib.metrics.bootstrap import Interval
-from sd4match_lib.metrics.keypoints import rows_for_pair, rows_frame
+from sd4match_lib.metrics.keypoints import keypoint_frame, score_pair
 from sd4match_lib.metrics.pck import bootstrap_interval, paired_difference
 from sd4match_lib.utils.progress import progress
 
@@ -54,7 +54,7 @@ def option_table(
     for name, rows, asked in steps:
         found[name] += rows
         counts[name] += asked
-    frames = {name: rows_frame(rows) for name, rows in found.items()}
+    frames = {name: keypoint_frame(rows) for name, rows in found.items()}
     base = next(iter(frames.values()))
     table = []
     for name, rows in frames.items():
@@ -79,6 +79,6 @@ def _measure(matcher: Matcher, pairs: Sequence[Pair]) -> Any:
         for pair in pairs:
             match = at.match(pair.src, pair.trg, pair.src_px)
             pred_in = stretch_points(match.trg_px.astype(np.float64), pair.trg.hw_px, hw_in)
-            rows = rows_for_pair(pair, pred_in, hw_in)[: len(pred_in)]
+            rows = score_pair(pair, pred_in, hw_in)[: len(pred_in)]
             kept = match.mutual if match.mutual is not None else np.ones(len(rows), dtype=bool)
             yield name, [row for row, keep in zip(rows, kept, strict=True) if keep], len(rows)

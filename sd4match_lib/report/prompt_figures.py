@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sd4match_lib.backbones.vision import seen_box
 from sd4match_lib.config.schema import VisionConfig
-from sd4match_lib.data import Pair
+from sd4match_lib.data.types import Pair
 from sd4match_lib.report.style import figure_style
 
 

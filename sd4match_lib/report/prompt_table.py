@@ -24,15 +24,15 @@ def prompt_table(
     """
     rows = []
     for (method, prompt), result in results.items():
-        base = results[method, reference].rows
+        base = results[method, reference].keypoints
         seed = result.record.seed
-        gain = None if prompt == reference else paired_difference(result.rows, base, alpha, seed=seed)
+        gain = None if prompt == reference else paired_difference(result.keypoints, base, alpha, seed=seed)
         rows.append(
             {
                 "method": method,
                 "prompt": prompt,
-                "pairs": result.rows["pair_id"].nunique(),
-                f"PCK@{alpha:.2f}": bootstrap_interval(result.rows, alpha, seed=seed),
+                "pairs": result.keypoints["pair_id"].nunique(),
+                f"PCK@{alpha:.2f}": bootstrap_interval(result.keypoints, alpha, seed=seed),
                 f"gain over {reference}": gain,
             }
         )

@@ -9,11 +9,11 @@ from typing import get_args
 import pandas as pd
 
 from sd4match_lib.config.profile import Profile
-from sd4match_lib.data import SPAIR_CATEGORIES
+from sd4match_lib.data.categories import SPAIR_CATEGORIES
 from sd4match_lib.evaluation.evaluate import open_pairs
 from sd4match_lib.metrics.averages import Average, Frame, describe_protocol
 from sd4match_lib.metrics.bootstrap import Interval
-from sd4match_lib.metrics.keypoints import FLAGS, read_rows
+from sd4match_lib.metrics.keypoints import FLAGS, read_keypoints
 from sd4match_lib.metrics.pck import bootstrap_interval, pck, pck_table
 from sd4match_lib.report.published import load_published
 from sd4match_lib.report.tables import PUBLISHED
@@ -43,7 +43,7 @@ class Measured:
 
     name: str
     group: str
-    rows: pd.DataFrame
+    keypoints: pd.DataFrame
     scored: bool = False
 
 
@@ -58,7 +58,7 @@ def scored_methods(profile: Profile, dataset: str = "spair", split: str = "test"
         config = record.config
         if (config["dataset"], config["split"], record.inputs["data"]) != (dataset, split, data):
             continue
-        rows = read_rows(folder / "rows.parquet")
+        rows = read_keypoints(folder / "keypoints.parquet")
         measured = Measured(str(config["method"]), str(config["supervision"]), rows, scored=True)
         if measured.name not in found or found[measured.name][0] < record.started:
             found[measured.name] = (record.started, measured)
@@ -93,9 +93,9 @@ def spair_table(
             table.append({"method": name, "group": group, **cells, PUBLISHED: True})
         for method in methods:
             if method.group == group:
-                by_category = pck(method.rows, alpha, by="category").set_index("category")["pck"]
+                by_category = pck(method.keypoints, alpha, by="category").set_index("category")["pck"]
                 cells = {column: by_category.get(column) for column in SPAIR_CATEGORIES}
-                overall = bootstrap_interval(method.rows, alpha, seed=seed)
+                overall = bootstrap_interval(method.keypoints, alpha, seed=seed)
                 mark = " (scored)" if method.scored and method.name in taken else ""
                 named = {"method": f"{method.name}{mark}, {profile}", "group": group}
                 table.append({**named, **cells, "all": overall, PUBLISHED: False})

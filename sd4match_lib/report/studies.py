@@ -60,7 +60,7 @@ def generalisation_table(methods: Sequence[Tuned], alphas: Sequence[float], *, p
         for dataset, alpha in columns:
             result = method.results.get(dataset)
             if result is not None:
-                score = bootstrap_interval(result.rows, alpha, seed=result.record.seed)
+                score = bootstrap_interval(result.keypoints, alpha, seed=result.record.seed)
                 cells[_column(dataset, alpha)] = score
         named = {"method": f"{method.name}, {profile}", "tuned on": DATASETS.get(method.tuned_on, "-")}
         table.append({**named, **cells, PUBLISHED: False})
@@ -82,7 +82,7 @@ def generalisation_bars(methods: Sequence[Tuned], alpha: float = 0.1) -> pd.Data
         for method in methods:
             result = method.results[dataset]
             tuned = f", tuned on {DATASETS[method.tuned_on]}" if method.tuned_on else ""
-            score = bootstrap_interval(result.rows, alpha, seed=result.record.seed)
+            score = bootstrap_interval(result.keypoints, alpha, seed=result.record.seed)
             table.append({"dataset": label, "method": method.name + tuned, f"PCK@{alpha:.2f}": score})
     return pd.DataFrame(table)
 
@@ -103,9 +103,11 @@ def ablation_table(results: Mapping[str, EvaluationResult], alpha: float = 0.1) 
     for case, result in results.items():
         seed = result.record.seed
         differs = (
-            None if result is reference else paired_difference(result.rows, reference.rows, alpha, seed=seed)
+            None
+            if result is reference
+            else paired_difference(result.keypoints, reference.keypoints, alpha, seed=seed)
         )
-        cells = {"case": case, f"PCK@{alpha:.2f}": bootstrap_interval(result.rows, alpha, seed=seed)}
+        cells = {"case": case, f"PCK@{alpha:.2f}": bootstrap_interval(result.keypoints, alpha, seed=seed)}
         table.append({**cells, "against the first": differs, PAPER: lookup("figure3a", case, "all", alpha)})
     return pd.DataFrame(table)
 
@@ -120,7 +122,9 @@ def sweep_table(results: Mapping[tuple[str, int], EvaluationResult], alpha: floa
     Returns:
         One row per entry: `method`, `t` and `PCK@<alpha>` (`Interval`).
     """
-    scores = {key: bootstrap_interval(run.rows, alpha, seed=run.record.seed) for key, run in results.items()}
+    scores = {
+        key: bootstrap_interval(run.keypoints, alpha, seed=run.record.seed) for key, run in results.items()
+    }
     column = f"PCK@{alpha:.2f}"
     return pd.DataFrame([{"method": name, "t": t, column: score} for (name, t), score in scores.items()])
 
@@ -147,7 +151,7 @@ def best_timesteps(
         gain: Interval | None = None
         if best != reference_t:
             runs = results[str(name), best], results[str(name), reference_t]
-            gain = paired_difference(runs[0].rows, runs[1].rows, alpha, seed=runs[0].record.seed)
+            gain = paired_difference(runs[0].keypoints, runs[1].keypoints, alpha, seed=runs[0].record.seed)
         cells = {"method": name, "best t": best, column: values[best]}
         table.append({**cells, f"against t = {reference_t}": gain})
     return pd.DataFrame(table)

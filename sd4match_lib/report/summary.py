@@ -52,7 +52,7 @@ def summarise_evaluation(
     record = result.record
     lines = [_describe(record), ""]
     if any(name.startswith("pck@") for name in record.metrics):
-        rows = result.rows if subset == "all" else _geometry_aware(result.rows, symmetry)
+        rows = result.keypoints if subset == "all" else _geometry_aware(result.keypoints, symmetry)
         alphas = alphas or result.alphas
         if by == "error":
             what = "Kinds of errors"

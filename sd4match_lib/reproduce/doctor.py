@@ -3,47 +3,56 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
-from sd4match_lib.backbones.weights import FoundModel, find_diffusion, find_vision
+from sd4match_lib.backbones.weights import FoundModel, find_diffusion, find_vision, is_hub_id
+from sd4match_lib.config.names import DATASETS
 from sd4match_lib.config.profile import Profile
-from sd4match_lib.config.schema import DatasetConfig, DatasetKind, ModelConfig, VisionConfig
-from sd4match_lib.data import SPLITS, open_dataset
+from sd4match_lib.config.schema import DatasetConfig, ModelConfig, VisionConfig
+from sd4match_lib.data.datasets import open_dataset
+from sd4match_lib.data.types import PairDataset
 from sd4match_lib.errors import UserError
-from sd4match_lib.reproduce.findings import Finding, Status, format_report
 from sd4match_lib.runs.machine import versions
 from sd4match_lib.utils.paths import PACKAGE_PREFIX, resolve_path
 
-__all__ = ["Finding", "Status", "check", "format_report"]
-
 _RENDER = "run `sd4match miniature render`; `sd4match reproduce` does it by itself"
-_PF_PAGE = "https://www.di.ens.fr/willow/research/proposalflow/"
-_SOURCES = {
-    DatasetKind.SPAIR: (
-        "fetch SPair-71k.tar.gz from https://cvlab.postech.ac.kr/research/SPair-71k/ and unpack it so that "
-        "{root}/Layout exists"
-    ),
-    DatasetKind.PF_PASCAL: (
-        f"fetch PF-dataset-PASCAL.zip from {_PF_PAGE}, unpack it to {{root}}/PF-dataset-PASCAL, and put the "
-        "lists train_pairs.csv, val_pairs.csv and test_pairs.csv, e.g. ncnet's, beside it"
-    ),
-    DatasetKind.PF_WILLOW: (
-        f"fetch PF-dataset.zip from {_PF_PAGE} and unpack it to {{root}}/PF-dataset; "
-        "the list test_pairs.csv is optional"
-    ),
-    DatasetKind.OWN: "write the pairs to {root}, as a .csv or .json file (the README shows both)",
-}
-_KNOWN_COUNTS = {(DatasetKind.PF_PASCAL, "train", 2940): "the public list has these 2,940 rows"}
-"""Counts that differ from the published ones for a known reason."""
-
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _GB = 1e9
 _DISK_GB, _DISK_GB_PER_MODEL, _MEMORY_GB = 2, 6, 4
 _CPU_PIXELS = 256 * 256
 """Above this input size, diffusion features take minutes per picture on a CPU."""
+
+
+class Status(StrEnum):
+    """How a finding stands."""
+
+    OK = "ok"
+    NOTE = "note"
+    """Not as it might be, but nothing fails for it."""
+    MISSING = "missing"
+    """Something that the profile needs is not here or damaged."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        section: "data", "weights", "machine" or "verdict".
+        subject: what was looked at.
+        status: how it stands.
+        detail: what was found, in one line.
+        fix: what to do about it, in one line; empty where nothing is to be done.
+    """
+
+    section: str
+    subject: str
+    status: Status
+    detail: str
+    fix: str = ""
 
 
 def check(profile: Profile) -> list[Finding]:
@@ -65,8 +74,7 @@ def check(profile: Profile) -> list[Finding]:
 
 def _check_data(profile: Profile) -> Iterator[Finding]:
     for name, config in profile.datasets.items():
-        one_split = config.kind in (DatasetKind.PF_WILLOW, DatasetKind.OWN)
-        splits = ("test",) if one_split else SPLITS
+        splits = _layout(config).splits
         if not config.path.exists():
             counts = ", ".join(f"{count:,} {split}" for split, count in config.published_counts.items())
             detail = f"nothing at {config.path}" + (f"; published {counts} pairs" if counts else "")
@@ -75,10 +83,17 @@ def _check_data(profile: Profile) -> Iterator[Finding]:
             yield from (_check_split(profile, f"{name} {split}", config, split) for split in splits)
 
 
+def _layout(config: DatasetConfig) -> type[PairDataset]:
+    layout: type[PairDataset] = DATASETS.load(config.kind)
+    return layout
+
+
 def _missing_data(profile: Profile, subject: str, config: DatasetConfig, detail: str) -> Finding:
     if profile.prepare == "minipair":
         return Finding("data", subject, Status.NOTE, detail, _RENDER)
-    return Finding("data", subject, Status.MISSING, detail, _SOURCES[config.kind].format(root=config.path))
+    return Finding(
+        "data", subject, Status.MISSING, detail, _layout(config).how_to_get.format(root=config.path)
+    )
 
 
 def _check_split(profile: Profile, subject: str, config: DatasetConfig, split: str) -> Finding:
@@ -98,7 +113,7 @@ def _check_split(profile: Profile, subject: str, config: DatasetConfig, split: s
         detail += f"; this profile uses {min(count, config.max_pairs[split]):,}"
     if not count:
         return _missing_data(profile, subject, config, detail)
-    known = _KNOWN_COUNTS.get((config.kind, split, count))
+    known = _layout(config).known_counts.get((split, count))
     if published in (None, count) or known:
         return Finding("data", subject, Status.OK, detail + (f" ({known})" if known else ""))
     fix = "the list is not the published one, so results will not be comparable; fetch it again"
@@ -141,7 +156,7 @@ def _check_model(profile: Profile, subject: str, config: ModelConfig | VisionCon
 def _tried(config: ModelConfig | VisionConfig) -> str:
     """The sources that were tried, when none of them is on this disk at all."""
     reasons = (
-        f"{source} ({'hub id, not downloaded' if _is_hub_id(source) else 'no such folder'})"
+        f"{source} ({'hub id, not downloaded' if is_hub_id(source) else 'no such folder'})"
         for source in config.sources
     )
     return f"not found; tried {', '.join(reasons)}"
@@ -149,7 +164,7 @@ def _tried(config: ModelConfig | VisionConfig) -> str:
 
 def _how_to_get(profile: Profile, config: ModelConfig | VisionConfig) -> tuple[Status, str]:
     """Whether a model that is not on this disk stops the profile, and how to get it."""
-    hubs = [source for source in config.sources if _is_hub_id(source)]
+    hubs = [source for source in config.sources if is_hub_id(source)]
     folders = [source for source in config.sources if source not in hubs]
     if any(source.startswith(PACKAGE_PREFIX) for source in folders):
         return Status.MISSING, "install the package again, or make the weights: `sd4match miniature pretrain`"
@@ -161,11 +176,6 @@ def _how_to_get(profile: Profile, config: ModelConfig | VisionConfig) -> tuple[S
     if hubs and not profile.notebooks.offline:
         return Status.NOTE, f"it is fetched from the hub id {hubs[0]} on first use; without a network, {copy}"
     return Status.MISSING, copy
-
-
-def _is_hub_id(source: str) -> bool:
-    """Whether a source that is no folder here would be looked for on a hub."""
-    return bool(_HUB_ID.fullmatch(source)) and not source.startswith((".", "models/", "data/"))
 
 
 def _check_space(profile: Profile, fetches: int) -> Iterator[Finding]:
@@ -228,3 +238,23 @@ def _verdict(profile: Profile, findings: list[Finding]) -> Finding:
         return Finding("verdict", profile.name, Status.MISSING, f"not ready, for want of: {names}", fix)
     remarks = f", with {notes} {'note' if notes == 1 else 'notes'} above" if notes else ""
     return Finding("verdict", profile.name, Status.OK, f"ready{remarks}", f"run `{command}`")
+
+
+_MARKS = {Status.OK: "ok", Status.NOTE: "note", Status.MISSING: "MISSING"}
+
+
+def format_report(findings: Sequence[Finding]) -> str:
+    """Return the findings as text: a block per section, a line per finding, an indented line per fix.
+
+    A fix that holds for several findings in a row is told once, after the last of them.
+    """
+    width = max((len(finding.subject) for finding in findings), default=0)
+    lines: list[str] = []
+    for place, finding in enumerate(findings):
+        if place == 0 or finding.section != findings[place - 1].section:
+            lines += [*([""] if lines else []), finding.section.capitalize()]
+        lines.append(f"  {_MARKS[finding.status]:<8}{finding.subject:<{width}}  {finding.detail}".rstrip())
+        following = findings[place + 1].fix if place + 1 < len(findings) else ""
+        if finding.fix and finding.fix != following:
+            lines.append(f"{'':<10}-> {finding.fix}")
+    return "\n".join(lines)

@@ -1,8 +1,8 @@
-"""Several processes on one job, as `accelerate launch` starts them; a team of one where nothing was launched.
+"""Several processes on one job, as `accelerate launch` starts them; else a group of this one alone.
 
     accelerate launch --num_processes 4 -m sd4match_lib evaluate --dataset spair
 
-Every process runs the same program; the team says which share of the work is whose.
+Every process runs the same program; the group says which share of the work is whose.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PATIENCE = timedelta(days=7)
 """How long processes wait for each other; the libraries' half an hour is less than a share of a big job."""
 
 
-class Team:
+class ProcessGroup:
     """The processes of one job, seen from one of them.
 
     Attributes:
@@ -34,7 +34,7 @@ class Team:
     """
 
     def __init__(self, state: PartialState | None = None) -> None:
-        """Make a team of accelerate's processes, or of this one alone."""
+        """Make a group of accelerate's processes, or of this one alone."""
         self._state = state
         self.rank = state.process_index if state else 0
         self.size = state.num_processes if state else 1
@@ -58,12 +58,12 @@ class Team:
         """Return this process's part of `count` things: a stretch of neighbours."""
         return range(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Wait until every process has come here."""
         if self._state:
             self._state.wait_for_everyone()
 
-    def agree(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         """Return the main process's value in every process."""
         if not self._state:
             return value
@@ -71,7 +71,7 @@ class Team:
 
         return broadcast_object_list([value])[0]
 
-    def add_up(self, tensor: Tensor) -> Tensor:
+    def all_reduce(self, tensor: Tensor) -> Tensor:
         """Return the sum of a tensor over all processes, to each of them."""
         if not self._state:
             return tensor
@@ -79,7 +79,7 @@ class Team:
 
         return reduce(tensor, reduction="sum")
 
-    def total(self, number: int) -> int:
+    def gather_sum(self, number: int) -> int:
         """Return the sum of a number over all processes, to each of them."""
         if not self._state:
             return number
@@ -88,15 +88,15 @@ class Team:
         return sum(gather_object([number]))
 
 
-def current_team(device: torch.device | str | None = None) -> Team:
-    """Return the team that this process was launched in, joining it at the first call.
+def current_group(device: torch.device | str | None = None) -> ProcessGroup:
+    """Return the group that this process was launched in, joining it at the first call.
 
     Args:
         device: where the work will be done; on the CPU the processes talk through gloo.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return Team()
+        return ProcessGroup()
     from accelerate import PartialState
 
     cpu = resolve_device(device).type == "cpu"
-    return Team(PartialState(cpu=cpu, timeout=PATIENCE))
+    return ProcessGroup(PartialState(cpu=cpu, timeout=PATIENCE))

@@ -11,12 +11,12 @@ from pathlib import Path
 import torch
 
 from sd4match_lib.config.schema import TrainingConfig
-from sd4match_lib.data import PairDataset
+from sd4match_lib.data.types import PairDataset
 from sd4match_lib.errors import UserError
 from sd4match_lib.features.extractors import DiffusionSource
 from sd4match_lib.geometry import HW
 from sd4match_lib.prompts.learned import LearnedPrompt
-from sd4match_lib.runs.distributed import Team
+from sd4match_lib.runs.distributed import ProcessGroup
 from sd4match_lib.training.log import TrainingLog
 from sd4match_lib.training.objective import pair_loss
 from sd4match_lib.training.order import PairOrder
@@ -35,7 +35,7 @@ class Task:
     """What is trained, on what, and where it is kept.
 
     Attributes:
-        prompt: with its initial weights, on the team's device.
+        prompt: with its initial weights, on the group's device.
         source: the frozen features under it.
         pairs: the training pairs.
         config: how.
@@ -53,7 +53,9 @@ class Task:
     folder: Path
 
 
-def train_loop(task: Task, team: Team, validate: Validate, tensorboard: Path | None = None) -> Progress:
+def train_loop(
+    task: Task, group: ProcessGroup, validate: Validate, tensorboard: Path | None = None
+) -> Progress:
     """Train, going on from the folder's state where there is one; the best prompt is kept in `BEST_FILE`.
 
     The pairs, latents and noises of a step depend on the seed and the step alone, so an interrupted training
@@ -61,7 +63,7 @@ def train_loop(task: Task, team: Team, validate: Validate, tensorboard: Path | N
 
     Args:
         task: what to do.
-        team: the processes that share each batch; gradients are added up over them.
+        group: the processes that share each batch; gradients are added up over them.
         validate: measures the prompt after so many steps, as PCK@0.1.
         tensorboard: a folder for TensorBoard's events, or None.
 
@@ -72,12 +74,12 @@ def train_loop(task: Task, team: Team, validate: Validate, tensorboard: Path | N
         UserError: the loss stops being finite, or the disk is full; the last good state stays.
     """
     config, prompt = task.config, task.prompt
-    optimizer = torch.optim.Adam(prompt.parameter_groups(config.rate, config.linear_rate))
+    optimizer = torch.optim.Adam(prompt.parameter_groups(config.learning_rate, config.linear_learning_rate))
     # Half-precision gradients underflow; other types need no scale.
     half = task.source.model.dtype == torch.float16 or config.precision == "float16"
     scaler = torch.amp.GradScaler(task.source.model.device.type, enabled=half)
     done = load_state(task.folder / STATE_FILE, optimizer, scaler)
-    log = TrainingLog(task.folder / LOG_FILE, done.step, tensorboard) if team.main else None
+    log = TrainingLog(task.folder / LOG_FILE, done.step, tensorboard) if group.main else None
     order = PairOrder(len(task.pairs), config.batch_size, task.seed)
     before_s, start = done.elapsed_s, time.monotonic()
     saved = start
@@ -92,7 +94,7 @@ def train_loop(task: Task, team: Team, validate: Validate, tensorboard: Path | N
         range(done.step, config.steps), description=f"training {prompt.kind}", unit="step", status=status
     )
     for step in steps:
-        losses.append(_step(task, team, order.batch(step), optimizer, scaler, step))
+        losses.append(_step(task, group, order.batch(step), optimizer, scaler, step))
         done.step, done.elapsed_s = step + 1, before_s + time.monotonic() - start
         last = done.step == config.steps
         pck = None
@@ -100,7 +102,7 @@ def train_loop(task: Task, team: Team, validate: Validate, tensorboard: Path | N
             pck = validate(done.step)
             if pck > done.best_pck:
                 done.best_pck, done.best_step = pck, done.step
-                if team.main:
+                if group.main:
                     prompt.save(task.folder / BEST_FILE, {"step": done.step, "validation PCK@0.10": pck})
         if pck is not None or done.step % LOG_EVERY == 0:
             shown.update(loss=sum(losses) / len(losses), pck=done.best_pck)
@@ -109,7 +111,7 @@ def train_loop(task: Task, team: Team, validate: Validate, tensorboard: Path | N
             losses.clear()
         # Only where a log row ends: the mean loss of the next row is then complete after a restart too.
         due = time.monotonic() - saved > SAVE_EVERY_S and not losses
-        if team.main and (pck is not None or due):
+        if group.main and (pck is not None or due):
             save_state(task.folder / STATE_FILE, prompt, optimizer, scaler, done)
             saved = time.monotonic()
     if log is not None:
@@ -119,7 +121,7 @@ def train_loop(task: Task, team: Team, validate: Validate, tensorboard: Path | N
 
 def _step(
     task: Task,
-    team: Team,
+    group: ProcessGroup,
     places: Sequence[int],
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
@@ -127,7 +129,7 @@ def _step(
 ) -> float:
     """One optimizer step on one batch; returns its mean loss over all processes."""
     optimizer.zero_grad(set_to_none=False)
-    share = team.share_of(len(places))
+    share = group.share_of(len(places))
     own = [task.pairs[place] for place in places[share.start : share.stop]]
     part = -(-len(places) // task.config.accumulate)
     total = torch.zeros((), device=task.source.model.device)
@@ -140,12 +142,12 @@ def _step(
     for parameter in task.prompt.parameters():
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-        parameter.grad = team.add_up(parameter.grad)
-    mean = float(team.add_up(total))
+        parameter.grad = group.all_reduce(parameter.grad)
+    mean = float(group.all_reduce(total))
     if not math.isfinite(mean):
         raise UserError(
             f"training {task.prompt.kind}: the loss is not finite at step {step + 1}; "
-            f"{task.folder / STATE_FILE} holds the last good state. Lower training.rate."
+            f"{task.folder / STATE_FILE} holds the last good state. Lower training.learning_rate."
         )
     scaler.step(optimizer)
     scaler.update()

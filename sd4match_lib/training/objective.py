@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from sd4match_lib.config.schema import TrainingConfig
-from sd4match_lib.data import Pair
+from sd4match_lib.data.types import Pair
 from sd4match_lib.errors import UserError
 from sd4match_lib.features.extractors import DiffusionSource
-from sd4match_lib.geometry import HW, clamp_points, stretch_points, to_grid
+from sd4match_lib.geometry import HW, points_to_grid
 from sd4match_lib.matching.loss import matching_loss
 
 
@@ -38,8 +38,8 @@ def pair_points(pairs: Sequence[Pair], *, hw_in: HW, hw_ft: HW) -> tuple[Tensor,
             )
         valid[row, : len(pair.src_px)] = True
         for side, (xy_px, record) in enumerate(((pair.src_px, pair.src), (pair.trg_px, pair.trg))):
-            xy_in = clamp_points(stretch_points(xy_px, hw_px=record.hw_px, hw_in=hw_in), hw_in)
-            points[side, row, : len(xy_px)] = torch.from_numpy(to_grid(xy_in, hw_in=hw_in, hw_ft=hw_ft))
+            xy_ft = points_to_grid(xy_px, hw_px=record.hw_px, hw_in=hw_in, hw_ft=hw_ft)
+            points[side, row, : len(xy_px)] = torch.from_numpy(xy_ft)
     return points[0], points[1], valid
 
 

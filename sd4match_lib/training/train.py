@@ -15,18 +15,20 @@ from typing import Any
 
 import pandas as pd
 
+from sd4match_lib.config.names import Extractor
 from sd4match_lib.config.profile import Profile
-from sd4match_lib.data import ImageRecord, PairDataset
+from sd4match_lib.data.record import ImageRecord
+from sd4match_lib.data.types import PairDataset
 from sd4match_lib.errors import UserError
 from sd4match_lib.evaluation.evaluate import open_pairs
 from sd4match_lib.evaluation.pairs import PairMatcher
 from sd4match_lib.features.build import MethodModels
 from sd4match_lib.features.extractors import DiffusionSource
-from sd4match_lib.features.methods import Baseline, method_settings
+from sd4match_lib.features.methods import method_settings
 from sd4match_lib.metrics.pck import pck
-from sd4match_lib.prompts import LearnedPrompt, load_prompt
-from sd4match_lib.prompts.factory import new_prompt
-from sd4match_lib.runs.distributed import Team, current_team
+from sd4match_lib.prompts.factory import load_prompt, new_prompt
+from sd4match_lib.prompts.learned import LearnedPrompt
+from sd4match_lib.runs.distributed import ProcessGroup, current_group
 from sd4match_lib.runs.record import RunRecord
 from sd4match_lib.runs.store import RECORD_FILE, Run, open_run
 from sd4match_lib.training.loop import BEST_FILE, LOG_FILE, STATE_FILE, Task, train_loop
@@ -84,7 +86,7 @@ def train(
         prompt: "single", "class" or "cpm".
         dataset: a data set of the profile with a training and a validation split.
         data_root: the data set's folder, instead of the profile's.
-        options: keyword arguments of the prompt's class: `length`, `init`, `space`, `conditioning`, ...
+        options: keyword arguments of the prompt's class: `length`, `init`, `space`, `condition_on`, ...
         steps: instead of the profile's.
         seed: of initial weights, order and noises; the profile's when None.
         device: "cpu" or "cuda"; None is a GPU where there is one.
@@ -102,11 +104,11 @@ def train(
     held_out = open_pairs(profile, dataset, "val", data_root, config.validation_pairs)
     learned = new_prompt(prompt, profile, pairs.categories, options or {})
     settings = method_settings(
-        profile, Baseline.SD, timestep=profile.features.train_timestep, ensemble=1, matcher="nn"
+        profile, Extractor.SD, timestep=profile.features.train_timestep, ensemble=1, matcher="nn"
     )
     models = MethodModels(profile, settings, learned)
-    team = current_team(device)
-    where = team.device(device)
+    group = current_group(device)
+    where = group.device(device)
     told = {key: value for key, value in asdict(config).items() if key not in _COSTS}
     code = method_hash()
     # Without the hash of its weights, which are only drawn once a training begins.
@@ -121,33 +123,39 @@ def train(
         seed=seed,
         device=str(where),
     )
-    reused = bool(team.agree(run.complete))
+    reused = bool(group.broadcast(run.complete))
     if not reused:
-        with run if team.main else nullcontext():
+        with run if group.main else nullcontext():
             source = models.load(where, seed)
             assert isinstance(source, DiffusionSource)
-            _fill_caches(source, {**pairs.images(), **held_out.images()}, team)
-            source.model.ready_to_learn(checkpoint_activations=config.checkpoint_activations)
+            _fill_caches(source, {**pairs.images(), **held_out.images()}, group)
             learned.requires_grad_(True).initialise(source.model.text, seed)
             task = Task(learned.to(where), source, pairs, config, models.image_hw, seed, run.folder)
-            _learn(task, held_out, models, team, run, tensorboard=tensorboard)
-        team.wait()
-    record = run.record if team.main or reused else RunRecord.read(run.folder / RECORD_FILE)
+            with source.model.learning(checkpoint_activations=config.checkpoint_activations):
+                _learn(task, held_out, models, group, run, tensorboard=tensorboard)
+        group.barrier()
+    record = run.record if group.main or reused else RunRecord.read(run.folder / RECORD_FILE)
     log = pd.read_csv(run.folder / LOG_FILE)
     return TrainResult(load_prompt(run.folder / PROMPT_FILE), log, record, run.folder, reused)
 
 
-def _fill_caches(source: DiffusionSource, images: Mapping[str, ImageRecord], team: Team) -> None:
+def _fill_caches(source: DiffusionSource, images: Mapping[str, ImageRecord], group: ProcessGroup) -> None:
     """Encode every image once, onto the disk, so that none is decoded in training."""
-    share = team.share_of(len(images))
+    share = group.share_of(len(images))
     own = list(images.values())[share.start : share.stop]
     for record in progress(own, description="encoding images", unit="image"):
         source.prepare([record])
-    team.wait()
+    group.barrier()
 
 
 def _learn(
-    task: Task, held_out: PairDataset, models: MethodModels, team: Team, run: Run, *, tensorboard: bool
+    task: Task,
+    held_out: PairDataset,
+    models: MethodModels,
+    group: ProcessGroup,
+    run: Run,
+    *,
+    tensorboard: bool,
 ) -> None:
     """Train, and keep the best prompt with where it comes from."""
 
@@ -155,26 +163,26 @@ def _learn(
         folder = run.folder / f"validation-{step}"
         device = task.source.model.device
         matcher = PairMatcher(task.source, models, device, folder, task.config.batch_size)
-        rows = matcher.match_all(held_out, team)
-        team.wait()
-        if team.main:
+        rows = matcher.match_all(held_out, group)
+        group.barrier()
+        if group.main:
             matcher.clear()
             folder.rmdir()
         return pck(rows, ALPHA)
 
     try:
-        done = train_loop(task, team, validate, run.folder / "tensorboard" if tensorboard else None)
+        done = train_loop(task, group, validate, run.folder / "tensorboard" if tensorboard else None)
     except OSError as error:
         raise UserError(
             f"training stopped: {error}. Make room on the disk and start again; it goes on where it was."
         ) from error
-    if not team.main:
+    if not group.main:
         return
     best = load_prompt(run.folder / BEST_FILE)
     metrics = {"validation PCK@0.10": done.best_pck, "best_step": done.best_step, "steps": done.step}
     best.save(run.output(PROMPT_FILE), {**_origin(run.record), **metrics})
     run.output(LOG_FILE)
-    run.metrics.update(metrics, training_s=round(done.elapsed_s, 2), processes=team.size)
+    run.metrics.update(metrics, training_s=round(done.elapsed_s, 2), processes=group.size)
     for name in (BEST_FILE, STATE_FILE):
         (run.folder / name).unlink(missing_ok=True)
 

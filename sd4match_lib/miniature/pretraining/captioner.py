@@ -7,7 +7,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from sd4match_lib.backbones.stable_diffusion import StableDiffusionFeatures
+from sd4match_lib.backbones.stable_diffusion import StableDiffusion
 from sd4match_lib.backbones.vision import VisionFeatures
 from sd4match_lib.miniature.pretraining.bank import Bank
 from sd4match_lib.miniature.pretraining.diffusion import bank_latents
@@ -18,7 +18,7 @@ from sd4match_lib.utils.progress import progress
 
 def pretrain_captioner(
     bank: Bank,
-    model: StableDiffusionFeatures,
+    model: StableDiffusion,
     vision: VisionFeatures,
     pictures: int,
     box: Box,

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch.nn.functional import normalize
 
-from sd4match_lib.backbones.stable_diffusion import StableDiffusionFeatures
+from sd4match_lib.backbones.stable_diffusion import StableDiffusion
 from sd4match_lib.backbones.vision import VisionFeatures
 from sd4match_lib.backbones.weights import find_diffusion, find_vision
 from sd4match_lib.config.profile import Profile
-from sd4match_lib.data import open_dataset
+from sd4match_lib.data.datasets import open_dataset
 from sd4match_lib.evaluation.evaluate import evaluate
 from sd4match_lib.features.stores import LatentStore, VisionStore
 from sd4match_lib.metrics.bootstrap import Interval
@@ -51,7 +51,7 @@ def check_miniature(profile: Profile, *, steps: int = 400) -> list[Finding]:
         UserError: weights or data are missing.
     """
     found = find_diffusion(profile.model, profile.cache_path)
-    model = StableDiffusionFeatures.from_folder(found.folder, up_block=profile.features.up_block)
+    model = StableDiffusion.from_folder(found.folder, layers=(profile.features.layer,))
     latents = LatentStore(model, found, profile.model.image_hw, profile.cache_path)
     # All that the UNet takes from the text model, learned freely: not the paper's prompt, but its ceiling.
     free = {"space": "hidden", "length": model.text.length, "init": "empty"}
@@ -60,9 +60,9 @@ def check_miniature(profile: Profile, *, steps: int = 400) -> list[Finding]:
         "empty": _score(profile, prompt="empty"),
         "text": _score(profile, prompt="text"),
         "steered": _score(profile, prompt=tuned),
-        "latents": _score(profile, baseline="raw_latents"),
-        "pixels": _score(profile, baseline="raw_pixels"),
-        "vision": _score(profile, baseline="dinov2"),
+        "latents": _score(profile, extractor="raw_latents"),
+        "pixels": _score(profile, extractor="raw_pixels"),
+        "vision": _score(profile, extractor="dinov2"),
     }
     ratio = {name: score[name].value for name in score}
     return [
@@ -104,11 +104,11 @@ def format_findings(findings: list[Finding]) -> str:
 def _score(profile: Profile, **what: object) -> Interval:
     """PCK@0.1 of one run, per image, nearest neighbour."""
     result = evaluate(profile, dataset=_DATASET, matcher="nn", **what)  # type: ignore[arg-type]
-    return bootstrap_interval(result.rows, _ALPHA, seed=profile.seed)
+    return bootstrap_interval(result.keypoints, _ALPHA, seed=profile.seed)
 
 
 @torch.no_grad()
-def _influence(profile: Profile, model: StableDiffusionFeatures, store: LatentStore) -> float:
+def _influence(profile: Profile, model: StableDiffusion, store: LatentStore) -> float:
     """Relative change of the normalised features from the empty to the text prompt, over the test images."""
     images = list(open_dataset(profile.dataset(_DATASET), "test").images().values())
     changes = []
@@ -119,9 +119,10 @@ def _influence(profile: Profile, model: StableDiffusionFeatures, store: LatentSt
                 store.get([record]),
                 [record.image_id],
                 c,
+                (profile.features.layer,),
                 timestep=profile.features.train_timestep,
                 seed=profile.seed,
-            )
+            )[0]
             for c in contexts
         ]
         empty, text = (normalize(feature, dim=1) for feature in both)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from sd4match_lib.backbones.capture import capture_up_blocks
+from sd4match_lib.backbones.capture import capture
 from sd4match_lib.miniature.pretraining.bank import Bank
 from sd4match_lib.miniature.pretraining.caption import ends_caption, plain_caption, random_caption
 from sd4match_lib.miniature.pretraining.grounding import AttentionRecorder, Namer, ground, grounding_loss
@@ -23,7 +23,7 @@ from sd4match_lib.miniature.pretraining.vae import to_unit
 from sd4match_lib.utils.files import atomic_write_bytes
 from sd4match_lib.utils.progress import progress
 
-_READ_BLOCK, _READ_TIMESTEP, _INFLUENCE_TIMESTEP = 1, 50, 261
+_READ_LAYER, _READ_TIMESTEP, _INFLUENCE_TIMESTEP = "up_blocks.1", 50, 261
 _LOW_TIMESTEPS = 0.25
 _GROUNDING, _NAMING = 0.1, 0.5
 
@@ -74,7 +74,9 @@ def pretrain_diffusion(
     recorder = AttentionRecorder(unet)
     parts, places = torch.from_numpy(bank.parts), torch.from_numpy(bank.places)
     read: list[Tensor] = []
-    unet.up_blocks[_READ_BLOCK].register_forward_hook(lambda _module, _inputs, output: read.append(output))
+    unet.get_submodule(_READ_LAYER).register_forward_hook(
+        lambda _module, _inputs, output: read.append(output)
+    )
     clean = scheduler.alphas_cumprod
     mean, deviation = bank_latents(vae, bank, folder, device)
     watch = _Watch(build_probe(), vae, tokenizer, scheduler, device)
@@ -170,7 +172,7 @@ class _Watch:
         noisy = self.scheduler.add_noise(self.latents, noise, steps.to(self.device))
         parts = []
         for z, words in zip(noisy.split(32), context.split(32), strict=True):
-            with capture_up_blocks(unet, (_READ_BLOCK,)) as read:
+            with capture(unet, (_READ_LAYER,)) as read:
                 unet(z, timestep, words)
-            parts.append(torch.nn.functional.normalize(read[_READ_BLOCK].float(), dim=1).cpu())
+            parts.append(torch.nn.functional.normalize(read[_READ_LAYER].float(), dim=1).cpu())
         return torch.cat(parts)

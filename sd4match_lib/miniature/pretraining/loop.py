@@ -34,7 +34,7 @@ class Box:
     steps: int | None
     minutes: float | None
     batch: int
-    rate: float
+    learning_rate: float
     warmup: int = 200
     average: float = 0.998
     save_every_s: float = 120.0
@@ -82,7 +82,9 @@ def pretrain(
     hold_memory()
     modules.to(device).train()
     parameters = [p for p in modules.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=box.rate, weight_decay=0.01, betas=(0.9, 0.99), fused=True)
+    optimizer = torch.optim.AdamW(
+        parameters, lr=box.learning_rate, weight_decay=0.01, betas=(0.9, 0.99), fused=True
+    )
     averages = [p.detach().clone() for p in parameters]
     checkpoint, log = folder / f"{name}.safetensors", folder / f"{name}.csv"
     step, before_s = (
@@ -97,7 +99,7 @@ def pretrain(
     while (spent := box.spent(step, before_s + time.monotonic() - start)) < 1.0:
         for group in optimizer.param_groups:
             group["lr"] = (
-                box.rate
+                box.learning_rate
                 * min(1.0, (step + 1) / box.warmup)
                 * (0.05 + 0.95 * (1 + math.cos(math.pi * spent)) / 2)
             )

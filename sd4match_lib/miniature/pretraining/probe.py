@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sd4match_lib.matching.match import match_points
+from sd4match_lib.matching.points import match_points
 from sd4match_lib.miniature.objects.catalogue import CATEGORIES
 from sd4match_lib.miniature.pretraining.caption import full_caption
 from sd4match_lib.miniature.render.scene import IMAGE_SIZE, Picture, take_picture
@@ -46,7 +46,7 @@ class Probe:
         hits = []
         for pair in self.pairs:
             src, trg = features[pair.src : pair.src + 1], features[pair.trg : pair.trg + 1]
-            found = match_points(src, trg, pair.src_px[None] * scale, method="nn")[0] / scale
+            found = match_points(src, trg, pair.src_px[None] * scale, matcher="nn")[0] / scale
             hits.append(((found - pair.trg_px).norm(dim=1) <= alpha * pair.reach).float().mean())
         return float(torch.stack(hits).mean())
 

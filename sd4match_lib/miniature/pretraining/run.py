@@ -14,9 +14,9 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionMod
 from torch import nn
 from transformers import CLIPTextModel
 
-from sd4match_lib.backbones.clip_text import TextEncoder
+from sd4match_lib.backbones.clip_text import ClipTextEncoder
 from sd4match_lib.backbones.device import resolve_device
-from sd4match_lib.backbones.stable_diffusion import StableDiffusionFeatures
+from sd4match_lib.backbones.stable_diffusion import StableDiffusion
 from sd4match_lib.backbones.vision import VisionFeatures
 from sd4match_lib.config.profile import load_profile
 from sd4match_lib.errors import UserError
@@ -108,8 +108,11 @@ def _captioner(bank: Bank, box: Box, folder: Path, device: torch.device) -> None
     vae = _load(AutoencoderKL, weights / "diffusion" / "vae", "vae")
     unet = _load(UNet2DConditionModel, weights / "diffusion" / "unet", "diffusion")
     text = _load(CLIPTextModel, weights / "diffusion" / "text_encoder", "diffusion")
-    model = StableDiffusionFeatures(unet, vae, TextEncoder(text, build_tokenizer()), build_scheduler()).to(
-        device
+    model = StableDiffusion(
+        unet.to(device),
+        vae.to(device),
+        ClipTextEncoder(text.to(device), build_tokenizer()),
+        build_scheduler(),
     )
     vision = VisionFeatures.from_folder(weights / "vision", load_profile("mini").vision, device=device)
     captioner = pretrain_captioner(bank, model, vision, CAPTIONED, box, folder, device)

@@ -1,0 +1,272 @@
+"""The seam between prompts and diffusion models: what a model offers so that a prompt can be learned for it.
+
+A family of models is one file with a `TextEncoder` and a `DiffusionBackbone`, and one line in `config.names`.
+Nothing outside that file knows what the model is made of: layers have names, a context is what the text
+encoder returned, and all randomness belongs to the image.
+
+Symbols: `B` batch, `L` token positions, `P` learned rows, `D` token width, `C` channels, `H W` network input
+in pixels, `h w` feature grid, `E` ensemble members.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor
+
+from sd4match_lib.backbones.latents import Latents, image_noise
+from sd4match_lib.errors import UserError
+from sd4match_lib.geometry import HW
+
+
+class TextEncoder(ABC):
+    """A frozen text model: strings to token embeddings, token embeddings to a context.
+
+    Learned prompts live between the two (Sec. 3.2 of the paper).
+
+    Attributes:
+        length: `L`.
+        width: `D`.
+        most_rows: how many learned rows fit beside the fixed tokens.
+        vocabulary_size: number of token ids.
+    """
+
+    length: int
+    width: int
+    most_rows: int
+    vocabulary_size: int
+
+    def __init__(self) -> None:
+        """Begin without contexts."""
+        self._contexts: dict[str, Tensor] = {}
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where the text model lies."""
+
+    @property
+    @abstractmethod
+    def dtype(self) -> torch.dtype:
+        """What the text model computes in."""
+
+    @abstractmethod
+    def to(self, device: torch.device | str) -> None:
+        """Move the text model."""
+
+    @abstractmethod
+    def token_ids(self, strings: Sequence[str]) -> Tensor:
+        """Tokenise `B` strings to (B, L) int64 ids on the text model's device; too long is cut."""
+
+    @abstractmethod
+    def random_ids(self, generator: torch.Generator) -> Tensor:
+        """Draw (1, L) ids of a prompt of random words between the fixed tokens."""
+
+    @abstractmethod
+    def embed_ids(self, token_ids: Tensor) -> Tensor:
+        """Return what the embedding layer makes of (B, L) ids, (B, L, D), without gradients."""
+
+    @abstractmethod
+    def assemble(self, learned: Tensor) -> Tensor:
+        """Put learned rows (B, P, D) where words would stand: (B, L, D), with gradients.
+
+        Raises:
+            UserError: the rows do not fit this text model.
+        """
+
+    @abstractmethod
+    def encode_tokens(self, token_embeds: Tensor) -> Tensor:
+        """Run the text model on token embeddings (B, L, D), in place of its embedding layer's output.
+
+        Returns:
+            The context (B, R, D') in the text model's dtype: everything of the prompt that conditions the
+            diffusion model, packed as its backbone expects it; (B, L, D) for Stable Diffusion. Gradients
+            flow.
+
+        Raises:
+            UserError: the shape is not this text model's.
+        """
+
+    def embed_prompt(self, strings: Sequence[str]) -> Tensor:
+        """Return the token embeddings (B, L, D) of `B` strings, as the text model itself would make them."""
+        return self.embed_ids(self.token_ids(strings))
+
+    def encode_prompt(self, strings: Sequence[str]) -> Tensor:
+        """Return the contexts of `B` strings; the model runs once per distinct string, ever."""
+        for string in dict.fromkeys(strings):
+            if string not in self._contexts:
+                # One at a time: what a string becomes must not depend on its company in a batch.
+                with torch.no_grad():
+                    self._contexts[string] = self.encode_tokens(self.embed_prompt([string]))
+        return torch.cat([self._contexts[string] for string in strings])
+
+
+class DiffusionBackbone(ABC):
+    """A frozen text-to-image diffusion model, asked for the features of named layers at one denoising step.
+
+    Attributes:
+        files: what a model's folder must hold, relative to it; "a|b" is one of the two.
+        weights_file: the one whose hash a profile may state.
+        encoder_files: those that decide the latents.
+        text: the text model.
+        vae: a stock autoencoder with `encode(...).latent_dist` and `config.scaling_factor`.
+    """
+
+    files: ClassVar[tuple[str, ...]]
+    weights_file: ClassVar[str]
+    encoder_files: ClassVar[tuple[str, ...]]
+    text: TextEncoder
+    vae: Any
+
+    @classmethod
+    @abstractmethod
+    def from_folder(
+        cls,
+        folder: Path | str,
+        *,
+        layers: Sequence[str],
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> Self:
+        """Load a model for reading some layers; what lies behind the last of them is not kept.
+
+        Args:
+            folder: a local folder; see `weights.find_diffusion` for hub ids and mirrors.
+            layers: names of the layers that will be read.
+            dtype: what everything computes in.
+            device: where everything lies.
+
+        Raises:
+            UserError: a part of the model is missing or unreadable, or there is no such layer.
+        """
+
+    @classmethod
+    @abstractmethod
+    def load_text(
+        cls, folder: Path | str, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    ) -> TextEncoder:
+        """Load the text model alone; see `from_folder`."""
+
+    @classmethod
+    @abstractmethod
+    def token_width(cls, folder: Path) -> int:
+        """Return `D` from the configuration files alone."""
+
+    @classmethod
+    @abstractmethod
+    def grid_hw(cls, folder: Path, *, image_hw: HW, layer: str) -> HW:
+        """Return the size (h, w) of a layer's features from the configuration files alone.
+
+        Raises:
+            UserError: there is no such layer.
+        """
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where the model lies."""
+
+    @property
+    @abstractmethod
+    def dtype(self) -> torch.dtype:
+        """What the model computes in."""
+
+    @abstractmethod
+    def add_noise(self, clean: Tensor, noise: Tensor, timestep: int) -> Tensor:
+        """Return the noised latents (B, c, H/f, W/f) of a diffusion step, 0 to 999."""
+
+    @abstractmethod
+    def read_layers(
+        self, noisy: Tensor, timestep: int, context: Tensor, layers: Sequence[str]
+    ) -> list[Tensor]:
+        """Run the denoiser once, as far as the last of `layers`.
+
+        Args:
+            noisy: (B, c, H/f, W/f) on the model's device, in its dtype.
+            timestep: diffusion step.
+            context: of the text model, (B, R, D').
+            layers: names, none behind those that the model was loaded for.
+
+        Returns:
+            One (B, C_k, h_k, w_k) for each layer, in their order; gradients flow back to `context`.
+        """
+
+    @contextmanager
+    def learning(self, *, checkpoint_activations: bool) -> Iterator[None]:
+        """Make the way back through the model cheap for as long as a prompt is learned.
+
+        Args:
+            checkpoint_activations: compute activations twice to save memory.
+        """
+        yield
+
+    def encode(self, images: Tensor) -> Latents:
+        """Run the VAE's encoder, image by image: its activations are the peak of memory.
+
+        Args:
+            images: (B, 3, H, W) in [-1, 1].
+
+        Returns:
+            The latents on the CPU in float32; without gradients.
+        """
+        means, stds = [], []
+        with torch.no_grad():
+            for image in images.split(1):
+                posterior = self.vae.encode(image.to(self.vae.device, self.vae.dtype)).latent_dist
+                means.append(posterior.mean.float().cpu())
+                stds.append(posterior.std.float().cpu())
+        return Latents(torch.cat(means), torch.cat(stds))
+
+    def sample(self, latents: Latents, image_ids: Sequence[str], *, seed: int | str) -> Tensor:
+        """Draw `z = (mean + std * noise) * scaling_factor`, the noise by (seed, image id).
+
+        Returns:
+            (B, c, H/f, W/f) float32 on the CPU.
+        """
+        noise = torch.stack([image_noise(seed, name, "vae", latents.mean.shape[1:]) for name in image_ids])
+        return (latents.mean + latents.std * noise) * self.vae.config.scaling_factor
+
+    def features(
+        self,
+        latents: Latents,
+        image_ids: Sequence[str],
+        context: Tensor,
+        layers: Sequence[str],
+        *,
+        timestep: int,
+        ensemble: int = 1,
+        seed: int | str = 0,
+    ) -> list[Tensor]:
+        """Return the outputs of several layers of the same passes, averaged over the ensemble.
+
+        Args:
+            latents: of `B` images.
+            image_ids: their `B` ids, which decide their noises.
+            context: (B, R, D'), or (1, R, D') for all alike; gradients flow back to it.
+            layers: names of layers.
+            timestep: diffusion step, 0 to 999.
+            ensemble: `E`, number of noises averaged.
+            seed: what latents and noises are drawn from.
+
+        Returns:
+            One (B, C_k, h_k, w_k) float32 for each of `layers`, in their order.
+
+        Raises:
+            UserError: there are not as many ids as latents.
+        """
+        if len(image_ids) != len(latents):
+            raise UserError(f"there are {len(latents)} latents but {len(image_ids)} image ids.")
+        clean = self.sample(latents, image_ids, seed=seed)
+        context = context.to(self.device, self.dtype).expand(len(latents), -1, -1)
+        sums: list[Tensor] = []
+        for member in range(ensemble):
+            noise = torch.stack([image_noise(seed, name, member, clean.shape[1:]) for name in image_ids])
+            noisy = self.add_noise(clean, noise, timestep).to(self.device, self.dtype)
+            maps = [output.float() for output in self.read_layers(noisy, timestep, context, layers)]
+            sums = maps if not sums else [total + new for total, new in zip(sums, maps, strict=True)]
+        return [total / ensemble for total in sums]

@@ -1,0 +1,34 @@
+"""Opening a split of a data set by its layout's name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sd4match_lib.config.names import DATASETS
+from sd4match_lib.config.schema import DatasetConfig
+from sd4match_lib.data.types import PairDataset
+from sd4match_lib.errors import DataError
+
+SPLITS = ("train", "val", "test")
+
+
+def open_dataset(config: DatasetConfig, split: str, root: Path | str | None = None) -> PairDataset:
+    """Open one split of a data set.
+
+    Args:
+        config: the data set's entry in the profile.
+        split: ``"train"``, ``"val"`` or ``"test"``; some layouts have others (`PairDataset.splits`).
+        root: read from here instead of the profile's folder; for pairs of your own, the file.
+
+    Raises:
+        UserError: there is no such layout.
+        DataError: there is no such split, or its list is missing or damaged.
+    """
+    layout: Any = DATASETS.load(config.kind)
+    known = dict.fromkeys((*SPLITS, *layout.splits))
+    if split not in known:
+        raise DataError(f"there is no split {split!r}; use one of {', '.join(known)}.")
+    path = config.path if root is None else Path(root).expanduser()
+    dataset: PairDataset = layout(path, split, config.max_pairs.get(split))
+    return dataset

@@ -1,4 +1,4 @@
-# make reproduce | test | lab | docs | lint     (PROFILE=mini, PYTHON=python3)
+# make reproduce | test | quick | lab | docs | lint     (PROFILE=mini, PYTHON=python3)
 # Each makes .venv itself when it is missing or when pyproject.toml or constraints.txt changed.
 
 PYTHON ?= python3
@@ -11,13 +11,20 @@ STAMP := $(VENV)/.installed
 export PYTHONDONTWRITEBYTECODE :=
 
 .DELETE_ON_ERROR:
-.PHONY: reproduce test lab docs lint
+.PHONY: reproduce test quick lab docs lint
 
 reproduce: $(STAMP)
 	$(BIN)/sd4match reproduce --profile $(PROFILE)
 
+# All cores share the test files, the longest first (tests/conftest.py).
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
 test: lint
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+# What needs no browser, no kernel and no training.
+quick: $(STAMP)
+	$(PYTEST) -m "not slow"
 
 lab: $(STAMP)
 	$(BIN)/jupyter-lab notebooks/00_start_here.ipynb

@@ -7,9 +7,19 @@ import pytest
 
 # Set before anything imports torch: tests share small machines, and nobody watches their progress bars.
 os.environ["SD4MATCH_HEADLESS"] = "1"
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+# Processes that share the cores slow each other down with more threads than cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
+
+LONGEST = ("test_smoke", "test_picker_browser")
+"""Files that begin first, so that no process is left with one of them at the end."""
 
 PROJECT = Path(__file__).resolve().parent.parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
 
 
 @pytest.fixture

@@ -74,7 +74,7 @@ def test_make_installs_once_and_is_quick_afterwards(tmp_path):
         command = ["make", "--dry-run", "--no-print-directory", target]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
 
-    for target in ("reproduce", "test", "lab", "lint"):
+    for target in ("reproduce", "test", "quick", "lab", "lint"):
         assert "-m venv .venv" in plan(target) and "pip install" in plan(target)
     (tmp_path / ".venv").mkdir()
     (tmp_path / ".venv" / ".installed").touch()
@@ -90,8 +90,10 @@ def test_make_installs_once_and_is_quick_afterwards(tmp_path):
             ".venv/bin/python",
             "-m",
             "pytest",
+            *["-n", "logical", "--maxprocesses", "4", "--dist", "loadfile", "--no-loadscope-reorder"],
         ]
     )
+    assert plan("quick").strip().endswith('--no-loadscope-reorder -m "not slow"')
     (tmp_path / "constraints.txt").write_text("changed")
     assert "pip install" in plan("lab")
 

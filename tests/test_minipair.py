@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from sd4match_lib.miniature.objects.palette import COLOURS
 from sd4match_lib.miniature.pretraining.caption import random_caption, view_words
 from sd4match_lib.miniature.render.scene import IMAGE_SIZE, Picture, take_picture
 from sd4match_lib.miniature.render.style import STYLES, Look
+from sd4match_lib.utils.locks import WorkLock
 
 TINY = Sizes(
     categories=("bottle", "car"),
@@ -112,6 +114,17 @@ def test_what_is_complete_is_left_alone(tiny: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(write, "RECIPE", -1)
     with pytest.raises(AssertionError, match="rendered again"):
         ensure_minipair(tiny, TINY)
+
+
+def test_a_second_process_waits_for_the_first_and_renders_nothing(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(write, "render_minipair", lambda *_: pytest.fail("rendered again"))
+    with ThreadPoolExecutor() as pool:
+        with WorkLock(tmp_path, "the first"):
+            second = pool.submit(ensure_minipair, tmp_path / "data", TINY)
+            shutil.copytree(tiny, tmp_path / "data")
+        second.result(60)
 
 
 def test_files_of_an_older_minipair_go(tiny: Path, tmp_path: Path) -> None:

@@ -1,9 +1,16 @@
 """Tiny notebooks for the runner's tests."""
 
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from nbformat import v4
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
+
+from sd4match_lib.reproduce.heartbeat import Heartbeat
+from sd4match_lib.reproduce.notebook import Notebook
+from sd4match_lib.runs import store
 
 PARAMETERS = 'PROFILE = "mini"  # the experiment\nWORD = "hello"  # what to write\n'
 START = "from sd4match_lib.config.profile import load_profile\nprofile = load_profile(PROFILE)"
@@ -33,3 +40,15 @@ def write_notebook(path: Path, *, work: str = WORK, finish: str = FINISH, after:
     path.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(notebook, path)
     return path
+
+
+def execute_here(notebook: Notebook, cwd: Path, heartbeat: Heartbeat, fresh_since: str) -> None:
+    """Run a notebook's cells in this process, which is a hundred times quicker than a kernel of its own."""
+    node = parameterize_notebook(load_notebook_node(str(notebook.source)), notebook.overrides)
+    store._ASKED.clear()
+    store._SEARCHED.clear()
+    names: dict[str, Any] = {}
+    for cell in node.cells:
+        if cell.cell_type == "code":
+            exec(cell.source, names)
+    nbformat.write(node, notebook.partial_path)

@@ -22,6 +22,7 @@ from sd4match_lib.miniature.dataset import write_pf, write_spair
 from sd4match_lib.miniature.dataset.ledger import Ledger
 from sd4match_lib.miniature.objects.catalogue import CATEGORIES
 from sd4match_lib.utils.files import sha256_file, write_json
+from sd4match_lib.utils.locks import WorkLock
 from sd4match_lib.utils.progress import progress
 
 logger = logging.getLogger(__name__)
@@ -108,12 +109,13 @@ def ensure_minipair(root: Path, sizes: Sizes | None = None) -> None:
         UserError: the folder holds data sets that were not rendered here.
     """
     sizes = sizes or Sizes()
-    manifest = _read_manifest(root)
-    seed = manifest.get("seed", 0)
-    wrong = _what_is_wrong(root, manifest, _identity(seed, sizes))
-    if wrong:
-        logger.info("MiniPair in %s: %s", root, wrong)
-        render_minipair(root, seed, sizes)
+    if _problem(root, sizes)[1]:
+        with WorkLock(root.parent, f"MiniPair in {root}"):
+            # Whoever had the lock may have rendered it.
+            seed, wrong = _problem(root, sizes)
+            if wrong:
+                logger.info("MiniPair in %s: %s", root, wrong)
+                render_minipair(root, seed, sizes)
 
 
 def _symmetry(categories: tuple[str, ...]) -> list[str]:
@@ -123,6 +125,13 @@ def _symmetry(categories: tuple[str, ...]) -> list[str]:
         keypoints = CATEGORIES[category](np.random.default_rng(0)).keypoints
         lines += symmetry_rows(category, {str(number): point.name for number, point in enumerate(keypoints)})
     return lines
+
+
+def _problem(root: Path, sizes: Sizes) -> tuple[int, str]:
+    """The seed that MiniPair is rendered with, and why it must be; empty when it is complete."""
+    manifest = _read_manifest(root)
+    seed = manifest.get("seed", 0)
+    return seed, _what_is_wrong(root, manifest, _identity(seed, sizes))
 
 
 def _what_is_wrong(root: Path, manifest: dict[str, Any], identity: dict[str, Any]) -> str:

@@ -1,8 +1,8 @@
 """SD4Match, reproduced: learned prompts that make Stable Diffusion match points between pictures.
 
 The package follows the way of the data: ``data`` -> ``features`` (which need a prompt) -> ``matching`` ->
-``metrics`` -> ``report``. Importing it loads nothing heavy and changes nothing; the README says where to begin.
-The names below are what notebooks and scripts begin with; asking for one is what loads its module.
+``metrics`` -> ``report``. Importing it loads nothing heavy and changes nothing; the README says where to
+begin. The names below are what notebooks and scripts begin with; asking for one is what loads its module.
 """
 
 from __future__ import annotations

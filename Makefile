@@ -1,4 +1,5 @@
 # make reproduce | test | quick | lab | docs | lint     (PROFILE=mini, PYTHON=python3)
+# make reproduce PROFILE=overnight decides what mini is too small for, in some hours.
 # Each makes .venv itself when it is missing or when pyproject.toml or constraints.txt changed.
 
 PYTHON ?= python3
@@ -37,7 +38,6 @@ lint: $(STAMP)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/lint-imports
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "sd4match needs Python 3.11 or newer; name one with PYTHON=...")'

@@ -44,8 +44,8 @@ def rows_from(
     """Rows with the given distances to a threshold of 100 in both frames."""
     rows = []
     for pair_id, values in distances.items():
-        hw_100 = replace(image("b"), hw_px=HW_IN)
-        pair = make_pair(np.zeros((len(values), 2)), pair_id=pair_id, trg=hw_100)
+        hw_100 = replace(image(f"{pair_id}-b"), hw_px=HW_IN)
+        pair = make_pair(np.zeros((len(values), 2)), pair_id=pair_id, src=image(f"{pair_id}-a"), trg=hw_100)
         pair = replace(pair, category=(category or {}).get(pair_id, "cat"), **flags.get(pair_id, {}))
         rows += score_pair(pair, [(value, 0.0) for value in values], HW_IN)
     return keypoint_frame(rows)

@@ -27,7 +27,7 @@ def result(distances):
             "theta_px": 10.0,
         }
     )
-    return SimpleNamespace(keypoints=rows, record=SimpleNamespace(seed=0))
+    return SimpleNamespace(keypoints=rows, record=SimpleNamespace(seed=0, config={}))
 
 
 def test_gains_are_paired_differences_to_the_reference():
@@ -36,7 +36,15 @@ def test_gains_are_paired_differences_to_the_reference():
     assert table["PCK@0.10"].map(lambda cell: cell.value).tolist() == [0.25, 0.5]
     assert table["gain over empty"][0] is None
     assert table["gain over empty"][1].value == pytest.approx(0.25)
-    assert table["pairs"].tolist() == [4, 4]
+    assert table["pairs"].tolist() == [4, 4] and "gain by learning" not in table
+
+
+def test_what_learning_added_is_the_difference_to_a_prompt_s_own_start():
+    results = {("M", "text"): result([0, 5, 5, 5]), ("M", "start"): result([0, 0, 5, 5])}
+    results["M", "learned"] = result([0, 0, 0, 5])
+    table = prompt_table(results, 0.1, reference="text", starts={"learned": "start"})
+    assert [cell and cell.value for cell in table["gain over text"]] == [None, 0.25, 0.5]
+    assert [cell and cell.value for cell in table["gain by learning"]] == [None, None, 0.25]
 
 
 def test_the_report_shows_what_was_measured_and_says_what_was_not(tmp_path):

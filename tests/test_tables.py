@@ -39,7 +39,7 @@ def test_percent_has_one_decimal_and_an_interval_in_brackets(value, text: str):
     assert format_percent(value) == text
 
 
-def test_markdown_marks_the_paper_and_bolds_the_best_measured(frame: pd.DataFrame):
+def test_the_paper_stands_in_a_block_of_its_own(frame: pd.DataFrame):
     text = markdown_table(frame, table_caption("Prompts.", profile="mini", protocol="PCK per image"))
 
     assert text.splitlines() == [
@@ -48,26 +48,25 @@ def test_markdown_marks_the_paper_and_bolds_the_best_measured(frame: pd.DataFram
         "| method | all | pairs |",
         "| :--- | ---: | ---: |",
         "| SD+DINO\\* | 12.9 [11.0, 14.8] | 600 |",
-        "| text\\|prompt | **23.1 [21.0, 25.0]** | 600 |",
-        "| *DIFT †* | *52.9* | *12234* |",
+        "| text\\|prompt | 23.1 [21.0, 25.0] | 600 |",
         "",
-        "† *As printed in the paper (arXiv:2310.17569v2), not measured here.*",
+        "† *As printed in the paper (arXiv:2310.17569v2), not measured here: SD2-1 on photographs.*",
+        "",
+        "| method | all | pairs |",
+        "| :--- | ---: | ---: |",
+        "| *DIFT †* | *52.9* | *12234* |",
     ]
 
 
-def test_without_published_rows_there_is_no_footnote_and_alone_nothing_is_best(frame: pd.DataFrame):
-    text = markdown_table(frame.iloc[:1], "Caption.")
+def test_rows_of_the_paper_without_numbers_are_counted_not_shown(frame: pd.DataFrame):
+    text = markdown_table(frame.assign(all=[0.1, 0.2, None]), "Caption.", percent=["all"])
 
-    assert "†" not in text
-    assert "**" not in text
+    assert "†" not in text and "DIFT" not in text
+    assert "1 rows of the paper are not shown" in text and "`data/published.csv`" in text
 
 
-def test_ties_after_rounding_share_the_bold_and_it_can_be_off():
-    frame = pd.DataFrame({"method": ["a", "b", "c"], "PCK": [0.50001, 0.50004, None]})
-
-    assert markdown_table(frame, "", percent=["PCK"]).count("**50.0**") == 2
-    assert "**" not in markdown_table(frame, "", percent=["PCK"], bold_best=False)
-    assert "| c | - |" in markdown_table(frame, "", percent=["PCK"])
+def test_without_published_rows_nothing_is_said_of_the_paper(frame: pd.DataFrame):
+    assert "paper" not in markdown_table(frame.iloc[:1], "Caption.")
 
 
 def test_plain_numbers_are_not_taken_for_percent():

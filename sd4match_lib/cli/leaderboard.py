@@ -6,7 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from sd4match_lib.cli.common import add_profile, examples
+from sd4match_lib.cli.common import add_profile
+from sd4match_lib.cli.help import examples
 
 
 def add_leaderboard(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

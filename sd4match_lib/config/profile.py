@@ -47,6 +47,8 @@ class Profile:
         training: how prompts are learned.
         notebooks: how the notebooks are run.
         captioner: the implicit captioner's weights, or None where there are none.
+        world: what this experiment's numbers are and are not evidence for, in a few sentences of Markdown.
+        decided_by: the profile that decides what this one is too small for, or "".
         prepare: what must be generated before the data can be read: "minipair", or "" for nothing.
     """
 
@@ -63,6 +65,8 @@ class Profile:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     notebooks: NotebooksConfig = field(default_factory=NotebooksConfig)
     captioner: str | None = None
+    world: str = ""
+    decided_by: str = ""
     prepare: Literal["", "minipair"] = ""
 
     @property

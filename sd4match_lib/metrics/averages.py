@@ -14,15 +14,13 @@ import numpy.typing as npt
 import pandas as pd
 
 from sd4match_lib.errors import UserError
-from sd4match_lib.metrics.bootstrap import Interval, bootstrap_ratio
+from sd4match_lib.metrics.bootstrap import Interval, PairSums, bootstrap_ratio
 
 Average = Literal["image", "point", "macro"]
 """``image``: mean over a pair's keypoints, then over pairs. ``point``: mean over all keypoints. ``macro``:
 the per-image mean of each category, then the mean over categories."""
 Frame = Literal["in", "px"]
 """``in``: the stretched network input. ``px``: the original picture."""
-
-Array = npt.NDArray[np.float64]
 
 
 def tally(rows: pd.DataFrame, hits: pd.Series, groups: Sequence[str], average: Average) -> pd.DataFrame:
@@ -35,8 +33,8 @@ def tally(rows: pd.DataFrame, hits: pd.Series, groups: Sequence[str], average: A
         average: the average that the counts are for; ``macro`` needs the categories.
 
     Returns:
-        Columns of `groups`, `pair_id`, for ``macro`` also `category`, and `hits` of `keypoints`, sorted by
-        them.
+        Columns of `groups`, `pair_id`, for ``macro`` also `category`, `hits` of `keypoints`, and the pair's
+        pictures `src_image` and `trg_image`, sorted by the first ones.
 
     Raises:
         UserError: a column is missing or holds nothing, or the average is unknown.
@@ -49,19 +47,31 @@ def tally(rows: pd.DataFrame, hits: pd.Series, groups: Sequence[str], average: A
             raise UserError(f"The rows have no values in '{column}': this data set does not annotate it.")
     keys = [rows[column] for column in (*groups, *extra, "pair_id")]
     counted = hits.astype(bool).groupby(keys).agg(["sum", "count"])
-    return counted.rename(columns={"sum": "hits", "count": "keypoints"}).reset_index()
+    counted = counted.rename(columns={"sum": "hits", "count": "keypoints"})
+    # Rows without pictures' names, as other tools may write them, count as pairs that share none.
+    for side in ("src_image", "trg_image"):
+        own = pd.Series([f"{side} of {key}" for key in counted.index], counted.index)
+        names = rows[side].groupby(keys).first() if side in rows else own
+        counted[side] = names.where(names.notna(), own)
+    return counted.reset_index()
 
 
-def ratio(counted: pd.DataFrame, average: Average) -> tuple[Array, Array]:
-    """Return numerators and denominators ``(P,)`` per pair whose sums' ratio is the average."""
+def sums(counted: pd.DataFrame, average: Average) -> PairSums:
+    """Return per pair of a `tally` what the average is a ratio of, with the pair's pictures."""
     hits, keypoints = (counted[column].to_numpy(np.float64) for column in ("hits", "keypoints"))
+    pictures = numbered(counted[["src_image", "trg_image"]])
     if average == "point":
-        return hits, keypoints
+        return PairSums(hits, keypoints, pictures)
     if average == "image":
-        return hits / keypoints, np.ones_like(keypoints)
-    # Weights that give every category the same say; they stay fixed when pairs are resampled.
+        return PairSums(hits / keypoints, np.ones_like(keypoints), pictures)
+    # Weights that give every category the same say; they stay fixed when pictures are resampled.
     weight = 1 / counted.groupby("category")["pair_id"].transform("count").to_numpy(np.float64)
-    return weight * hits / keypoints, weight
+    return PairSums(weight * hits / keypoints, weight, pictures)
+
+
+def numbered(names: pd.DataFrame) -> npt.NDArray[np.intp]:
+    """Return numbers from 0 for the pictures' names, (P, 2)."""
+    return np.unique(names.to_numpy(str), return_inverse=True)[1].reshape(-1, 2)
 
 
 def share(
@@ -73,7 +83,7 @@ def share(
     n: int = 1000,
     level: float = 0.95,
 ) -> Interval:
-    """Return the share of keypoints that are hits, with its percentile bootstrap interval over pairs.
+    """Return the share of keypoints that are hits, with its percentile bootstrap interval over pictures.
 
     Args:
         rows: the keypoints that count, one or more.
@@ -86,7 +96,7 @@ def share(
     Raises:
         UserError: as for `tally`.
     """
-    return bootstrap_ratio(*ratio(tally(rows, hits, (), average), average), seed=seed, n=n, level=level)
+    return bootstrap_ratio(sums(tally(rows, hits, (), average), average), seed=seed, n=n, level=level)
 
 
 def known_rows(rows: pd.DataFrame, alpha: float, frame: Frame) -> pd.DataFrame:

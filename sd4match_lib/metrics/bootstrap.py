@@ -1,11 +1,23 @@
-"""Confidence intervals by resampling whole pairs, because keypoints of one pair succeed and fail together."""
+"""Confidence intervals by resampling pictures, because pairs that share one succeed and fail together.
+
+Each picture gets a random weight, and a pair the product of its two pictures' weights (the pigeonhole
+bootstrap: Owen 2007; Owen and Eckles 2012). One weight serves a picture as source and as target, as a hard
+picture is hard in both roles. Products triple the variance that belongs to the pairs alone, so the draws are
+scaled to the variance that pictures in common leave (two-way clustering: Cameron, Gelbach and Miller 2011;
+for pairs of one set: Aronow, Samii and Assenova 2015), which needs no triple and is unbiased. Where no two
+pairs share a picture this is the bootstrap over pairs.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
 
 MAX_DRAWS = 2**22
 """Most random draws held at once (32 MiB)."""
@@ -19,78 +31,133 @@ class Interval(NamedTuple):
     high: float
 
 
-def bootstrap_ratio(
-    numerators: npt.ArrayLike, denominators: npt.ArrayLike, *, seed: int, n: int, level: float
-) -> Interval:
-    """Percentile bootstrap of ``sum(numerators) / sum(denominators)`` over units drawn with replacement.
+@dataclass(frozen=True, eq=False)
+class PairSums:
+    """What a ratio over pairs is made of: ``sum(numerators) / sum(denominators)``.
+
+    Attributes:
+        numerators: ``(P,)``, one number per pair, in an order that does not depend on the run.
+        denominators: ``(P,)``, not negative.
+        pictures: ``(P, 2)``, numbers from 0 that say which two pictures a pair has.
+    """
+
+    numerators: FloatArray
+    denominators: FloatArray
+    pictures: npt.NDArray[np.intp]
+
+    @property
+    def ratio(self) -> float:
+        """The ratio itself."""
+        return float(self.numerators.sum() / self.denominators.sum())
+
+
+def bootstrap_ratio(sums: PairSums, *, seed: int, n: int, level: float) -> Interval:
+    """Return a ratio with its interval.
 
     Args:
-        numerators: ``(P,)``, one number per unit, in an order that does not depend on the run.
-        denominators: ``(P,)``, positive.
+        sums: the ratio's pairs.
         seed: what the draws start from.
         n: number of resamples.
         level: the interval's coverage, between 0 and 1.
 
     Returns:
-        The ratio with its interval; the bounds are NaN for fewer than two units.
+        The ratio with its interval; the bounds are NaN for fewer than two pairs.
 
     Raises:
         ValueError: level or n is out of range.
     """
-    ratios, value = _resampled_ratios(numerators, denominators, seed=seed, n=n)
-    return _percentile_interval(float(value), ratios, len(np.asarray(numerators)), level)
+    return bootstrap_sum([(1.0, sums)], seed=seed, n=n, level=level)
 
 
-def bootstrap_difference(
-    first: tuple[npt.ArrayLike, npt.ArrayLike],
-    second: tuple[npt.ArrayLike, npt.ArrayLike],
-    *,
-    seed: int,
-    n: int,
-    level: float,
-) -> Interval:
-    """Percentile bootstrap of the first ratio minus the second, both over the same drawn units.
+def bootstrap_sum(terms: Sequence[tuple[float, PairSums]], *, seed: int, n: int, level: float) -> Interval:
+    """Return a weighted sum of ratios over the same pairs, such as a difference, with its interval.
 
     Args:
-        first: numerators and denominators ``(P,)`` of one run.
-        second: those of another run, unit by unit the same.
-        seed: what the draws start from.
-        n: number of resamples.
-        level: the interval's coverage, between 0 and 1.
-
-    Returns:
-        The difference with its interval, as in `bootstrap_ratio`.
+        terms: a coefficient and a ratio each; all over the same pairs, in the same order.
+        seed, n, level: as for `bootstrap_ratio`.
 
     Raises:
         ValueError: level or n is out of range.
     """
-    first_ratios, first_value = _resampled_ratios(*first, seed=seed, n=n)
-    second_ratios, second_value = _resampled_ratios(*second, seed=seed, n=n)
-    units = len(np.asarray(first[0]))
-    return _percentile_interval(float(first_value - second_value), first_ratios - second_ratios, units, level)
-
-
-def _resampled_ratios(
-    numerators: npt.ArrayLike, denominators: npt.ArrayLike, *, seed: int, n: int
-) -> tuple[npt.NDArray[np.float64], np.float64]:
-    if n < 1:
-        raise ValueError(f"The bootstrap needs at least one resample, not {n}.")
-    top, bottom = np.asarray(numerators, np.float64), np.asarray(denominators, np.float64)
-    rng = np.random.default_rng(seed)
-    step = max(1, MAX_DRAWS // len(top))
-    ratios = []
-    for start in range(0, n, step):
-        drawn = rng.integers(0, len(top), (min(step, n - start), len(top)))
-        ratios.append(top[drawn].sum(1) / bottom[drawn].sum(1))
-    return np.concatenate(ratios), top.sum() / bottom.sum()
-
-
-def _percentile_interval(
-    value: float, resampled: npt.NDArray[np.float64], units: int, level: float
-) -> Interval:
     if not 0 < level < 1:
         raise ValueError(f"The confidence level must lie between 0 and 1, not {level}.")
-    if units < 2:
+    value = sum(coefficient * sums.ratio for coefficient, sums in terms)
+    drawn = picture_draws(terms, seed=seed, n=n)
+    if len(terms[0][1].numerators) < 2:
         return Interval(value, float("nan"), float("nan"))
-    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
+    return interval_of(value, drawn, level)
+
+
+def picture_draws(terms: Sequence[tuple[float, PairSums]], *, seed: int, n: int) -> FloatArray:
+    """Draw what a weighted sum of ratios might have been on other pictures; see `bootstrap_sum`.
+
+    Returns:
+        ``(n,)`` values around the sum itself.
+
+    Raises:
+        ValueError: n is below one.
+    """
+    if n < 1:
+        raise ValueError(f"The bootstrap needs at least one resample, not {n}.")
+    pictures = terms[0][1].pictures
+    count = int(pictures.max()) + 1
+    value = sum(coefficient * sums.ratio for coefficient, sums in terms)
+    rng = np.random.default_rng(seed)
+    step = max(1, MAX_DRAWS // len(pictures))
+    drawn = []
+    for start in range(0, n, step):
+        weights = rng.standard_exponential((min(step, n - start), count))
+        products = weights[:, pictures[:, 0]] * weights[:, pictures[:, 1]]
+        total = np.zeros(len(products))
+        for coefficient, sums in terms:
+            total += coefficient * (products @ sums.numerators) / (products @ sums.denominators)
+        drawn.append(total)
+    draws = np.concatenate(drawn)
+    spread = float(draws.std())
+    return value + (_spread(terms) / spread if spread > 0 else 1.0) * (draws - value)
+
+
+def with_trainings(draws: FloatArray, by_training: Sequence[float], *, seed: int) -> FloatArray:
+    """Add to draws over pictures what other trainings would have changed: the outer level.
+
+    The error of a mean over few trainings is drawn from Student's t: resampling three or five of them with
+    replacement would understate both its spread, by (S - 1) / S, and its tails.
+
+    Args:
+        draws: of the mean over trainings; see `picture_draws`.
+        by_training: the value of each training; one alone says nothing about others, and changes nothing.
+        seed: what the draws start from.
+    """
+    if len(by_training) < 2:
+        return draws
+    error = float(np.std(by_training, ddof=1)) / len(by_training) ** 0.5
+    return draws + error * np.random.default_rng([seed, 1]).standard_t(len(by_training) - 1, len(draws))
+
+
+def interval_of(value: float, draws: FloatArray, level: float) -> Interval:
+    """Return the middle share `level` of draws around a value."""
+    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value, float(low), float(high))
+
+
+def _spread(terms: Sequence[tuple[float, PairSums]]) -> float:
+    """Return the standard error that pictures in common leave.
+
+    Two pairs that share a picture add the product of their deviations to the variance, once. Never below the
+    standard error of independent pairs.
+    """
+    pictures = terms[0][1].pictures
+    deviations = np.zeros(len(pictures))
+    for coefficient, sums in terms:
+        off = sums.numerators - sums.ratio * sums.denominators
+        deviations += coefficient * off / sums.denominators.sum()
+    count = int(pictures.max()) + 1
+    first, second = pictures.min(axis=1), pictures.max(axis=1)
+    apart = first != second
+    by_picture = np.bincount(first, deviations, count)
+    by_picture += np.bincount(second[apart], deviations[apart], count)
+    # Pairs that share both pictures would count twice.
+    _, both = np.unique(first * count + second, return_inverse=True)
+    by_pair = np.bincount(both, deviations)
+    shared, twice = float(by_picture @ by_picture), float(by_pair @ by_pair)
+    return max(shared - twice, float(deviations @ deviations)) ** 0.5

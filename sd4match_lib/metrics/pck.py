@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import overload
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from sd4match_lib.errors import UserError
@@ -21,10 +20,11 @@ from sd4match_lib.metrics.averages import (
     Frame,
     describe_protocol,
     known_rows,
-    ratio,
+    numbered,
+    sums,
     tally,
 )
-from sd4match_lib.metrics.bootstrap import Interval, bootstrap_difference, bootstrap_ratio
+from sd4match_lib.metrics.bootstrap import Interval, PairSums, bootstrap_ratio, bootstrap_sum
 from sd4match_lib.metrics.keypoints import (
     KEYPOINT_COLUMNS,
     keypoint_frame,
@@ -40,14 +40,17 @@ __all__ = [
     "Frame",
     "Interval",
     "bootstrap_interval",
+    "check_same_keypoints",
     "describe_protocol",
     "keypoint_frame",
+    "pair_sums",
     "paired_difference",
     "pck",
     "pck_table",
     "read_keypoints",
     "score_pair",
     "thresholds",
+    "value_sums",
     "write_keypoints",
 ]
 
@@ -91,14 +94,12 @@ def pck(
         of range.
     """
     if by is None:
-        correct, total = _ratio(rows, alpha, average, frame)
-        return float(correct.sum() / total.sum())
+        return pair_sums(rows, alpha, average=average, frame=frame).ratio
     groups = [by] if isinstance(by, str) else list(by)
     table = []
     for key, part in _tally(rows, alpha, average, frame, groups).groupby(groups):
-        correct, total = ratio(part, average)
         named = dict(zip(groups, key, strict=True))
-        table.append({**named, "pck": correct.sum() / total.sum(), **_counts(part)})
+        table.append({**named, "pck": sums(part, average).ratio, **_counts(part)})
     return pd.DataFrame(table)
 
 
@@ -112,7 +113,7 @@ def bootstrap_interval(
     n: int = 1000,
     level: float = 0.95,
 ) -> Interval:
-    """Return PCK with its percentile bootstrap interval over pairs.
+    """Return PCK with its percentile bootstrap interval over pictures (`metrics.bootstrap`).
 
     The result depends on the rows' content and the seed alone, not on their order.
 
@@ -125,7 +126,7 @@ def bootstrap_interval(
     Raises:
         UserError: as for `pck`.
     """
-    return bootstrap_ratio(*_ratio(rows, alpha, average, frame), seed=seed, n=n, level=level)
+    return bootstrap_ratio(pair_sums(rows, alpha, average=average, frame=frame), seed=seed, n=n, level=level)
 
 
 def paired_difference(
@@ -139,10 +140,10 @@ def paired_difference(
     n: int = 1000,
     level: float = 0.95,
 ) -> Interval:
-    """Return the first run's PCK minus the second's, with an interval over their common pairs.
+    """Return the first run's PCK minus the second's, with an interval over their common pictures.
 
-    Both runs are resampled together, which takes out what makes a pair hard for either; an interval without
-    zero means a clear difference.
+    Both runs are resampled together, which takes out what makes a picture hard for either; an interval
+    without zero means a clear difference.
 
     Args:
         first, second: rows of two runs on the same pairs and keypoints.
@@ -152,12 +153,51 @@ def paired_difference(
     Raises:
         UserError: as for `pck`, or the runs do not hold the same keypoints.
     """
+    check_same_keypoints(first, second, alpha, frame=frame)
+    terms = [
+        (sign, pair_sums(rows, alpha, average=average, frame=frame))
+        for sign, rows in ((1.0, first), (-1.0, second))
+    ]
+    return bootstrap_sum(terms, seed=seed, n=n, level=level)
+
+
+def check_same_keypoints(
+    first: pd.DataFrame, second: pd.DataFrame, alpha: float, *, frame: Frame = "in"
+) -> None:
+    """Refuse two runs that cannot be compared pair by pair.
+
+    Raises:
+        UserError: the runs do not hold the same keypoints.
+    """
     keys = [_scored_keypoints(rows, alpha, frame) for rows in (first, second)]
     apart = len(keys[0] ^ keys[1])
     if apart:
         raise UserError(f"The two runs differ in {apart} keypoints: compare runs on the same pairs.")
-    ratios = [_ratio(rows, alpha, average, frame) for rows in (first, second)]
-    return bootstrap_difference(ratios[0], ratios[1], seed=seed, n=n, level=level)
+
+
+def pair_sums(
+    rows: pd.DataFrame, alpha: float, *, average: Average = "image", frame: Frame = "in"
+) -> PairSums:
+    """Return what PCK is a ratio of, pair by pair, for `metrics.bootstrap`.
+
+    Args:
+        rows, alpha, average, frame: as for `pck`.
+
+    Raises:
+        UserError: as for `pck`.
+    """
+    return sums(_tally(rows, alpha, average, frame), average)
+
+
+def value_sums(rows: pd.DataFrame) -> PairSums:
+    """Return what the mean of any other number per keypoint is a ratio of: over a pair's, then over pairs.
+
+    Args:
+        rows: one row per keypoint with `pair_id`, `src_image`, `trg_image` and `value`.
+    """
+    by_pair = rows.groupby("pair_id")
+    means, names = by_pair["value"].mean(), by_pair[["src_image", "trg_image"]].first()
+    return PairSums(means.to_numpy(np.float64), np.ones(len(means)), numbered(names))
 
 
 def pck_table(
@@ -191,7 +231,7 @@ def pck_table(
     totals = [_tally(rows, alpha, average, frame) for alpha in alphas]
     for name in [*sorted(tallies[0][by].unique()), "all"]:
         parts = totals if name == "all" else [tally[tally[by] == name] for tally in tallies]
-        scores = [bootstrap_ratio(*ratio(part, average), seed=seed, n=n, level=level) for part in parts]
+        scores = [bootstrap_ratio(sums(part, average), seed=seed, n=n, level=level) for part in parts]
         columns = {f"PCK@{alpha:.2f}": score for alpha, score in zip(alphas, scores, strict=True)}
         table.append({by: str(name), **_counts(parts[0]), **columns})
     return pd.DataFrame(table)
@@ -204,12 +244,6 @@ def _tally(
     known = known_rows(rows, alpha, frame)
     correct = known[f"distance_{frame}"] <= alpha * known[f"theta_{frame}"]
     return tally(known, correct, groups, average)
-
-
-def _ratio(
-    rows: pd.DataFrame, alpha: float, average: Average, frame: Frame
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    return ratio(_tally(rows, alpha, average, frame), average)
 
 
 def _scored_keypoints(rows: pd.DataFrame, alpha: float, frame: Frame) -> set[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""CPM, the conditional prompting module: a prompt for a pair, made from what a vision model sees (Sec. 3.4).
+"""CPM, the conditional prompting module: a prompt for a pair, made from what a vision model sees (Sec. 3.3).
 
 Its ablation (Fig. 3a) is its configuration: conditioning on the pair or on one image, on local features or on
 a global descriptor, with or without the global prompt and the mixing of patches.

@@ -1,4 +1,4 @@
-"""Class: one learned prompt per category (Sec. 3.3 of the paper)."""
+"""Class: one learned prompt per category (Sec. 3.2 of the paper)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Single: one learned prompt for everything (Sec. 3.3 of the paper)."""
+"""Single: one learned prompt for everything (Sec. 3.2 of the paper)."""
 
 from __future__ import annotations
 

@@ -1,71 +1,116 @@
-"""The paper's claims as differences of two runs on the same pairs, with what they say here."""
+"""The paper's claims as differences between runs on the same pairs, and what they show here.
+
+Each notebook tests its claims and leaves the numbers; verdicts are given over all of them together, because
+of thirty lines some come out by luck (Holm 1979).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from sd4match_lib.metrics.bootstrap import Interval
-from sd4match_lib.metrics.pck import paired_difference
+from sd4match_lib.report.estimates import Results, contrast
 from sd4match_lib.utils.files import atomic_write_text
-
-if TYPE_CHECKING:
-    from sd4match_lib.evaluation.evaluate import EvaluationResult
 
 FOLDER = "claims"
 """Below the tables: one file per notebook that tests claims."""
 
-_COLUMNS = ("claim", "source", "seed", "difference", "low", "high")
+MARGIN = 0.015
+"""What counts as no difference where the paper claims none, as a fraction of PCK: the tolerance of
+`comparison`, stated before any number was seen."""
+
+LEVEL = 0.05
+"""The chance, over the whole table, of a verdict that noise alone brought about."""
+
+MIN_TRAININGS = 3
+"""Trainings on each side below which nothing is said about prompts that were trained."""
+
+DRAWS = 9999
+"""Enough that Holm's first step among fifty lines is not finer than one draw."""
+
+
+class Verdict(StrEnum):
+    """What a line of the table says."""
+
+    AGREES = "agrees"
+    CONTRADICTS = "contradicts"
+    EXCLUDED = "an effect of the paper's size is excluded"
+    UNDECIDED = "undecided"
+    FEW = "undecided: too few trainings"
+    NOTHING = "nothing found, as it must"
+    SOMETHING = "SOMETHING FOUND WHERE NOTHING IS"
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim of the paper: that PCK under `better` is higher than under `worse`.
+    """One claim: that PCK is higher under the first run of each comparison than under its second.
 
     Attributes:
         text: the claim in words.
-        better: the name of the run that the paper says is better.
-        worse: the name of the other.
-        source: where the paper says so.
-        at_least: whether being as good is enough.
+        source: where the paper makes it.
+        comparisons: names of runs, better and worse; a claim about several holds where each of them does.
+        paper: the difference that the paper prints, as a fraction, or None.
+        margin: how much worse still counts as no worse; 0 asks for a difference.
+        share: what the second run's PCK is multiplied by.
+        control: whether this must come out as nothing: it is not the paper's, and tests the instrument.
     """
 
     text: str
-    better: str
-    worse: str
     source: str
-    at_least: bool = False
+    comparisons: tuple[tuple[str, str], ...]
+    paper: float | None = None
+    margin: float = 0.0
+    share: float = 1.0
+    control: bool = False
 
 
 def compare_claims(
-    claims: Sequence[Claim],
-    results: Mapping[str, Mapping[int, EvaluationResult]],
-    *,
-    alpha: float = 0.1,
+    claims: Sequence[Claim], runs: Mapping[str, Results], *, alpha: float = 0.1, seed: int = 0
 ) -> pd.DataFrame:
-    """Compare runs of the same pairs, claim by claim and seed by seed.
+    """Compare runs of the same pairs, claim by claim.
+
+    Of a claim about several comparisons the table shows the one that holds least. It agrees where each of
+    them does (its p-value is their largest), and is contradicted where one is, after Bonferroni.
 
     Args:
         claims: what to compare.
-        results: run's name to seed to evaluation; both runs of a claim have the same seeds.
+        runs: a run's name to its evaluation, or to one a training seed; see `estimates.contrast`.
         alpha: PCK's alpha.
+        seed: what the draws start from.
 
     Returns:
-        One row per claim and seed: `claim`, `source`, `seed`, `difference`, `low`, `high` (95 %, fractions)
-        and `at_least`.
+        One row per claim: `claim`, `source`, `paper`, `control`, `trainings` (compared; 0 where nothing was
+        trained), `difference`, `low`, `high` (95 %), `p` (two-sided, against `-margin`), `for` (whether the
+        difference lies on the claim's side of it) and `p_excluded` (one-sided, that it reaches `paper`).
     """
-    table = []
+    table: list[dict[str, Any]] = []
     for claim in claims:
-        for seed, better in results[claim.better].items():
-            worse = results[claim.worse][seed]
-            found = paired_difference(better.keypoints, worse.keypoints, alpha, seed=seed)
-            cells = (claim.text, claim.source, seed, *found, claim.at_least)
-            table.append(dict(zip((*_COLUMNS, "at_least"), cells, strict=True)))
+        found = [_compare(claim, runs, pair, alpha, seed) for pair in claim.comparisons]
+        weakest = min(found, key=lambda one: one["difference"])
+        count = len(found)
+        p_for = max(one["p_for"] for one in found)
+        p_against = min(1.0, count * min(one["p_against"] for one in found))
+        table.append(
+            {
+                "claim": claim.text,
+                "source": claim.source,
+                "paper": math.nan if claim.paper is None else claim.paper,
+                "control": claim.control,
+                "trainings": min(one["trainings"] for one in found),
+                **{name: weakest[name] for name in ("difference", "low", "high")},
+                "p": min(1.0, 2 * min(p_for, p_against)),
+                "for": p_for <= p_against,
+                "p_excluded": weakest["p_excluded"] if count == 1 else math.nan,
+            }
+        )
     return pd.DataFrame(table)
 
 
@@ -77,48 +122,95 @@ def write_claims(frame: pd.DataFrame, tables: Path, name: str) -> Path:
 
 
 def read_claims(tables: Path) -> pd.DataFrame:
-    """Return all notebooks' claims, one row each: over the seeds the mean difference and how sure it is.
+    """Return all notebooks' claims with their verdicts, one row each.
 
     Returns:
-        Columns `claim`, `paper`, `seeds`, `difference` (an `Interval`) and `here` (a verdict in words); empty
-        where no notebook has tested claims yet. With one seed the interval is that of the pairs; with several
-        it spans the seeds' own intervals.
+        Columns `claim`, `source`, `trainings`, `paper` (the paper's difference), `here` (an `Interval`),
+        `control` and `verdict`; empty where no notebook has tested claims yet.
     """
     files = sorted((tables / FOLDER).glob("*.csv"))
     if not files:
-        return pd.DataFrame(columns=["claim", "paper", "seeds", "difference", "here"])
+        return pd.DataFrame(columns=["claim", "source", "trainings", "paper", "here", "control", "verdict"])
     frame = pd.concat([pd.read_csv(path) for path in files], ignore_index=True)
-    table = []
-    for (text, source), part in frame.groupby(["claim", "source"], sort=False):
-        difference = Interval(
-            float(part["difference"].mean()), float(part["low"].min()), float(part["high"].max())
-        )
-        verdict = _verdict(difference, bool(part["at_least"].iloc[0]), part["difference"].to_numpy())
-        cells = {"claim": text, "paper": source, "seeds": len(part)}
-        table.append({**cells, "difference": difference, "here": verdict})
-    return pd.DataFrame(table)
+    return claims_table(frame).assign(control=frame["control"], verdict=verdicts(frame))
+
+
+def claims_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return `compare_claims`' rows for people: `claim`, `source`, `trainings`, `paper` and `here`."""
+    here = [Interval(*bounds) for bounds in frame[["difference", "low", "high"]].itertuples(index=False)]
+    return frame[["claim", "source", "trainings", "paper"]].assign(here=here)
+
+
+def verdicts(frame: pd.DataFrame) -> list[Verdict]:
+    """Decide the lines of `compare_claims` together.
+
+    The paper's claims are one family for Holm's correction, controls another, and whether an effect of the
+    paper's size is excluded a third. Where prompts were trained, fewer than `MIN_TRAININGS` decide nothing.
+    """
+    control = frame["control"].to_numpy(bool)
+    few = frame["trainings"].between(1, MIN_TRAININGS - 1).to_numpy()
+    clear = np.zeros(len(frame), dtype=bool)
+    for family in (control, ~control):
+        clear[family] = holm(frame.loc[family, "p"]) < LEVEL
+    excluded = holm(frame["p_excluded"]) < LEVEL
+    found = []
+    for place, on_its_side in enumerate(frame["for"]):
+        if control[place]:
+            found.append(Verdict.SOMETHING if clear[place] and on_its_side else Verdict.NOTHING)
+        elif few[place]:
+            found.append(Verdict.FEW)
+        elif clear[place]:
+            found.append(Verdict.AGREES if on_its_side else Verdict.CONTRADICTS)
+        else:
+            found.append(Verdict.EXCLUDED if excluded[place] else Verdict.UNDECIDED)
+    return found
+
+
+def holm(p_values: Iterable[float]) -> np.ndarray:
+    """Return p-values adjusted so that the chance of any false alarm among them stays below the level.
+
+    Args:
+        p_values: one each; NaN where there is no test, which stays so and counts as none.
+    """
+    p = np.asarray(list(p_values), float)
+    order = np.argsort(np.where(np.isnan(p), np.inf, p), kind="stable")
+    tested = int((~np.isnan(p)).sum())
+    adjusted = np.full(len(p), math.nan)
+    steps = p[order[:tested]] * (tested - np.arange(tested))
+    adjusted[order[:tested]] = np.minimum(1.0, np.maximum.accumulate(steps)) if tested else []
+    return adjusted
 
 
 def explain_undecided(claims: pd.DataFrame) -> str:
     """Say in a sentence why lines of `read_claims` are undecided; empty where none is."""
-    undecided = claims[claims["here"].str.startswith("undecided")]
+    undecided = claims[claims["verdict"].isin([Verdict.UNDECIDED, Verdict.FEW])]
     if undecided.empty:
         return ""
-    reach = 100 * float(np.median([(d.high - d.low) / 2 for d in undecided["difference"]]))
+    reach = 100 * float(np.median([(d.high - d.low) / 2 for d in undecided["here"]]))
     return (
         f"**Why lines stay undecided.** Their intervals reach some {reach:.1f} points to either side, more "
-        "than most of the paper's own differences. Intervals shrink with the root of the number of pairs: "
-        f"telling a difference of one point takes about {max(1, round(reach**2))} times the pairs, and more "
-        "seeds, as one training differs from the next too."
+        "than most of the paper's own differences. Intervals shrink with the root of the number of pictures "
+        "and, where prompts are trained, of the number of trainings; one training decides nothing about the "
+        "next."
     )
 
 
-def _verdict(difference: Interval, at_least: bool, by_seed: np.ndarray) -> str:
-    if difference.low > 0:
-        return "agrees"
-    if difference.high < 0:
-        return "disagrees"
-    if at_least:
-        return "agrees (no worse)" if difference.value >= 0 else "undecided, slightly worse"
-    leaning = "agreeing" if (by_seed > 0).all() else "disagreeing" if (by_seed < 0).all() else "either way"
-    return f"undecided, leaning to {leaning}" if leaning != "either way" else "undecided"
+def _compare(
+    claim: Claim, runs: Mapping[str, Results], names: tuple[str, str], alpha: float, seed: int
+) -> dict[str, Any]:
+    """One comparison; see `compare_claims`."""
+    found = contrast(runs[names[0]], runs[names[1]], alpha=alpha, share=claim.share, seed=seed, n=DRAWS)
+    draws, interval = found.draws, found.interval
+    return {
+        "trainings": found.trainings,
+        "difference": found.value,
+        "low": interval.low,
+        "high": interval.high,
+        "p_for": _tail(draws <= -claim.margin),
+        "p_against": _tail(draws >= -claim.margin),
+        "p_excluded": math.nan if claim.paper is None else _tail(draws >= claim.paper),
+    }
+
+
+def _tail(beyond: np.ndarray) -> float:
+    return float((1 + np.count_nonzero(beyond)) / (1 + len(beyond)))

@@ -31,7 +31,7 @@ _IMAGE_RUN_PASSES = 2_000 * 8  # the pictures of SPair-71k's test split, rounded
 def compare_item(item: Item, profile: Profile) -> pd.DataFrame:
     """Set what an item measured beside what the paper prints.
 
-    A verdict is only given where the whole published test split was used: everything else is another
+    A difference is only given where the whole published test split was used: everything else is another
     experiment.
 
     Args:
@@ -39,8 +39,8 @@ def compare_item(item: Item, profile: Profile) -> pd.DataFrame:
         profile: the profile; says where the tables are and how large the published splits are.
 
     Returns:
-        Columns `what`, `paper`, `measured`, `difference` (the last two `Interval`) and `verdict`; no rows
-        where the item has nothing to compare.
+        Columns `what`, `measured` (`Interval`), `paper` and, where every row is comparable, `difference`
+        (`Interval`) and `verdict`; no rows where the item has nothing to compare.
     """
     table = []
     for entry in item.compared:
@@ -48,11 +48,12 @@ def compare_item(item: Item, profile: Profile) -> pd.DataFrame:
         paper = lookup(*entry.paper, "all", _ALPHA, dataset=entry.dataset)
         if measured is None or paper is None:
             continue
-        difference = Interval(*(bound - paper for bound in measured))
-        verdict = _verdict(difference) if is_comparable(profile, entry.dataset) else "not comparable"
-        cells = {"what": entry.name, "paper": paper, "measured": measured, "difference": difference}
-        table.append({**cells, "verdict": verdict})
-    return pd.DataFrame(table, columns=["what", "paper", "measured", "difference", "verdict"])
+        cells: dict[str, object] = {"what": entry.name, "measured": measured, "paper": paper}
+        if is_comparable(profile, entry.dataset):
+            difference = Interval(*(bound - paper for bound in measured))
+            cells |= {"difference": difference, "verdict": _verdict(difference)}
+        table.append(cells)
+    return pd.DataFrame(table)
 
 
 def is_comparable(profile: Profile, dataset: str) -> bool:

@@ -11,11 +11,15 @@ import mistune
 
 _STYLE = """\
 :root { color-scheme: light; }
-body { font: 16px/1.5 system-ui, sans-serif; color: #202020; background: #fff; max-width: 62rem;
+body { font: 16px/1.5 system-ui, sans-serif; color: #202020; background: #fff; max-width: 84rem;
   margin: 2rem auto; padding: 0 1rem; }
 h1, h2 { line-height: 1.2; } h2 { margin-top: 3rem; border-bottom: 2px solid #0072B2; padding-bottom: .3rem; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .85rem; margin: 1rem 0; }
-th, td { padding: .25rem .6rem; border-bottom: 1px solid #ddd; white-space: nowrap; }
+p, ul { max-width: 62rem; }
+.scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .8rem; margin: 1rem 0; }
+th, td { padding: .25rem .4rem; border-bottom: 1px solid #ddd; white-space: nowrap; }
+td:first-child { white-space: normal; min-width: 9rem; max-width: 26rem; }
+@media print { body { max-width: none; } .scroll { overflow: visible; }
+  table { font-size: 6.5pt; } th, td { padding: 1pt 2pt; } }
 thead th { border-bottom: 2px solid #404040; } td em { color: #6b6b6b; } td strong { color: #0072B2; }
 img { max-width: 100%; height: auto; } code { background: #f2f2f2; padding: .1em .3em; border-radius: 3px; }
 a { color: #0072B2; } nav li { display: inline-block; margin-right: 1rem; } nav ul { padding: 0; }

@@ -113,21 +113,21 @@ ITEMS: Final = (
                 ("table2", "DIFT"),
             ),
         ),
-        Cost(image_runs=11),
+        Cost(image_runs=13),
     ),
     Item(
         "Table 2: SPair-71k by category",
         "Learned prompts beat all others in every category: Single 72.6, Class 75.5, CPM 75.5 PCK@0.1, where "
         "SimSC-iBOT has 63.5 and DIFT, on the same model, 52.9 (Sec. 4.3).",
         "05_spair_per_category",
-        ("table2_spair", "table2_protocols"),
+        ("table2_spair", "table2_gains", "table2_protocols"),
         ("table2_categories", "table2_difficulty"),
         tuple(
             map(
                 _of_table2, ("DINOv2", "DIFT", "SD+DINO", "SD4Match-Single", "SD4Match-Class", "SD4Match-CPM")
             )
         ),
-        Cost(pair_runs=1, image_runs=7),
+        Cost(trainings=5, pair_runs=3, image_runs=12),
     ),
     Item(
         "Table 3: generalisation",
@@ -137,7 +137,7 @@ ITEMS: Final = (
         "06_generalization",
         ("table3_generalization",),
         ("table3_generalization",),
-        cost=Cost(trainings=2, pair_runs=1.2, image_runs=5),
+        cost=Cost(trainings=2, pair_runs=1.4, image_runs=6),
     ),
     Item(
         "Figure 3(a): ablation of CPM",
@@ -147,7 +147,7 @@ ITEMS: Final = (
         ("figure3a_ablation",),
         ("figure3a_ablation",),
         tuple(map(_of_ablation, CASES)),
-        Cost(trainings=5, pair_runs=3, image_runs=2),
+        Cost(trainings=5, pair_runs=6, image_runs=4),
     ),
     Item(
         "Figure 3(b): timesteps",
@@ -156,7 +156,7 @@ ITEMS: Final = (
         "08_timestep_sweep",
         ("figure3b_best",),
         ("figure3b_timesteps",),
-        cost=Cost(pair_runs=7, image_runs=21),
+        cost=Cost(pair_runs=12, image_runs=35),
     ),
     Item(
         "Table 4 and section 7: initialisation and image size",
@@ -166,7 +166,7 @@ ITEMS: Final = (
         ("table4_initialization", "section7_size"),
         ("section7_size",),
         tuple(map(_of_size, (384, 768, 1536))),
-        Cost(trainings=4, image_runs=11),
+        Cost(trainings=3, image_runs=11),
     ),
     Item(
         "Figures 4, 5, 7, 8: prompts as pictures",
@@ -182,8 +182,8 @@ ITEMS: Final = (
         "Learned prompts tell objects from background better than text does; Class and CPM are more "
         "localised than Single (Sec. 8).",
         "11_correlation_maps",
-        (),
+        ("figure6_localisation",),
         ("figure6_correlation", "figure9_matches"),
-        cost=Cost(image_runs=0.1),
+        cost=Cost(pair_runs=0.3),
     ),
 )

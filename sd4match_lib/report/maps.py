@@ -8,11 +8,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sd4match_lib.data.types import Pair
 from sd4match_lib.matcher.result import Match
 from sd4match_lib.metrics.keypoints import matched_rows
+from sd4match_lib.report.estimates import Part, Results, by_seed, estimate
 from sd4match_lib.report.pictures import plot_matches
 from sd4match_lib.report.style import figure_style
 
@@ -109,6 +111,69 @@ def plot_match_grid(
         if title:
             figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
     return figure
+
+
+def plot_truth(pair: Pair) -> Axes:
+    """Draw a pair with its annotated points joined."""
+    seen = np.ones(len(pair.src_px), dtype=bool)
+    pictures = pair.src.read(), pair.trg.read()
+    return plot_matches(*pictures, pair.src_px, pair.trg_px, pair.trg_px, seen, title=pair.category)
+
+
+def plot_scored_pair(pair: Pair, rows: pd.DataFrame, alpha: float = 0.1, *, title: str) -> Axes:
+    """Draw where a run found a pair's points: right ones blue, wrong ones vermilion.
+
+    Args:
+        pair: the pair.
+        rows: the run's, of this pair and others.
+        alpha: PCK's alpha in the stretched frame.
+        title: stands above.
+    """
+    own = matched_rows(rows[rows["pair_id"] == pair.pair_id])
+    src, trg, pred = (own[[f"{kind}_x_px", f"{kind}_y_px"]].to_numpy() for kind in _KINDS)
+    hits = (own["distance_in"] <= alpha * own["theta_in"]).to_numpy()
+    return plot_matches(pair.src.read(), pair.trg.read(), src, trg, pred, hits, title=title)
+
+
+def worst_and_best(pairs: Sequence[Pair], rows: pd.DataFrame, alpha: float = 0.1) -> dict[str, Pair]:
+    """Return the pairs of which a run found the fewest and the most points, as "worst" and "best"."""
+    rows = matched_rows(rows)
+    hits = (rows["distance_in"] <= alpha * rows["theta_in"]).groupby(rows["pair_id"]).mean()
+    order = hits.sort_values(kind="stable").index
+    by_id = {pair.pair_id: pair for pair in pairs}
+    return {"worst": by_id[order[0]], "best": by_id[order[-1]]}
+
+
+def first_of_each_category(pairs: Sequence[Pair]) -> dict[str, Pair]:
+    """Return each category's first pair, in the order of appearance."""
+    first: dict[str, Pair] = {}
+    for pair in pairs:
+        first.setdefault(pair.category, pair)
+    return first
+
+
+def one_measure(results: Results, name: str) -> dict[int, Part]:
+    """Return measurements of maps with one of their numbers as the keypoints' ``value``, for comparisons."""
+    return {
+        seed: Part(result.keypoints.assign(value=result.keypoints[name]), result.record)
+        for seed, result in by_seed(results).items()
+    }
+
+
+def localisation_table(measured: Mapping[str, Results]) -> pd.DataFrame:
+    """Tabulate measurements of maps (`analysis.localisation`).
+
+    Args:
+        measured: the prompt to its measurement, or to one a training seed.
+
+    Returns:
+        One row per prompt: `prompt`, `inside the object` and `lead of the peak` (`Interval`).
+    """
+    names = {"inside": "inside the object", "lead": "lead of the peak"}
+    return pd.DataFrame(
+        {"prompt": prompt, **{label: estimate(one_measure(run, name)) for name, label in names.items()}}
+        for prompt, run in measured.items()
+    )
 
 
 def choose_pairs(pairs: Sequence[Pair], categories: Sequence[str]) -> list[Pair]:

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
+
 from sd4match_lib.config.profile import Profile
-from sd4match_lib.report.claims import explain_undecided, read_claims
+from sd4match_lib.report.claims import (
+    LEVEL,
+    MARGIN,
+    MIN_TRAININGS,
+    Verdict,
+    explain_undecided,
+    read_claims,
+)
 from sd4match_lib.report.comparison import TOLERANCE, compare_item, gpu_hours
 from sd4match_lib.report.html import html_page
 from sd4match_lib.report.items import ITEMS, Cost, Item
+from sd4match_lib.report.repeated import repeated_numbers
 from sd4match_lib.report.tables import markdown_table
 from sd4match_lib.runs.record import RunRecord
 from sd4match_lib.runs.store import notebook_record_path
@@ -37,20 +47,48 @@ def write_report(profile: Profile) -> tuple[Path, Path]:
 
 def _lines(profile: Profile) -> list[str]:
     name = profile.name
+    claims = read_claims(profile.results_path / "tables")
     lines = [
         f"# SD4Match: report of profile `{name}`",
         "",
+        *_first_words(profile, claims),
         f"Every measured number below comes from profile `{name}`; intervals are 95 %, from resampling "
-        "pairs. Numbers of the paper (arXiv:2310.17569v2) are marked as such. Where the two stand side by "
-        "side, they are only comparable on the paper's own test splits: there a difference of at most "
-        f"{100 * TOLERANCE:g} points counts as reproduced.",
+        "pictures and, where prompts were trained several times, trainings. Numbers of the paper "
+        "(arXiv:2310.17569v2) stand apart. They are comparable with measured ones on the paper's own test "
+        f"splits only: there a difference of at most {100 * TOLERANCE:g} points counts as reproduced.",
         "",
         *_overview(profile),
-        *_claims(profile),
+        *_claims(profile, claims),
+        *_repeated(profile),
     ]
     for item in ITEMS:
         said = [f"## {item.title}", "", f"**The paper:** {item.says}", ""]
         lines += [*said, *_measured(item, profile), ""]
+    return lines
+
+
+def _first_words(profile: Profile, claims: pd.DataFrame) -> list[str]:
+    """What holds, what does not and what cannot be told, and which world this is."""
+    lines = [*([f"**This world.** {profile.world}", ""] if profile.world else [])]
+    if claims.empty:
+        return lines
+    own = claims[~claims["control"]]
+    kinds = {
+        "Holds here": (Verdict.AGREES,),
+        "Does not hold here": (Verdict.CONTRADICTS, Verdict.EXCLUDED),
+        "Cannot be told here": (Verdict.UNDECIDED, Verdict.FEW),
+    }
+    for words, verdicts in kinds.items():
+        found = own[own["verdict"].isin(verdicts)]["claim"].tolist()
+        lines += [f"**{words}** ({len(found)} of {len(own)} claims): {'; '.join(found) or 'none'}.", ""]
+    if profile.decided_by and own["verdict"].isin(kinds["Cannot be told here"]).any():
+        lines += [f"Run `make reproduce PROFILE={profile.decided_by}` to decide more of them.", ""]
+    controls = claims[claims["control"]]
+    loud = controls[controls["verdict"] == Verdict.SOMETHING]["claim"].tolist()
+    if loud:
+        lines += [f"**The instrument finds something where there is nothing:** {'; '.join(loud)}.", ""]
+    elif len(controls):
+        lines += [f"Of {len(controls)} negative controls, each comes out as nothing, as it must.", ""]
     return lines
 
 
@@ -67,16 +105,32 @@ def _overview(profile: Profile) -> list[str]:
     return [*lines, ""]
 
 
-def _claims(profile: Profile) -> list[str]:
-    claims = read_claims(profile.results_path / "tables")
+def _claims(profile: Profile, claims: pd.DataFrame) -> list[str]:
     if claims.empty:
         return []
     caption = (
-        "Each line is a difference of PCK@0.10 in points on the same pairs. An interval without zero "
-        "decides; over several seeds it spans all of theirs."
+        "Each line is a difference of PCK@0.10 in points on the same pairs (of maps, in hundredths); of a "
+        "claim about several, the one that holds least. `paper` is the paper's own difference. "
+        f"Verdicts are corrected for the number of lines (Holm, {100 * LEVEL:g} % over the table). Where "
+        f'prompts were trained, fewer than {MIN_TRAININGS} trainings decide nothing. "No worse" allows '
+        f"{100 * MARGIN:g} points, fixed beforehand."
     )
-    table = markdown_table(claims, caption, bold_best=False)
+    order = ["claim", "verdict", "here", "paper", "trainings", "source"]
+    table = markdown_table(claims[order], caption, percent=["paper"])
     return ["## The paper's claims, here", "", table.strip(), "", explain_undecided(claims), ""]
+
+
+def _repeated(profile: Profile) -> list[str]:
+    numbers = repeated_numbers(profile)
+    if numbers.empty:
+        return []
+    caption = (
+        "The same quantity in several tables, where it is not the same: their captions say which trainings, "
+        "pairs and matchers each used."
+    )
+    wide = numbers.pivot(index="number", columns="table", values="value").reset_index()
+    table = markdown_table(wide, caption, percent=list(wide.columns[1:]))
+    return ["## One number, several values", "", table.strip(), ""]
 
 
 def _measured(item: Item, profile: Profile) -> list[str]:
@@ -88,8 +142,8 @@ def _measured(item: Item, profile: Profile) -> list[str]:
     lines = [f"**Measured** ({when}):", ""]
     compared = compare_item(item, profile)
     if not compared.empty:
-        caption = f"Beside the paper, PCK@0.10 in percent. Profile `{profile.name}`."
-        table = markdown_table(compared, caption, percent=["paper"], bold_best=False)
+        caption = f"PCK@0.10 in percent, here and in the paper. Profile `{profile.name}`."
+        table = markdown_table(compared, caption, percent=["paper"])
         lines += [table.strip(), ""]
     wanted = [root / "tables" / f"{name}.md" for name in item.tables]
     wanted += [root / "figures" / f"{name}.png" for name in item.figures]

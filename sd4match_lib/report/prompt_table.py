@@ -4,36 +4,60 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from sd4match_lib.evaluation.evaluate import EvaluationResult
-from sd4match_lib.metrics.pck import bootstrap_interval, paired_difference
+from sd4match_lib.report.estimates import Results, estimate, one_of
+from sd4match_lib.report.published import lookup
+from sd4match_lib.report.tables import PUBLISHED
 
 
 def prompt_table(
-    results: Mapping[tuple[str, str], EvaluationResult], alpha: float = 0.1, *, reference: str = "empty"
+    results: Mapping[tuple[str, str], Results],
+    alpha: float = 0.1,
+    *,
+    reference: str = "empty",
+    starts: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
     """Tabulates evaluations of the same pairs by method and prompt (paper, Table 1).
 
     Args:
-        results: (method, prompt) to its evaluation; every method must have been run with `reference` too.
+        results: (method, prompt) to its evaluation, or to one a training seed; every method must have been
+            run with `reference` too.
         alpha: PCK's alpha.
         reference: the prompt that the others are compared with.
+        starts: a learned prompt to the one that its training started from; gives a column of its own.
 
     Returns:
-        One row per entry: `method`, `prompt`, `pairs`, `PCK@<alpha>` and `gain over <reference>`, an
-        `Interval` over the same pairs (None for the reference itself); both as fractions.
+        One row per entry: `method`, `prompt`, `pairs`, `PCK@<alpha>`, `gain over <reference>` and, with
+        `starts`, `gain by learning`: `Interval` over the same pairs, None where nothing is compared; all as
+        fractions.
     """
     rows = []
     for (method, prompt), result in results.items():
-        base = results[method, reference].keypoints
-        seed = result.record.seed
-        gain = None if prompt == reference else paired_difference(result.keypoints, base, alpha, seed=seed)
-        rows.append(
-            {
-                "method": method,
-                "prompt": prompt,
-                "pairs": result.keypoints["pair_id"].nunique(),
-                f"PCK@{alpha:.2f}": bootstrap_interval(result.keypoints, alpha, seed=seed),
-                f"gain over {reference}": gain,
-            }
-        )
+        cells = {
+            "method": method,
+            "prompt": prompt,
+            "pairs": one_of(result).keypoints["pair_id"].nunique(),
+            f"PCK@{alpha:.2f}": estimate(result, alpha=alpha),
+        }
+        compared = {f"gain over {reference}": reference if prompt != reference else None}
+        if starts is not None:
+            compared["gain by learning"] = starts.get(prompt)
+        for column, other in compared.items():
+            cells[column] = other and estimate(result, results[method, other], alpha=alpha)
+        rows.append(cells)
     return pd.DataFrame(rows)
+
+
+def reference_table(results: Mapping[str, Results], alpha: float = 0.1) -> pd.DataFrame:
+    """Tabulate other features on the same pairs, with DIFT's printed number marked as the paper's.
+
+    Args:
+        results: features to their evaluation.
+        alpha: PCK's alpha.
+    """
+    column = f"PCK@{alpha:.2f}"
+    rows = [
+        {"features": name, column: estimate(run, alpha=alpha), PUBLISHED: False}
+        for name, run in results.items()
+    ]
+    printed = lookup("table2", "DIFT", "all", alpha)
+    return pd.DataFrame([*rows, {"features": "DIFT", column: printed, PUBLISHED: True}])

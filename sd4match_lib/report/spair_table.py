@@ -10,11 +10,12 @@ import pandas as pd
 
 from sd4match_lib.config.profile import Profile
 from sd4match_lib.data.categories import SPAIR_CATEGORIES
-from sd4match_lib.evaluation.evaluate import open_pairs
+from sd4match_lib.evaluation.evaluate import KEYPOINTS_FILE, EvaluationResult, open_pairs
 from sd4match_lib.metrics.averages import Average, Frame, describe_protocol
 from sd4match_lib.metrics.bootstrap import Interval
 from sd4match_lib.metrics.keypoints import FLAGS, read_keypoints
-from sd4match_lib.metrics.pck import bootstrap_interval, pck, pck_table
+from sd4match_lib.metrics.pck import bootstrap_interval
+from sd4match_lib.report.estimates import Results, estimate, one_of, slices
 from sd4match_lib.report.published import load_published
 from sd4match_lib.report.tables import PUBLISHED
 from sd4match_lib.runs.store import find_runs
@@ -37,13 +38,13 @@ class Measured:
     Attributes:
         name: what tables call it.
         group: what it learned from, a key of `GROUPS`.
-        rows: its keypoints.
+        results: its evaluation, or one a training seed.
         scored: whether the points came from a file of predictions.
     """
 
     name: str
     group: str
-    keypoints: pd.DataFrame
+    results: Results
     scored: bool = False
 
 
@@ -58,27 +59,25 @@ def scored_methods(profile: Profile, dataset: str = "spair", split: str = "test"
         config = record.config
         if (config["dataset"], config["split"], record.inputs["data"]) != (dataset, split, data):
             continue
-        rows = read_keypoints(folder / "keypoints.parquet")
-        measured = Measured(str(config["method"]), str(config["supervision"]), rows, scored=True)
+        rows = read_keypoints(folder / KEYPOINTS_FILE)
+        result = EvaluationResult(rows, record, folder, profile.evaluation.alphas, True)
+        measured = Measured(str(config["method"]), str(config["supervision"]), result, scored=True)
         if measured.name not in found or found[measured.name][0] < record.started:
             found[measured.name] = (record.started, measured)
     return [measured for _, measured in found.values()]
 
 
-def spair_table(
-    methods: Sequence[Measured], alpha: float = 0.1, *, profile: str, seed: int = 0
-) -> pd.DataFrame:
+def spair_table(methods: Sequence[Measured], alpha: float = 0.1, *, profile: str) -> pd.DataFrame:
     """Tabulate PCK by category in the layout of the paper's Table 2.
 
     Args:
         methods: what was measured; a scored system with the name of another method is marked as scored.
         alpha: PCK's alpha; the paper prints 0.1 only.
         profile: stands behind every measured method's name.
-        seed: of the bootstrap.
 
     Returns:
-        One row per method, by group and there the paper's rows first: `method`, `group`, the 18 categories
-        and `all` (an `Interval` where measured), as fractions, and `published`. Categories without pairs, and
+        One row per method, measured and printed ones by group: `method`, `all` (an `Interval` where
+        measured), `group` and the 18 categories, as fractions, and `published`. Categories without pairs, and
         what the paper does not print, are missing.
     """
     columns = [*SPAIR_CATEGORIES, "all"]
@@ -93,61 +92,60 @@ def spair_table(
             table.append({"method": name, "group": group, **cells, PUBLISHED: True})
         for method in methods:
             if method.group == group:
-                by_category = pck(method.keypoints, alpha, by="category").set_index("category")["pck"]
+                parts = slices(method.results, "category")
+                by_category = {name: estimate(part, alpha=alpha).value for name, part in parts.items()}
                 cells = {column: by_category.get(column) for column in SPAIR_CATEGORIES}
-                overall = bootstrap_interval(method.keypoints, alpha, seed=seed)
+                cells["all"] = estimate(method.results, alpha=alpha)
                 mark = " (scored)" if method.scored and method.name in taken else ""
                 named = {"method": f"{method.name}{mark}, {profile}", "group": group}
-                table.append({**named, **cells, "all": overall, PUBLISHED: False})
-    return pd.DataFrame(table, columns=["method", "group", *columns, PUBLISHED])
+                table.append({**named, **cells, PUBLISHED: False})
+    return pd.DataFrame(table, columns=["method", "all", "group", *SPAIR_CATEGORIES, PUBLISHED])
 
 
-def category_table(runs: Mapping[str, pd.DataFrame], alpha: float = 0.1, *, seed: int = 0) -> pd.DataFrame:
+def category_table(runs: Mapping[str, Results], alpha: float = 0.1) -> pd.DataFrame:
     """Tabulate PCK by category for several methods, for bars.
 
     Args:
-        runs: method to its rows.
+        runs: method to its evaluation, or to one a training seed.
         alpha: PCK's alpha.
-        seed: of the bootstrap.
 
     Returns:
         One row per category and method, and those of "all": `category`, `method`, `PCK@<alpha>` (`Interval`).
     """
-    column = f"PCK@{alpha:.2f}"
-    tables = [pck_table(rows, [alpha], seed=seed).assign(method=name) for name, rows in runs.items()]
-    return pd.concat(tables, ignore_index=True)[["category", "method", column]]
+    table = []
+    for name, results in runs.items():
+        for category, part in [*slices(results, "category").items(), ("all", results)]:
+            cells = {"category": category, "method": name}
+            table.append({**cells, f"PCK@{alpha:.2f}": estimate(part, alpha=alpha)})
+    return pd.DataFrame(table)
 
 
-def difficulty_table(runs: Mapping[str, pd.DataFrame], alpha: float = 0.1, *, seed: int = 0) -> pd.DataFrame:
+def difficulty_table(runs: Mapping[str, Results], alpha: float = 0.1) -> pd.DataFrame:
     """Tabulate PCK by what makes pairs hard, for several methods.
 
     Args:
-        runs: method to its rows; all of the same pairs, with SPair-71k's flags.
+        runs: as for `category_table`; all of the same pairs, with SPair-71k's flags.
         alpha: PCK's alpha.
-        seed: of the bootstrap.
 
     Returns:
         One row per flag, level and method: `flag`, `level`, `method`, `pairs` and `PCK@<alpha>` (`Interval`).
     """
     table = []
     for flag in FLAGS:
-        for name, rows in runs.items():
-            scores = pck_table(rows, [alpha], by=flag, seed=seed)
-            for row in scores[scores[flag] != "all"].to_dict("records"):
-                level = _LEVELS[flag][int(row[flag])]
-                value = row[f"PCK@{alpha:.2f}"]
-                cells = {"flag": flag, "level": level, "method": name, "pairs": row["pairs"]}
-                table.append({**cells, f"PCK@{alpha:.2f}": value})
+        for name, results in runs.items():
+            for level, part in slices(results, flag).items():
+                cells = {"flag": flag, "level": _LEVELS[flag][int(level)], "method": name}
+                cells["pairs"] = one_of(part).keypoints["pair_id"].nunique()
+                table.append({**cells, f"PCK@{alpha:.2f}": estimate(part, alpha=alpha)})
     return pd.DataFrame(table)
 
 
-def protocol_table(rows: pd.DataFrame, alphas: Sequence[float], *, seed: int = 0) -> pd.DataFrame:
+def protocol_table(rows: pd.DataFrame, alphas: Sequence[float]) -> pd.DataFrame:
     """Tabulate one run's PCK under all protocols: three averages, in the stretched and the original frame.
 
     Args:
         rows: the run's keypoints.
         alphas: one column `PCK@<alpha>` of `Interval` each.
-        seed: of the bootstrap.
     """
     table = []
     averages: tuple[Average, ...] = get_args(Average)
@@ -155,7 +153,7 @@ def protocol_table(rows: pd.DataFrame, alphas: Sequence[float], *, seed: int = 0
     for average in averages:
         for frame in frames:
             scores: dict[str, Interval] = {
-                f"PCK@{alpha:.2f}": bootstrap_interval(rows, alpha, average=average, frame=frame, seed=seed)
+                f"PCK@{alpha:.2f}": bootstrap_interval(rows, alpha, average=average, frame=frame)
                 for alpha in alphas
             }
             table.append({"protocol": describe_protocol(average=average, frame=frame), **scores})

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from sd4match_lib.evaluation.evaluate import EvaluationResult
 from sd4match_lib.metrics.bootstrap import Interval
-from sd4match_lib.metrics.pck import bootstrap_interval, paired_difference
+from sd4match_lib.report.estimates import Results, estimate, one_of
 from sd4match_lib.report.published import load_published, lookup
 from sd4match_lib.report.tables import PUBLISHED
 
@@ -32,7 +31,15 @@ class Tuned:
 
     name: str
     tuned_on: str
-    results: Mapping[str, EvaluationResult]
+    results: Mapping[str, Results]
+
+
+def group_by_method(runs: Mapping[tuple[str, str, str], Results]) -> list[Tuned]:
+    """Gather runs of (method, tuned on, tested on) to one `Tuned` per method and what it was tuned on."""
+    found: dict[tuple[str, str], dict[str, Results]] = {}
+    for (name, tuned_on, dataset), run in runs.items():
+        found.setdefault((name, tuned_on), {})[dataset] = run
+    return [Tuned(name, tuned_on, results) for (name, tuned_on), results in found.items()]
 
 
 def generalisation_table(methods: Sequence[Tuned], alphas: Sequence[float], *, profile: str) -> pd.DataFrame:
@@ -60,8 +67,7 @@ def generalisation_table(methods: Sequence[Tuned], alphas: Sequence[float], *, p
         for dataset, alpha in columns:
             result = method.results.get(dataset)
             if result is not None:
-                score = bootstrap_interval(result.keypoints, alpha, seed=result.record.seed)
-                cells[_column(dataset, alpha)] = score
+                cells[_column(dataset, alpha)] = estimate(result, alpha=alpha)
         named = {"method": f"{method.name}, {profile}", "tuned on": DATASETS.get(method.tuned_on, "-")}
         table.append({**named, **cells, PUBLISHED: False})
     return pd.DataFrame(table)
@@ -82,37 +88,77 @@ def generalisation_bars(methods: Sequence[Tuned], alpha: float = 0.1) -> pd.Data
         for method in methods:
             result = method.results[dataset]
             tuned = f", tuned on {DATASETS[method.tuned_on]}" if method.tuned_on else ""
-            score = bootstrap_interval(result.keypoints, alpha, seed=result.record.seed)
+            score = estimate(result, alpha=alpha)
             table.append({"dataset": label, "method": method.name + tuned, f"PCK@{alpha:.2f}": score})
     return pd.DataFrame(table)
 
 
-def ablation_table(results: Mapping[str, EvaluationResult], alpha: float = 0.1) -> pd.DataFrame:
+def ablation_table(
+    results: Mapping[str, Results], starts: Mapping[str, Results], alpha: float = 0.1
+) -> pd.DataFrame:
     """Tabulate cases of an ablation beside the paper's Fig. 3(a).
 
     Args:
         results: the case, as `published` calls its row, to its evaluation; the first is the reference.
+        starts: the case to the evaluation of what its training started from.
         alpha: PCK's alpha.
 
     Returns:
-        One row per case: `case`, `PCK@<alpha>`, `against the first` (an `Interval` over the same pairs; None
-        for the first), and the paper's number as column `PAPER`.
+        One row per case: `case`, `PCK@<alpha>`, `against the first` and `gain by learning` (`Interval` over
+        the same pairs; None where nothing is compared), and the paper's number as column `PAPER`.
     """
     reference = next(iter(results.values()))
     table = []
     for case, result in results.items():
-        seed = result.record.seed
-        differs = (
-            None
-            if result is reference
-            else paired_difference(result.keypoints, reference.keypoints, alpha, seed=seed)
-        )
-        cells = {"case": case, f"PCK@{alpha:.2f}": bootstrap_interval(result.keypoints, alpha, seed=seed)}
-        table.append({**cells, "against the first": differs, PAPER: lookup("figure3a", case, "all", alpha)})
+        differs = None if result is reference else estimate(result, reference, alpha=alpha)
+        cells = {"case": case, f"PCK@{alpha:.2f}": estimate(result, alpha=alpha)}
+        gain = estimate(result, starts[case], alpha=alpha)
+        compared = {"against the first": differs, "gain by learning": gain}
+        table.append({**cells, **compared, PAPER: lookup("figure3a", case, "all", alpha)})
     return pd.DataFrame(table)
 
 
-def sweep_table(results: Mapping[tuple[str, int], EvaluationResult], alpha: float = 0.1) -> pd.DataFrame:
+def initialisation_table(
+    runs: Mapping[tuple[str, str], Results], starts: Mapping[tuple[str, str], Results], alpha: float = 0.1
+) -> pd.DataFrame:
+    """Tabulate learned prompts by what they started from (Table 4).
+
+    Args:
+        runs: (prompt, start) to its evaluation; each prompt has the start "random".
+        starts: the same, untrained.
+        alpha: PCK's alpha.
+
+    Returns:
+        One row per entry: `prompt`, `start`, `PCK@<alpha>`, `against random` and `gain by learning`.
+    """
+    table = []
+    for (prompt, start), run in runs.items():
+        other = None if start == "random" else estimate(run, runs[prompt, "random"], alpha=alpha)
+        cells = {"prompt": prompt, "start": start, f"PCK@{alpha:.2f}": estimate(run, alpha=alpha)}
+        gain = estimate(run, starts[prompt, start], alpha=alpha)
+        table.append({**cells, "against random": other, "gain by learning": gain})
+    return pd.DataFrame(table)
+
+
+def size_table(sizes: Mapping[float, Results], alpha: float = 0.1) -> pd.DataFrame:
+    """Tabulate one method at several picture sizes (section 7).
+
+    Args:
+        sizes: the scale, of the profile's own size, to its evaluation; 1 is among them.
+        alpha: PCK's alpha.
+
+    Returns:
+        One row per size: `size` in pixels, `PCK@<alpha>` and `against native` (`Interval`).
+    """
+    table = []
+    for scale, run in sizes.items():
+        size = " x ".join(map(str, one_of(run).record.config["image_hw"]))
+        other = None if scale == 1 else estimate(run, sizes[1.0], alpha=alpha)
+        table.append({"size": size, f"PCK@{alpha:.2f}": estimate(run, alpha=alpha), "against native": other})
+    return pd.DataFrame(table)
+
+
+def sweep_table(results: Mapping[tuple[str, int], Results], alpha: float = 0.1) -> pd.DataFrame:
     """Tabulate PCK over the timestep, for curves.
 
     Args:
@@ -122,15 +168,13 @@ def sweep_table(results: Mapping[tuple[str, int], EvaluationResult], alpha: floa
     Returns:
         One row per entry: `method`, `t` and `PCK@<alpha>` (`Interval`).
     """
-    scores = {
-        key: bootstrap_interval(run.keypoints, alpha, seed=run.record.seed) for key, run in results.items()
-    }
+    scores = {key: estimate(run, alpha=alpha) for key, run in results.items()}
     column = f"PCK@{alpha:.2f}"
     return pd.DataFrame([{"method": name, "t": t, column: score} for (name, t), score in scores.items()])
 
 
 def best_timesteps(
-    results: Mapping[tuple[str, int], EvaluationResult], reference_t: int, alpha: float = 0.1
+    results: Mapping[tuple[str, int], Results], reference_t: int, alpha: float = 0.1
 ) -> pd.DataFrame:
     """Find each method's best timestep and what it gains over a reference.
 
@@ -150,8 +194,7 @@ def best_timesteps(
         best = max(values, key=lambda t: (values[t].value, -t))
         gain: Interval | None = None
         if best != reference_t:
-            runs = results[str(name), best], results[str(name), reference_t]
-            gain = paired_difference(runs[0].keypoints, runs[1].keypoints, alpha, seed=runs[0].record.seed)
+            gain = estimate(results[str(name), best], results[str(name), reference_t], alpha=alpha)
         cells = {"method": name, "best t": best, column: values[best]}
         table.append({**cells, f"against t = {reference_t}": gain})
     return pd.DataFrame(table)

@@ -16,10 +16,20 @@ from sd4match_lib.metrics.bootstrap import Interval
 from sd4match_lib.utils.files import atomic_write_text
 
 PUBLISHED = "published"
-"""The optional boolean column that marks rows with the paper's numbers; Markdown shows it as a dagger."""
+"""The optional boolean column that marks rows with the paper's numbers."""
 
 _NOTHING = "-"
-_FOOTNOTE = "† *As printed in the paper (arXiv:2310.17569v2), not measured here.*"
+_HEADING = "† *As printed in the paper (arXiv:2310.17569v2), not measured here: SD2-1 on photographs.*"
+_BLANK = (
+    "*{count} rows of the paper are not shown: the text at hand lacks their numbers. To fill them in, copy "
+    "`sd4match_lib/report/paper_blanks.csv` to `data/published.csv`.*"
+)
+_SHORT = {
+    "aeroplane": "aero", "bicycle": "bike", "bottle": "bott", "chair": "chai", "diningtable": "tabl",
+    "horse": "hors", "motorbike": "mbik", "person": "pers", "pottedplant": "plan", "sheep": "shee",
+    "train": "trai", "tvmonitor": "tv",
+}  # fmt: skip
+"""Categories as the paper's Table 2 shortens them, so that 18 columns fit a page."""
 
 
 def table_caption(text: str, *, profile: str, protocol: str) -> str:
@@ -45,13 +55,7 @@ def format_percent(value: float | Interval | None) -> str:
 
 
 def write_table(
-    frame: pd.DataFrame,
-    folder: Path | str,
-    name: str,
-    caption: str,
-    *,
-    percent: Sequence[str] = (),
-    bold_best: bool = True,
+    frame: pd.DataFrame, folder: Path | str, name: str, caption: str, *, percent: Sequence[str] = ()
 ) -> tuple[Path, Path]:
     """Write a table as ``<name>.csv`` and ``<name>.md``, atomically.
 
@@ -62,47 +66,55 @@ def write_table(
         folder: where to write; made when missing.
         name: the files' name without suffix.
         caption: stands above the Markdown table; see `table_caption`.
-        percent, bold_best: as for `markdown_table`.
+        percent: as for `markdown_table`.
 
     Returns:
         The paths of the CSV and of the Markdown file.
     """
     csv_path, md_path = Path(folder) / f"{name}.csv", Path(folder) / f"{name}.md"
     atomic_write_text(csv_path, _flat(frame).to_csv(index=False, float_format="%.6g", lineterminator="\n"))
-    atomic_write_text(md_path, markdown_table(frame, caption, percent=percent, bold_best=bold_best))
+    atomic_write_text(md_path, markdown_table(frame, caption, percent=percent))
     return csv_path, md_path
 
 
-def markdown_table(
-    frame: pd.DataFrame, caption: str, *, percent: Sequence[str] = (), bold_best: bool = True
-) -> str:
+def markdown_table(frame: pd.DataFrame, caption: str, *, percent: Sequence[str] = ()) -> str:
     """Return a table as GitHub Markdown, for a file or a notebook.
 
+    Rows whose column `PUBLISHED` is true are the paper's. They stand in a block of their own below the
+    measured ones, in italics with a dagger; those without a single number are only counted.
+
     Args:
-        frame: the table, its first column the rows' labels. Rows whose column `PUBLISHED` is true are the
-            paper's: they are shown in italics with a dagger, and the column itself is not shown.
+        frame: the table, its first column the rows' labels.
         caption: the paragraph above the table, in Markdown.
         percent: columns of fractions to show as percent; columns that hold an `Interval` always are.
-        bold_best: set the highest measured value of each percent column in bold, where two rows or more
-            compete.
     """
-    published = _published(frame)
+    published = frame[PUBLISHED].astype(bool) if PUBLISHED in frame else pd.Series(False, frame.index)
     shown = frame.drop(columns=PUBLISHED, errors="ignore")
+    as_percent = [name for name in shown if name in percent or _has_intervals(shown[name])]
+    parts = [caption, "", *_block(shown[~published], as_percent, marked=False)]
+    printed = shown[published]
+    known = printed[as_percent].map(lambda cell: not math.isnan(_interval(cell).value)).any(axis=1)
+    if known.any():
+        parts += ["", _HEADING, "", *_block(printed[known], as_percent, marked=True)]
+    if count := int((~known).sum()):
+        parts += ["", _BLANK.format(count=count)]
+    return "\n".join(parts) + "\n"
+
+
+def _block(frame: pd.DataFrame, as_percent: Sequence[str], *, marked: bool) -> list[str]:
+    """The lines of a table; `marked` ones are the paper's."""
     columns = []
-    for position, column in enumerate(shown):
-        values = shown[column].tolist()
-        as_percent = column in percent or _has_intervals(shown[column])
-        cells = [format_percent(_number(value)) if as_percent else _plain(value) for value in values]
-        if as_percent and bold_best:
-            cells = _bold_best(cells, values, published)
-        if position == 0:
-            cells = [f"{cell} †" if marked else cell for cell, marked in zip(cells, published, strict=True)]
-        right = as_percent or pd.api.types.is_numeric_dtype(shown[column])
-        cells = [f"*{cell}*" if marked else cell for cell, marked in zip(cells, published, strict=True)]
-        columns.append([_escape(str(column)), "---:" if right else ":---", *cells])
-    lines = ["| " + " | ".join(line) + " |" for line in zip(*columns, strict=True)]
-    footnote = ["", _FOOTNOTE] if any(published) else []
-    return "\n".join([caption, "", *lines, *footnote]) + "\n"
+    for position, column in enumerate(frame):
+        values = frame[column].tolist()
+        if column in as_percent:
+            cells = [format_percent(_number(value)) for value in values]
+        else:
+            cells = [_plain(value) for value in values]
+        if marked:
+            cells = [f"*{cell}{'' if position else ' †'}*" for cell in cells]
+        right = column in as_percent or pd.api.types.is_numeric_dtype(frame[column])
+        columns.append([_escape(_SHORT.get(str(column), str(column))), "---:" if right else ":---", *cells])
+    return ["| " + " | ".join(line) + " |" for line in zip(*columns, strict=True)]
 
 
 def _flat(frame: pd.DataFrame) -> pd.DataFrame:
@@ -119,10 +131,6 @@ def _flat(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def _published(frame: pd.DataFrame) -> list[bool]:
-    return frame[PUBLISHED].astype(bool).tolist() if PUBLISHED in frame else [False] * len(frame)
-
-
 def _has_intervals(column: pd.Series) -> bool:
     return any(isinstance(value, Interval) for value in column)
 
@@ -136,19 +144,6 @@ def _number(value: Any) -> float | Interval:
 def _interval(value: Any) -> Interval:
     number = _number(value)
     return number if isinstance(number, Interval) else Interval(number, math.nan, math.nan)
-
-
-def _bold_best(cells: list[str], values: list[Any], published: list[bool]) -> list[str]:
-    """Set the best measured cell in bold, and those that look the same when rounded."""
-    measured = {row: _interval(value).value for row, value in enumerate(values) if not published[row]}
-    scores = {row: score for row, score in measured.items() if not math.isnan(score)}
-    if len(scores) < 2:
-        return cells
-    best = format_percent(max(scores.values()))
-    return [
-        f"**{cell}**" if row in scores and format_percent(scores[row]) == best else cell
-        for row, cell in enumerate(cells)
-    ]
 
 
 def _plain(value: Any) -> str:

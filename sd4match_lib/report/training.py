@@ -1,4 +1,4 @@
-"""The picture of a training: how the loss fell and what validation found."""
+"""What a training did: its loss and what validation found."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from sd4match_lib.metrics.bootstrap import Interval
 from sd4match_lib.report.figures import figure_style
 
 
@@ -32,3 +33,23 @@ def plot_training(logs: dict[str, pd.DataFrame], *, title: str) -> Figure:
         figure.legend(*right.get_legend_handles_labels(), loc="outside right center")
         figure.suptitle(title)
     return figure
+
+
+def training_table(log: pd.DataFrame) -> pd.DataFrame:
+    """Return what a training's loss and validation were at first and at last.
+
+    Args:
+        log: with the columns step, loss and pck (fractions; missing where nothing was validated).
+
+    Returns:
+        Two rows: `when`, `step`, `loss` (the mean since the row before) and `validation PCK@0.10`
+        (`Interval` without bounds).
+    """
+    table = []
+    for when, place in (("first", 0), ("last", -1)):
+        found = log.dropna(subset="pck").iloc[place]
+        loss = log.iloc[place]
+        pck = Interval(float(found["pck"]), float("nan"), float("nan"))
+        cells = {"when": when, "step": int(loss["step"]), "loss": float(loss["loss"])}
+        table.append({**cells, "validated at step": int(found["step"]), "validation PCK@0.10": pck})
+    return pd.DataFrame(table)

@@ -18,6 +18,7 @@ import pandas as pd
 from sd4match_lib.config.names import Extractor
 from sd4match_lib.config.profile import Profile
 from sd4match_lib.data.record import ImageRecord
+from sd4match_lib.data.shuffled import ShuffledPairs
 from sd4match_lib.data.types import PairDataset
 from sd4match_lib.errors import UserError
 from sd4match_lib.evaluation.evaluate import open_pairs
@@ -72,6 +73,7 @@ def train(
     options: Mapping[str, Any] | None = None,
     steps: int | None = None,
     seed: int | None = None,
+    shuffled: bool = False,
     device: str | None = None,
     results_dir: Path | str | None = None,
     tensorboard: bool = False,
@@ -89,6 +91,7 @@ def train(
         options: keyword arguments of the prompt's class: `length`, `init`, `space`, `condition_on`, ...
         steps: instead of the profile's.
         seed: of initial weights, order and noises; the profile's when None.
+        shuffled: a negative control: learn from pairs whose correspondences are wrong (`ShuffledPairs`).
         device: "cpu" or "cuda"; None is a GPU where there is one.
         results_dir: the run lies in `runs/` below it.
         tensorboard: whether events are written to `tensorboard/` in the run's folder.
@@ -101,6 +104,8 @@ def train(
     if config.steps < 1:
         raise UserError(f"steps is {config.steps}; use at least 1.")
     pairs = open_pairs(profile, dataset, "train", data_root, None)
+    if shuffled:
+        pairs = ShuffledPairs(pairs, seed)
     held_out = open_pairs(profile, dataset, "val", data_root, config.validation_pairs)
     learned = new_prompt(prompt, profile, pairs.categories, options or {})
     settings = method_settings(

@@ -1,0 +1,71 @@
+"""The rows behind a profile's numbers, small enough to be committed with them.
+
+`results/<profile>/rows/` holds one parquet file per data set and split: a row per keypoint, with a column per
+run that says how far its prediction lay from the truth, as a fraction of the threshold's base (theta). That
+is enough to take any PCK, difference or interval again.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from sd4match_lib.config.profile import Profile
+from sd4match_lib.errors import UserError
+from sd4match_lib.metrics.keypoints import read_keypoints
+from sd4match_lib.runs.store import find_runs
+from sd4match_lib.utils.files import atomic_write_bytes
+
+FOLDER = "rows"
+_KEY = ["pair_id", "keypoint"]
+_SHARED = [*_KEY, "category", "src_image", "trg_image"]
+
+
+def write_archive(profile: Profile) -> list[Path]:
+    """Gather the rows of all complete evaluations of a profile; returns the files, one per split."""
+    gathered: dict[str, dict[str, pd.Series]] = {}
+    shared: dict[str, list[pd.DataFrame]] = {}
+    for folder, record in find_runs(profile.results_path):
+        if record.kind not in ("evaluate", "score"):
+            continue
+        rows = read_keypoints(folder / "keypoints.parquet")
+        rows = rows[rows["distance_in"].notna()]
+        name = f"{record.config['dataset']}-{record.config['split']}"
+        relative = (rows["distance_in"] / rows["theta_in"]).astype(np.float32)
+        relative.index = pd.MultiIndex.from_frame(rows[_KEY])
+        gathered.setdefault(name, {})[record.run_id] = relative
+        shared.setdefault(name, []).append(rows[_SHARED])
+    return [_write(profile, name, shared[name], runs) for name, runs in sorted(gathered.items())]
+
+
+def read_archive(path: Path | str, run_id: str) -> pd.DataFrame:
+    """Return one run's rows from an archive, ready for `metrics.pck` in the stretched frame.
+
+    Args:
+        path: a file that `write_archive` wrote.
+        run_id: the run.
+
+    Raises:
+        UserError: the archive lacks the run.
+    """
+    try:
+        frame = pd.read_parquet(path, columns=[*_SHARED, run_id])
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path} holds no run {run_id!r}: choose one of its columns ({error}).") from error
+    frame = frame[frame[run_id].notna()].rename(columns={run_id: "distance_in"})
+    return frame.assign(distance_in=frame["distance_in"].astype(float), theta_in=1.0).reset_index(drop=True)
+
+
+def _write(profile: Profile, name: str, shared: list[pd.DataFrame], runs: dict[str, pd.Series]) -> Path:
+    keys = pd.concat(shared, ignore_index=True).drop_duplicates(_KEY).sort_values(_KEY, ignore_index=True)
+    index = pd.MultiIndex.from_frame(keys[_KEY])
+    columns = {run: values.reindex(index).to_numpy() for run, values in sorted(runs.items())}
+    frame = pd.concat([keys, pd.DataFrame(columns, keys.index)], axis=1)
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False, compression="zstd", compression_level=19)
+    path = profile.results_path / FOLDER / f"{name}.parquet"
+    atomic_write_bytes(path, buffer.getvalue())
+    return path

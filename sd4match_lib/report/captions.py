@@ -1,0 +1,89 @@
+"""What a table or figure rests on, in one sentence, as the records of its runs say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sd4match_lib.runs.record import RunRecord
+
+
+@dataclass(frozen=True)
+class Training:
+    """Where a learned prompt comes from.
+
+    Attributes:
+        steps: optimizer steps; 0 for an untrained start.
+        seed: of initial weights, order and noises.
+    """
+
+    steps: int
+    seed: int
+
+
+def describe_runs(records: Iterable[RunRecord], trainings: Mapping[str, Training] | None = None) -> str:
+    """Say what runs were made with: pairs, matcher, timestep, ensemble, training steps and seeds.
+
+    Args:
+        records: of evaluations, scored predictions or trainings.
+        trainings: hash of a prompt's weights (its identity's `weights`) to where the prompt comes from.
+
+    Returns:
+        Parts joined by semicolons, such as "108 test pairs of spair; sd: kernel_softargmax, t = 50, ensemble
+        1; learned prompts: 50 steps, training seed 0; seed 0"; empty where there are no runs.
+    """
+    told = list(records)
+    pairs: dict[str, None] = {}
+    sizes: dict[str, None] = {}
+    methods: dict[tuple[str, str, str], set[int]] = {}
+    found = set()
+    for record in told:
+        config = record.config
+        split = config.get("split", "training")
+        pairs[f"{config['pairs']} {split} pairs of {config['dataset']}"] = None
+        if record.kind == "train":
+            found.add(Training(int(record.metrics["steps"]), record.seed))
+            continue
+        sizes[" x ".join(map(str, config["image_hw"]))] = None
+        prompt = config.get("prompt") or {}
+        if (trainings or {}).get(prompt.get("weights", "")):
+            found.add((trainings or {})[prompt["weights"]])
+        name = str(config.get("extractor") or config.get("baseline") or config["method"])
+        ensemble = config.get("ensemble")
+        key = (
+            name,
+            str(config.get("matcher") or "its own points"),
+            "" if ensemble is None else str(ensemble),
+        )
+        steps = methods.setdefault(key, set())
+        if config.get("timestep") is not None:
+            steps.add(int(config["timestep"]))
+    parts = [*pairs, *(_method(key, steps) for key, steps in methods.items())]
+    if len(sizes) > 1:
+        parts.append(f"network inputs {', '.join(sizes)}")
+    return "; ".join([*parts, *_trainings(found), *_seeds(told)])
+
+
+def _method(key: tuple[str, str, str], timesteps: set[int]) -> str:
+    name, matcher, ensemble = key
+    at = f", t = {', '.join(map(str, sorted(timesteps)))}" if timesteps else ""
+    return f"{name}: {matcher}{at}{f', ensemble {ensemble}' if ensemble else ''}"
+
+
+def _trainings(found: set[Training]) -> list[str]:
+    if not found:
+        return []
+    steps = sorted({training.steps for training in found})
+    words = [f"{count} steps" if count else "untrained starts" for count in steps]
+    return [f"learned prompts: {', '.join(words)}, training {_seed_list(item.seed for item in found)}"]
+
+
+def _seeds(records: list[RunRecord]) -> list[str]:
+    seeds = [record.seed for record in records if record.kind != "train"]
+    return [_seed_list(seeds)] if seeds else []
+
+
+def _seed_list(seeds: Iterable[Any]) -> str:
+    known = sorted(set(seeds))
+    return f"seed{'' if len(known) == 1 else 's'} {', '.join(map(str, known))}"

@@ -1,0 +1,72 @@
+"""Numbers that several tables print: where they are not the same, the report says why they may differ."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from sd4match_lib.config.profile import Profile
+
+SAME = 5e-4
+"""Differences below this vanish when rounded to a tenth of a point."""
+
+_AT, _TUNED = "PCK@0.10", {"tuned on": "SPair-71k"}
+_PLACES: dict[str, tuple[tuple[str, dict[str, object], str], ...]] = {
+    "CPM on SPair-71k": (
+        ("table2_spair", {"method": "SD4Match-CPM, {profile}"}, "all"),
+        ("table2_gains", {"prompt": "SD4Match-CPM"}, _AT),
+        ("table3_generalization", {"method": "SD4Match-CPM, {profile}", **_TUNED}, "SPair-71k @0.10"),
+        ("figure3a_ablation", {"case": "1 pair, local (CPM)"}, _AT),
+        ("figure3b_timesteps", {"method": "SD4Match-CPM", "t": "{t}"}, _AT),
+        ("learned_prompts", {"prompt": "CPM"}, _AT),
+    ),
+    "Single on SPair-71k": (
+        ("table2_spair", {"method": "SD4Match-Single, {profile}"}, "all"),
+        ("table2_gains", {"prompt": "SD4Match-Single"}, _AT),
+        ("table3_generalization", {"method": "SD4Match-Single, {profile}", **_TUNED}, "SPair-71k @0.10"),
+        ("figure3b_timesteps", {"method": "SD4Match-Single", "t": "{t}"}, _AT),
+        ("table4_initialization", {"prompt": "single", "start": "random"}, _AT),
+        ("learned_prompts", {"prompt": "Single"}, _AT),
+    ),
+    "DIFT on SPair-71k": (
+        ("table1_prompts", {"method": "DIFT", "prompt": "text"}, _AT),
+        ("table2_spair", {"method": "DIFT, {profile}"}, "all"),
+        ("table3_generalization", {"method": "DIFT, {profile}"}, "SPair-71k @0.10"),
+        ("section7_size", {"size": "{size}"}, _AT),
+    ),
+}  # fmt: skip
+
+
+def repeated_numbers(profile: Profile) -> pd.DataFrame:
+    """Return the values of numbers that several tables print and that differ between them.
+
+    Returns:
+        One row per number and table: `number`, `table` and `value` (a fraction); empty where all agree.
+    """
+    height, width = profile.model.image_hw
+    words: dict[str, object] = {
+        "{t}": profile.features.timestep,
+        "{size}": f"{height} x {width}",
+    }
+    table = []
+    for number, places in _PLACES.items():
+        read = {name: _read(profile, name, row, column, words) for name, row, column in places}
+        found = {name: value for name, value in read.items() if value is not None}
+        if found and max(found.values()) - min(found.values()) > SAME:
+            table += [{"number": number, "table": name, "value": value} for name, value in found.items()]
+    return pd.DataFrame(table, columns=["number", "table", "value"])
+
+
+def _read(
+    profile: Profile, name: str, row: dict[str, object], column: str, words: dict[str, object]
+) -> float | None:
+    path = profile.results_path / "tables" / f"{name}.csv"
+    if not path.is_file():
+        return None
+    frame = pd.read_csv(path)
+    for key, wanted in row.items():
+        if isinstance(wanted, str):
+            wanted = words.get(wanted, wanted.replace("{profile}", profile.name))
+        if key not in frame:
+            return None
+        frame = frame[frame[key] == wanted]
+    return None if frame.empty else float(frame[column].iloc[0])

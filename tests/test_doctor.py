@@ -6,6 +6,7 @@ import pytest
 import tiny
 from layouts import write_pf_willow, write_spair
 
+from sd4match_lib.config.names import DATASETS
 from sd4match_lib.config.profile import load_profile
 from sd4match_lib.data.spair import SpairDataset
 from sd4match_lib.reproduce import doctor
@@ -81,6 +82,14 @@ def test_a_slice_is_told_with_the_whole(tmp_path):
     write_spair(tmp_path / "spair", CATS * 5)
 
     assert by_subject(check(profile))["spair test"].detail == "15 pairs; this profile uses 12"
+
+
+@pytest.mark.parametrize("kind", list(DATASETS))
+def test_every_layout_that_can_be_named_says_how_to_get_what_is_missing(tmp_path, kind):
+    profile = profile_of(tmp_path, f'[datasets.mine]\nkind = "{kind}"\nroot = "{tmp_path}/mine"\n')
+    found = by_subject(check(profile))["mine"]
+    assert found.status is Status.MISSING and f"{tmp_path}/mine" in found.detail
+    assert len(found.fix) > 20 and "{" not in found.fix
 
 
 def test_a_damaged_picture_is_found(tmp_path):

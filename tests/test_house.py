@@ -87,6 +87,7 @@ def test_make_installs_once_and_is_quick_afterwards(tmp_path):
             "format",
             "--check",
             ".venv/bin/mypy",
+            ".venv/bin/lint-imports",
             ".venv/bin/python",
             "-m",
             "pytest",

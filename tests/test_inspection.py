@@ -63,6 +63,14 @@ def test_saliency_is_where_the_module_listens():
     assert float(src[0, 4]) > 0
 
 
+def test_looking_at_prompts_loads_the_text_model_alone(monkeypatch):
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
+    for kind in (AutoencoderKL, UNet2DConditionModel):
+        monkeypatch.setattr(kind, "from_pretrained", lambda *_, **__: pytest.fail("more than the text model"))
+    assert load_text_encoder(load_profile("mini")).encode_prompt(["a cat"]).shape[1] == 77
+
+
 def test_the_start_is_what_training_starts_from_and_batches_carry_both_pictures():
     profile = load_profile("smoke")
     prepare_data(profile)

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny
 import torch
 from safetensors.torch import load_file
 
@@ -23,10 +24,17 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def profile():
+def miniature():
     smoke = load_profile("smoke")
     prepare_data(smoke)
     return smoke
+
+
+@pytest.fixture(scope="module")
+def profile(miniature, tmp_path_factory):
+    """MiniPair and trainings as of the smoke profile, on models that are tiny and know nothing."""
+    tiny_models = load_profile(tiny.write_profile(tmp_path_factory.mktemp("tiny")))
+    return dataclasses.replace(tiny_models, datasets=miniature.datasets, training=miniature.training)
 
 
 def weights(result):
@@ -53,14 +61,14 @@ def source_of(profile):
     return prompt, source
 
 
-def test_the_loss_of_a_batch_is_the_mean_of_its_pairs_whatever_the_split(profile):
-    prompt, source = source_of(profile)
-    pairs = list(open_dataset(profile.dataset("spair"), "train")[:3])
+def test_the_loss_of_a_batch_is_the_mean_of_its_pairs_whatever_the_split(miniature):
+    prompt, source = source_of(miniature)
+    pairs = list(open_dataset(miniature.dataset("spair"), "train")[:3])
 
     def gradient(groups):
         prompt.theta.grad = None
         for group in groups:
-            loss = pair_loss(source, group, profile.training, hw_in=(128, 128), seed="0/1")
+            loss = pair_loss(source, group, miniature.training, hw_in=(128, 128), seed="0/1")
             (loss * len(group) / 3).backward()
         return prompt.theta.grad.clone()
 
@@ -71,12 +79,12 @@ def test_the_loss_of_a_batch_is_the_mean_of_its_pairs_whatever_the_split(profile
     assert all(p.grad is None and not p.requires_grad for p in frozen)
 
 
-def test_mixed_precision_gives_nearly_the_gradient_of_full(profile):
-    prompt, source = source_of(profile)
-    pairs = list(open_dataset(profile.dataset("spair"), "train")[:3])
+def test_mixed_precision_gives_nearly_the_gradient_of_full(miniature):
+    prompt, source = source_of(miniature)
+    pairs = list(open_dataset(miniature.dataset("spair"), "train")[:3])
     losses, gradients = {}, {}
     for precision in ("model", "bfloat16"):
-        config = dataclasses.replace(profile.training, precision=precision)
+        config = dataclasses.replace(miniature.training, precision=precision)
         prompt.theta.grad = None
         loss = pair_loss(source, pairs, config, hw_in=(128, 128), seed="0/1")
         loss.backward()
@@ -99,12 +107,12 @@ def test_points_of_short_pairs_are_padding(profile):
         pair_points([unknown], hw_in=(128, 128), hw_ft=(32, 32))
 
 
-def test_training_lowers_the_loss_on_what_it_sees(profile, tmp_path):
-    one = dataclasses.replace(profile.dataset("spair"), max_pairs={"train": 2, "val": 2})
+def test_training_lowers_the_loss_on_what_it_sees(miniature, tmp_path):
+    one = dataclasses.replace(miniature.dataset("spair"), max_pairs={"train": 2, "val": 2})
     small = dataclasses.replace(
-        profile,
+        miniature,
         datasets={"spair": one},
-        training=dataclasses.replace(profile.training, steps=20, validate_every=20),
+        training=dataclasses.replace(miniature.training, steps=20, validate_every=20),
     )
     result = train(small, "single", results_dir=tmp_path, options={"space": "hidden", "length": 77})
     losses = result.log["loss"].to_numpy()

@@ -1,13 +1,23 @@
-"""What several `sd4match` commands share: naming a profile, and opening it with its data in place."""
+"""What several `sd4match` commands share: help with examples, naming a profile, and opening it."""
 
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sd4match_lib.config.profile import Profile
     from sd4match_lib.runs.distributed import ProcessGroup
+
+
+def examples(*lines: str) -> dict[str, Any]:
+    """Return the options of `add_parser` that put examples below the help.
+
+    Args:
+        *lines: commands as one would type them.
+    """
+    text = "\n".join(["examples:", *(f"  {line}" for line in lines)])
+    return {"epilog": text, "formatter_class": argparse.RawDescriptionHelpFormatter}
 
 
 def add_profile(parser: argparse.ArgumentParser) -> None:

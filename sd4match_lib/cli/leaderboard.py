@@ -6,8 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from sd4match_lib.cli.common import add_profile
-from sd4match_lib.cli.help import examples
+from sd4match_lib.cli.common import add_profile, examples
 
 
 def add_leaderboard(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

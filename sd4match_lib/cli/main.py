@@ -9,8 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from sd4match_lib import __version__
-from sd4match_lib.cli.common import add_profile, open_shared
-from sd4match_lib.cli.help import examples
+from sd4match_lib.cli.common import add_profile, examples, open_shared
 from sd4match_lib.cli.leaderboard import add_leaderboard
 from sd4match_lib.cli.match import add_match
 from sd4match_lib.cli.miniature import add_miniature

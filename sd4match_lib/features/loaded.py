@@ -74,7 +74,7 @@ def _once(key: tuple[Any, ...], load: Callable[[], Any]) -> Any:
 
 
 def _size(model: Any) -> int:
-    """Bytes of a model's weights: of every module that it holds, and of those that these hold."""
-    modules = [part for part in vars(model).values() if isinstance(part, torch.nn.Module)]
-    modules += [part.model for part in vars(model).values() if hasattr(part, "encode_tokens")]
-    return sum(p.numel() * p.element_size() for module in modules for p in module.parameters())
+    """Bytes of the weights of the modules that a model and its text model hold."""
+    held = [*vars(model).values(), *vars(getattr(model, "text", model)).values()]
+    modules = {id(part): part for part in held if isinstance(part, torch.nn.Module)}
+    return sum(p.numel() * p.element_size() for part in modules.values() for p in part.parameters())

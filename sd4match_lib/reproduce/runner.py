@@ -17,9 +17,8 @@ from enum import IntEnum
 from pathlib import Path
 
 from sd4match_lib.config.profile import Profile
-from sd4match_lib.reproduce.executed import clean_notebook, failure_in, save_notebook
 from sd4match_lib.reproduce.heartbeat import Heartbeat
-from sd4match_lib.reproduce.notebook import Notebook
+from sd4match_lib.reproduce.notebook import Notebook, clean_notebook, failure_in, save_notebook
 from sd4match_lib.runs.record import RunRecord
 from sd4match_lib.utils.paths import project_root
 

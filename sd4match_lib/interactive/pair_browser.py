@@ -14,7 +14,7 @@ from PIL import Image
 from sd4match_lib.data.types import Pair, PairDataset
 from sd4match_lib.errors import UserError
 from sd4match_lib.interactive.still import StillBox, encode
-from sd4match_lib.metrics.keypoints import matched_rows
+from sd4match_lib.metrics.keypoints import is_correct, matched_rows
 from sd4match_lib.report.figures import plot_matches
 
 ANY = "any"
@@ -130,7 +130,7 @@ class PairBrowser(StillBox):
         self._caption.value = f"{pair_id} ({self.place.value} of {len(self.chosen)}): {right}"
 
     def _hits(self, rows: pd.DataFrame) -> Any:
-        return rows["distance_in"] <= self._alpha * rows["theta_in"]
+        return is_correct(rows, self._alpha)
 
     def _pair(self, pairs: PairDataset, pair_id: str) -> Pair:
         place = self._places(pairs).get(pair_id)

@@ -18,6 +18,7 @@ from sd4match_lib.data.symmetry import Symmetry
 from sd4match_lib.errors import UserError
 from sd4match_lib.metrics.averages import Average, Frame, known_rows, require_columns, share
 from sd4match_lib.metrics.bootstrap import Interval
+from sd4match_lib.metrics.keypoints import is_correct
 
 ERROR_KINDS = ("correct", "jitter", "swap", "miss")
 """From best to worst, as bars are stacked."""
@@ -80,7 +81,7 @@ def error_table(
         known = known_rows(rows, alpha, frame)
         kinds = error_kinds(rows, alpha, frame=frame)
         hits = {kind: kinds == kind for kind in ERROR_KINDS}
-        hits["PCK"] = known[f"distance_{frame}"] <= alpha * known[f"theta_{frame}"]
+        hits["PCK"] = is_correct(known, alpha, frame)
         cells = {kind: share(known, hit, average=average, seed=seed) for kind, hit in hits.items()}
         if symmetry is not None:
             cells["twin"] = twin_rate(rows, symmetry, alpha, average=average, frame=frame, seed=seed)

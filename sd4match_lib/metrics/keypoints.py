@@ -192,6 +192,17 @@ def keypoint_frame(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
     return frame.sort_values(["pair_id", "keypoint"], ignore_index=True, kind="stable")
 
 
+def is_correct(keypoints: pd.DataFrame, alpha: float, frame: str = "in") -> pd.Series:
+    """Say which predictions lie within ``alpha * theta`` of the truth, the border included (Eq. 8).
+
+    Args:
+        keypoints: one row per keypoint; where the truth is not known the answer is False.
+        alpha: fraction of theta.
+        frame: "in" for the stretched network input, "px" for the original picture.
+    """
+    return keypoints[f"distance_{frame}"] <= alpha * keypoints[f"theta_{frame}"]
+
+
 def write_keypoints(rows: pd.DataFrame, path: Path | str) -> None:
     """Write a table of rows as parquet, atomically."""
     buffer = io.BytesIO()

@@ -27,6 +27,7 @@ from sd4match_lib.metrics.averages import (
 from sd4match_lib.metrics.bootstrap import Interval, PairSums, bootstrap_ratio, bootstrap_sum
 from sd4match_lib.metrics.keypoints import (
     KEYPOINT_COLUMNS,
+    is_correct,
     keypoint_frame,
     read_keypoints,
     score_pair,
@@ -242,8 +243,7 @@ def _tally(
 ) -> pd.DataFrame:
     """Count per pair, and per group where given, how many of the keypoints are correct."""
     known = known_rows(rows, alpha, frame)
-    correct = known[f"distance_{frame}"] <= alpha * known[f"theta_{frame}"]
-    return tally(known, correct, groups, average)
+    return tally(known, is_correct(known, alpha, frame), groups, average)
 
 
 def _scored_keypoints(rows: pd.DataFrame, alpha: float, frame: Frame) -> set[tuple[str, str]]:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from sd4match_lib.data.types import Pair
 from sd4match_lib.matcher.result import Match
-from sd4match_lib.metrics.keypoints import matched_rows
+from sd4match_lib.metrics.keypoints import is_correct, matched_rows
 from sd4match_lib.report.estimates import Part, Results, by_seed, estimate
 from sd4match_lib.report.pictures import plot_matches
 from sd4match_lib.report.style import figure_style
@@ -102,7 +102,7 @@ def plot_match_grid(
             src, trg = pair.src.read(), pair.trg.read()
             for axes, (name, rows) in zip(line, runs.items(), strict=True):
                 own = matched_rows(rows[rows["pair_id"] == pair.pair_id])
-                hits = (own["distance_in"] <= alpha * own["theta_in"]).to_numpy()
+                hits = is_correct(own, alpha).to_numpy()
                 points = {kind: own[[f"{kind}_x_px", f"{kind}_y_px"]].to_numpy() for kind in _KINDS}
                 plot_matches(src, trg, points["src"], points["trg"], points["pred"], hits, ax=axes)
                 axes.set_title(f"{name}: {pair.category}, {hits.sum()} of {len(hits)}", fontsize=8)
@@ -202,7 +202,7 @@ def telling_pairs(
     """
     shares = []
     for rows in map(matched_rows, (list(runs.values())[-1], next(iter(runs.values())))):
-        hits = rows["distance_in"] <= alpha * rows["theta_in"]
+        hits = is_correct(rows, alpha)
         shares.append(hits.groupby(rows["pair_id"]).mean())
     gain = (shares[0] - shares[1]).sort_values(kind="stable")
     by_id = {pair.pair_id: pair for pair in pairs}

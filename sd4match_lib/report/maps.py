@@ -131,14 +131,14 @@ def plot_scored_pair(pair: Pair, rows: pd.DataFrame, alpha: float = 0.1, *, titl
     """
     own = matched_rows(rows[rows["pair_id"] == pair.pair_id])
     src, trg, pred = (own[[f"{kind}_x_px", f"{kind}_y_px"]].to_numpy() for kind in _KINDS)
-    hits = (own["distance_in"] <= alpha * own["theta_in"]).to_numpy()
+    hits = is_correct(own, alpha).to_numpy()
     return plot_matches(pair.src.read(), pair.trg.read(), src, trg, pred, hits, title=title)
 
 
 def worst_and_best(pairs: Sequence[Pair], rows: pd.DataFrame, alpha: float = 0.1) -> dict[str, Pair]:
     """Return the pairs of which a run found the fewest and the most points, as "worst" and "best"."""
     rows = matched_rows(rows)
-    hits = (rows["distance_in"] <= alpha * rows["theta_in"]).groupby(rows["pair_id"]).mean()
+    hits = is_correct(rows, alpha).groupby(rows["pair_id"]).mean()
     order = hits.sort_values(kind="stable").index
     by_id = {pair.pair_id: pair for pair in pairs}
     return {"worst": by_id[order[0]], "best": by_id[order[-1]]}

@@ -229,3 +229,27 @@ def test_a_map_s_mass_and_lead_by_hand():
     flat = map_measures(torch.zeros(1, 7, 7), mask, window=3, temperature=0.04)
     assert flat[0].item() == pytest.approx(9 / 49) and flat[1].item() == 0
     assert map_measures(scores, mask, window=13, temperature=0.04)[1].tolist()[1] == 0
+
+
+# Two objects in each picture
+
+
+def test_pairs_of_two_objects_share_one_category_and_change_sides(profile, tmp_path):
+    from sd4match_lib.analysis.several_objects import two_object_pairs
+    from sd4match_lib.data.datasets import open_dataset
+    from sd4match_lib.reproduce.prepare import prepare_data
+
+    prepare_data(profile)
+    pairs = open_dataset(profile.dataset("spair"), "test")[:40:8]
+    two = two_object_pairs(pairs, tmp_path)
+    for place, (own, new) in enumerate(zip(pairs, two, strict=True)):
+        picture = np.asarray(new.src.read()).astype(float)
+        side = picture.shape[0]
+        half = np.asarray(own.src.read().resize((side // 2, side // 2))).astype(float)
+        left = picture[side // 4 : side // 4 + side // 2, : side // 2]
+        right = picture[side // 4 : side // 4 + side // 2, side // 2 :]
+        near, far = (left, right) if place % 2 == 0 else (right, left)
+        assert np.abs(near - half).mean() < 8 < np.abs(far - half).mean()
+        assert new.src.image_id != new.trg.image_id and new.category == own.category
+    with pytest.raises(UserError, match="three categories"):
+        two_object_pairs(pairs[:1], tmp_path)

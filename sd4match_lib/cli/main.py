@@ -13,6 +13,7 @@ from sd4match_lib.cli.common import add_profile, examples, open_shared
 from sd4match_lib.cli.leaderboard import add_leaderboard
 from sd4match_lib.cli.match import add_match
 from sd4match_lib.cli.miniature import add_miniature
+from sd4match_lib.cli.rerun import add_rerun
 from sd4match_lib.cli.score import add_reading, add_score, reading
 from sd4match_lib.cli.train import add_train
 from sd4match_lib.config.names import MATCHERS, PROMPTS, Extractor
@@ -83,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate(commands)
     add_score(commands)
     add_leaderboard(commands)
+    add_rerun(commands)
     add_match(commands)
     add_train(commands)
     add_miniature(commands)

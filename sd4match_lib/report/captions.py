@@ -45,15 +45,16 @@ def describe_runs(records: Iterable[RunRecord], trainings: Mapping[str, Training
         if record.kind == "train":
             found.add(Training(int(record.metrics["steps"]), record.seed))
             continue
-        sizes[" x ".join(map(str, config["image_hw"]))] = None
         prompt = config.get("prompt") or {}
         if (trainings or {}).get(prompt.get("weights", "")):
             found.add((trainings or {})[prompt["weights"]])
-        name = str(config.get("extractor") or config.get("baseline") or config["method"])
+        if "image_hw" not in config:
+            continue  # what looked at prompts only
+        sizes[" x ".join(map(str, config["image_hw"]))] = None
         ensemble = config.get("ensemble")
         key = (
-            name,
-            str(config.get("matcher") or "its own points"),
+            str(config["extractor"] if "extractor" in config else config["method"]),
+            str(config.get("matcher", "its own points")),
             "" if ensemble is None else str(ensemble),
         )
         steps = methods.setdefault(key, set())

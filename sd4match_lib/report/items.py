@@ -182,7 +182,7 @@ ITEMS: Final = (
         "Learned prompts tell objects from background better than text does; Class and CPM are more "
         "localised than Single (Sec. 8).",
         "11_correlation_maps",
-        ("figure6_localisation",),
+        ("figure6_localisation", "figure5_common_object"),
         ("figure6_correlation", "figure9_matches"),
         cost=Cost(pair_runs=0.3),
     ),

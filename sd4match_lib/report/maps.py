@@ -160,6 +160,19 @@ def one_measure(results: Results, name: str) -> dict[int, Part]:
     }
 
 
+def constant(results: Results, value: float) -> dict[int, Part]:
+    """Return measurements with the same ``value`` everywhere, to compare others with."""
+    return {
+        seed: Part(result.keypoints.assign(value=value), result.record)
+        for seed, result in by_seed(results).items()
+    }
+
+
+def share_table(measured: Mapping[str, Results], column: str) -> pd.DataFrame:
+    """Tabulate measurements whose keypoints have a ``value``: `prompt` and `column` (`Interval`)."""
+    return pd.DataFrame({"prompt": prompt, column: estimate(run)} for prompt, run in measured.items())
+
+
 def localisation_table(measured: Mapping[str, Results]) -> pd.DataFrame:
     """Tabulate measurements of maps (`analysis.localisation`).
 

@@ -9,6 +9,11 @@ import pandas as pd
 
 from sd4match_lib.errors import UserError
 
+CAPTION = (
+    "How far does a rerun move? Every number with an interval in both results folders, movements in "
+    'percentage points. "Beyond the interval" counts those that left the first run\'s own interval.'
+)
+
 COLUMNS = ("table", "row", "column", "first", "second", "moved", "reach")
 
 

@@ -19,6 +19,7 @@ from PIL.Image import Image
 from sd4match_lib.analysis.controls import category_names_prompt, with_random_unet
 from sd4match_lib.analysis.localisation import Localisation, localise
 from sd4match_lib.analysis.prompts import untrained_prompt
+from sd4match_lib.analysis.several_objects import common_object_share
 from sd4match_lib.config.profile import Profile, load_profile, resize_profile
 from sd4match_lib.data.datasets import open_dataset
 from sd4match_lib.data.types import PairDataset
@@ -117,6 +118,12 @@ class Study:
         return {
             seed: localise(self.profile, one, **{"seed": self.seed, **request})
             for seed, one in prompts.items()
+        }
+
+    def listen(self, prompts: Mapping[int, Prompt], **request: Any) -> dict[int, Localisation]:
+        """Measure, by seed, what CPM prompts listen to in pairs of two objects; see `common_object_share`."""
+        return {
+            seed: common_object_share(self.profile, prompt, **request) for seed, prompt in prompts.items()
         }
 
     def train(self, kind: str, *, dataset: str = "spair", **request: Any) -> TrainResult:

@@ -11,6 +11,7 @@ from tiny import write_profile
 
 from sd4match_lib.analysis.controls import category_names_prompt, with_random_unet
 from sd4match_lib.analysis.localisation import map_measures
+from sd4match_lib.cli import main as cli
 from sd4match_lib.config.profile import load_profile
 from sd4match_lib.data.shuffled import ShuffledPairs
 from sd4match_lib.errors import UserError
@@ -119,7 +120,7 @@ def test_a_number_that_differs_between_tables_is_listed(profile):
 # Reruns and archives
 
 
-def test_a_rerun_is_compared_number_by_number(tmp_path):
+def test_a_rerun_is_compared_number_by_number(tmp_path, capsys):
     for place, value in (("a", 0.40), ("b", 0.47)):
         frame = pd.DataFrame(
             {
@@ -134,6 +135,10 @@ def test_a_rerun_is_compared_number_by_number(tmp_path):
     summary = summarise_rerun(numbers).set_index("table").loc["all"]
     assert (summary["numbers"], summary["same"], summary["beyond the interval"]) == (2, 1, 1)
     assert summary["most moved"] == pytest.approx(0.07)
+    places = [str(tmp_path / place) for place in "ab"]
+    assert cli.main(["rerun", *places, "--out", str(tmp_path)]) == 0
+    assert "| all | 2 | 1 | 3.5 | 7.0 | 1 |" in capsys.readouterr().out
+    assert (tmp_path / "rerun.md").is_file() and (tmp_path / "rerun.csv").is_file()
     with pytest.raises(UserError, match="no table in common"):
         compare_results(tmp_path / "a", tmp_path / "nowhere")
 

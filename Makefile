@@ -1,4 +1,4 @@
-# make reproduce | test | quick | lab | docs | lint     (PROFILE=mini, PYTHON=python3)
+# make reproduce | test | quick | lab | docs | lint | bench     (PROFILE=mini, PYTHON=python3)
 # make reproduce PROFILE=overnight decides what mini is too small for, in some hours.
 # Each makes .venv itself when it is missing or when pyproject.toml or constraints.txt changed.
 
@@ -12,7 +12,7 @@ STAMP := $(VENV)/.installed
 export PYTHONDONTWRITEBYTECODE :=
 
 .DELETE_ON_ERROR:
-.PHONY: reproduce test quick lab docs lint
+.PHONY: reproduce test quick lab docs lint bench
 
 reproduce: $(STAMP)
 	$(BIN)/sd4match reproduce --profile $(PROFILE)
@@ -33,6 +33,10 @@ lab: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/sphinx-build -W --quiet docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+# make bench COMPARE=benchmarks/results/FILE says what got slower; BENCH="--shapes sd21 --side 256" are SD2-1's shapes.
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks.bench $(if $(COMPARE),--compare $(COMPARE)) $(BENCH)
 
 lint: $(STAMP)
 	$(BIN)/ruff check

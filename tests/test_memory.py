@@ -6,11 +6,11 @@ import weakref
 import pytest
 import torch
 from conftest import PROJECT
-from test_paper_scale import build_text_model, build_unet
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from benchmarks.stand_in import build_text_model, build_unet
 from sd4match_lib.backbones.clip_text import ClipTextEncoder
 from sd4match_lib.backbones.latents import Latents
 from sd4match_lib.backbones.stable_diffusion import StableDiffusion

@@ -1,0 +1,39 @@
+"""What `make bench` times runs, on tiny models, and says what it measured."""
+
+import argparse
+import json
+
+import pytest
+import tiny
+
+from benchmarks import bench, cases
+from sd4match_lib.config.profile import load_profile
+from sd4match_lib.reproduce.prepare import prepare_data
+
+
+@pytest.fixture(scope="module")
+def profile(tmp_path_factory):
+    prepare_data(load_profile("mini"))
+    return load_profile(tiny.write_profile(tmp_path_factory.mktemp("bench")))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", cases.CASES)
+def test_a_case_is_measured(profile, name, monkeypatch):
+    monkeypatch.setattr(cases, "PAIRS", 3)
+    monkeypatch.setattr(bench, "SHORTEST_S", 0.0)
+    found = bench.measure(name, profile, argparse.Namespace(device="cpu", batch=2))
+    assert found["seconds"] > 0 and found["repetitions"] == bench.FEWEST and found["peak_mb"] > 0
+    assert (found["counted_tflop"] > 0) == (found["tflops"] > 0)
+    # What is counted does not hang on the clock: twice the pictures are twice the operations.
+    if name == "features, text":
+        more = bench.measure(name, profile, argparse.Namespace(device="cpu", batch=4))
+        assert more["counted_tflop"] == pytest.approx(found["counted_tflop"])
+
+
+def test_a_comparison_names_what_got_slower(capsys):
+    before = {"cases": {"encode": {"seconds": 1.0}, "matching": {"seconds": 1.0}}}
+    same = {"encode": {"seconds": 1.05}, "matching": {"seconds": 0.5}}
+    assert bench._compare(same, before) == 0
+    assert bench._compare({**same, "encode": {"seconds": 1.3}}, json.loads(json.dumps(before))) == 1
+    assert "1.30 times as long" in capsys.readouterr().out

@@ -123,6 +123,18 @@ def test_register_tokens_are_no_patches(tmp_path):
     assert vision.dense([image]).shape == (1, 12, 6, 4)
 
 
+def test_dinov3s_register_tokens_are_no_patches_either(tmp_path):
+    folder = tiny.write_dinov3(tmp_path)
+    vision = VisionFeatures.from_folder(folder, config(folder, crop=48, dense_hw=(96, 48)))
+    image = picture(80, 60)
+    tokens = vision.tokens([image])
+    stock = vision.model(normalise(centre_crop(resize_shorter(image, 64), 48))[None]).last_hidden_state
+    assert stock.shape[1] == 1 + 4 + 9 and tokens.patches.shape == (1, 9, 16)
+    torch.testing.assert_close(tokens.patches, stock[:, 5:])
+    torch.testing.assert_close(tokens.cls, stock[:, 0])
+    assert vision.dense([image]).shape == (1, 16, 6, 3)
+
+
 @pytest.mark.parametrize("size", [(300, 200), (128, 128), (90, 333)])
 def test_the_box_that_is_seen_is_what_the_crop_holds(size):
     fed = config("", resize=256, crop=224)

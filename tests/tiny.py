@@ -149,3 +149,99 @@ def write_profile(folder: Path) -> Path:
         encoding="utf-8",
     )
     return path
+
+
+def write_sdxl(folder: Path, *, seed: int = 0) -> Path:
+    """Write a Stable Diffusion XL: two text models, a UNet that is told text and sizes, VAE, scheduler."""
+    from diffusers import UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
+
+    write_diffusion(folder, seed=seed)
+    torch.manual_seed(seed + 1)
+    vocabulary = write_tokenizer(folder / "tokenizer_2")
+    # The real one fills up with "!", and the first with the end token.
+    first = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    first.pad_token = "<|endoftext|>"
+    first.save_pretrained(folder / "tokenizer")
+    CLIPTextModelWithProjection(
+        CLIPTextConfig(
+            vocab_size=vocabulary,
+            hidden_size=24,
+            intermediate_size=32,
+            num_hidden_layers=3,
+            num_attention_heads=2,
+            max_position_embeddings=77,
+            projection_dim=20,
+            hidden_act="gelu",
+            bos_token_id=vocabulary - 2,
+            eos_token_id=vocabulary - 1,
+            initializer_factor=5.0,
+        )
+    ).save_pretrained(folder / "text_encoder_2")
+    UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(8, 16, 16),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        transformer_layers_per_block=(1, 2, 2),
+        cross_attention_dim=16 + 24,
+        attention_head_dim=(1, 2, 2),
+        norm_num_groups=4,
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=20 + 6 * 8,
+    ).save_pretrained(folder / "unet")
+    return folder
+
+
+def write_pixart(folder: Path, *, blocks: int = 3, sizes: bool = False, seed: int = 0) -> Path:
+    """Write a PixArt: T5, a diffusion transformer (told the picture's size where `sizes`), VAE, scheduler."""
+    import shutil
+
+    from diffusers import PixArtTransformer2DModel
+    from transformers import T5Config, T5EncoderModel, T5Tokenizer
+
+    write_diffusion(folder, seed=seed)
+    for part in ("unet", "tokenizer", "text_encoder"):
+        shutil.rmtree(folder / part)
+    torch.manual_seed(seed + 1)
+    pieces = ["<pad>", "</s>", "<unk>", *(f"\u2581{word}" for word in WORDS), "\u2581"]
+    pieces += [chr(code) for code in range(ord("a"), ord("z") + 1)]
+    vocabulary = [(piece, -float(place)) for place, piece in enumerate(pieces)]
+    tokenizer = T5Tokenizer(vocab=vocabulary, extra_ids=0)
+    tokenizer.save_pretrained(folder / "tokenizer")
+    T5EncoderModel(
+        T5Config(vocab_size=len(tokenizer), d_model=12, d_kv=6, d_ff=24, num_layers=2, num_heads=2)
+    ).save_pretrained(folder / "text_encoder")
+    PixArtTransformer2DModel(
+        num_attention_heads=2,
+        attention_head_dim=12,
+        in_channels=4,
+        out_channels=8,
+        num_layers=blocks,
+        cross_attention_dim=24,
+        sample_size=8,
+        caption_channels=12,
+        use_additional_conditions=sizes,
+    ).save_pretrained(folder / "transformer")
+    return folder
+
+
+def write_dinov3(folder: Path, *, seed: int = 0) -> Path:
+    """Write a DINOv3 with patches of 16 pixels and four register tokens."""
+    from transformers import DINOv3ViTConfig, DINOv3ViTModel
+
+    torch.manual_seed(seed)
+    config = DINOv3ViTConfig(
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=48,
+        patch_size=16,
+        num_register_tokens=4,
+    )
+    DINOv3ViTModel(config).save_pretrained(folder)
+    return folder

@@ -14,7 +14,9 @@ class _Stop(Exception):
 
 
 @contextmanager
-def capture(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+def capture(
+    model: nn.Module, names: Sequence[str], *, inputs: Sequence[str] = ()
+) -> Iterator[dict[str, Tensor]]:
     """Record the outputs of some submodules during one pass and end the pass after the last of them.
 
     The call to the model inside the `with` block never returns: the pass ends by an exception that is caught
@@ -23,21 +25,24 @@ def capture(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor
     Args:
         model: a stock model whose submodules run once a pass.
         names: dotted names of submodules that put out one tensor, such as "up_blocks.1".
+        inputs: those of `names` whose first input is wanted in place of the output; they need not run.
 
     Yields:
-        A dict, filled on leaving the `with` block: name -> output.
+        A dict, filled on leaving the `with` block: name -> output, or input.
     """
     outputs: dict[str, Tensor] = {}
 
     def record(name: str) -> Any:
-        def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-            outputs[name] = output
+        def keep(value: Tensor) -> None:
+            outputs[name] = value
             if len(outputs) == len(set(names)):
                 raise _Stop
 
-        return hook
+        if name in inputs:
+            return model.get_submodule(name).register_forward_pre_hook(lambda _module, given: keep(given[0]))
+        return model.get_submodule(name).register_forward_hook(lambda _module, _given, output: keep(output))
 
-    handles = [model.get_submodule(name).register_forward_hook(record(name)) for name in dict.fromkeys(names)]
+    handles = [record(name) for name in dict.fromkeys(names)]
     try:
         yield outputs
     except _Stop:

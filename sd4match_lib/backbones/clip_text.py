@@ -137,6 +137,17 @@ class ClipTextEncoder(TextEncoder):
                 f"token embeddings are {tuple(token_embeds.shape)}, this text model needs "
                 f"(batch, {self.length}, {self.width}); they were made for another model."
             )
+        # The ids only give the shape: their embeddings are replaced.
+        ids = torch.zeros(token_embeds.shape[:2], dtype=torch.long, device=self.device)
+        hidden: Tensor = self.run(token_embeds, ids).last_hidden_state
+        return hidden
+
+    def run(self, token_embeds: Tensor, token_ids: Tensor, **options: Any) -> Any:
+        """Run the stock model on token embeddings (B, L, D) in place of those of `token_ids` (B, L).
+
+        Returns:
+            The stock model's own answer to `options`; gradients flow back to the embeddings.
+        """
         replacement = token_embeds.to(device=self.device, dtype=self.dtype)
 
         def replace(_module: nn.Module, _inputs: Any, _output: Tensor) -> Tensor:
@@ -144,8 +155,6 @@ class ClipTextEncoder(TextEncoder):
 
         handle = self.embeddings.register_forward_hook(replace)
         try:
-            # The ids only give the shape: their embeddings are replaced.
-            ids = torch.zeros(token_embeds.shape[:2], dtype=torch.long, device=self.device)
-            return self.model(input_ids=ids).last_hidden_state
+            return self.model(input_ids=token_ids, **options)
         finally:
             handle.remove()

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ _SMALL = 32  # cells a side
 class StableDiffusion(DiffusionBackbone):
     """A frozen Stable Diffusion model, read at its decoder; layers are "up_blocks.0", "up_blocks.1", ..."""
 
-    files = (
+    files: ClassVar[tuple[str, ...]] = (
         "unet/diffusion_pytorch_model.safetensors",
         "unet/config.json",
         "vae/diffusion_pytorch_model.safetensors",
@@ -134,8 +134,12 @@ class StableDiffusion(DiffusionBackbone):
             if isinstance(self.unet.get_submodule(layer), nn.Identity):
                 raise UserError(f"{layer} was cut off; load the model with it among the layers.")
         with capture(self.unet, layers) as outputs:
-            self.unet(noisy, timestep, encoder_hidden_states=context)
+            self.unet(noisy, timestep, **self.conditions(noisy, context))
         return [outputs[layer] for layer in layers]
+
+    def conditions(self, noisy: Tensor, context: Tensor) -> dict[str, Any]:
+        """Return what the UNet is told beside latents and step: the context, as its own keyword."""
+        return {"encoder_hidden_states": context}
 
     @contextmanager
     def learning(self, *, checkpoint_activations: bool) -> Iterator[None]:

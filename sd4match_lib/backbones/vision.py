@@ -22,6 +22,9 @@ from sd4match_lib.errors import UserError
 from sd4match_lib.geometry import HW
 from sd4match_lib.images import stretch_image, to_rgb
 
+_KINDS = ("dinov2", "dinov2_with_registers", "dinov3_vit", "vit")
+"""What transformers calls the models that are known here."""
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -56,7 +59,7 @@ class VisionFeatures:
     """
 
     def __init__(self, model: Any, config: VisionConfig) -> None:
-        """Freeze a stock DINOv2 (with or without registers) or `ViTModel` and feed it as `config` says.
+        """Freeze a stock DINOv2, DINOv3 or `ViTModel` and feed it as `config` says.
 
         Raises:
             UserError: a size of the configuration is no multiple of the patch, or the crop is larger than the
@@ -101,10 +104,10 @@ class VisionFeatures:
         except Exception as error:  # the library raises anything from OSError to SafetensorError
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise UserError(f"{folder} cannot be loaded: {reason}") from error
-        if kind not in ("dinov2", "dinov2_with_registers", "vit"):
+        if kind not in _KINDS:
             raise UserError(
-                f"{folder} holds a {kind!r} model; the vision model must be 'dinov2', "
-                "'dinov2_with_registers' or 'vit' (DINO)."
+                f"{folder} holds a {kind!r} model; the vision model must be {', '.join(_KINDS[:-1])} or "
+                f"{_KINDS[-1]} (DINO)."
             )
         return cls(model.to(device), config)
 

@@ -23,7 +23,7 @@ from sd4match_lib.utils.reading import read_json
 
 VISION_WEIGHTS = "model.safetensors"
 VISION_FILES = (VISION_WEIGHTS, "config.json")
-_TOKENIZER_FILES = "tokenizer/*"
+_TOKENIZER_FILES = "tokenizer*/*"
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _LOCAL_PREFIXES = (".", "/", "~", "models/", "data/", PACKAGE_PREFIX)
@@ -142,7 +142,8 @@ def _find(
         except _NotHere as reason:
             reasons.append(f"{source} ({reason})")
             continue
-        paths = [folder / name for name in needed] + sorted(folder.glob(_TOKENIZER_FILES))
+        names = [name for entry in needed for name in entry.split("|")]
+        paths = [folder / name for name in names] + sorted(folder.glob(_TOKENIZER_FILES))
         files = {
             path.relative_to(folder).as_posix(): file_hash(path, cache_dir)
             for path in paths
@@ -184,7 +185,7 @@ def is_hub_id(source: str) -> bool:
 def _hub_folder(repo: str, revision: str | None, needed: Sequence[str], download: bool) -> Path:
     from huggingface_hub import snapshot_download
 
-    patterns = [*needed, _TOKENIZER_FILES]
+    patterns = [*(name for entry in needed for name in entry.split("|")), _TOKENIZER_FILES]
     # What an earlier run fetched comes first: it needs no network and does not change under a series of runs.
     for local_only in (True, False) if download else (True,):
         try:

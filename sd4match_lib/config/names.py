@@ -46,7 +46,12 @@ LEARNED_PROMPTS: Final = Registry(
 
 BACKBONES: Final = Registry(
     "backbone",
-    {"stable_diffusion": "sd4match_lib.backbones.stable_diffusion:StableDiffusion"},
+    {
+        "stable_diffusion": "sd4match_lib.backbones.stable_diffusion:StableDiffusion",
+        "sdxl": "sd4match_lib.backbones.sdxl:StableDiffusionXL",
+        "cleandift": "sd4match_lib.backbones.cleandift:CleanDift",
+        "pixart": "sd4match_lib.backbones.pixart:PixArt",
+    },
 )
 """Families of diffusion models: subclasses of `backbones.base.DiffusionBackbone`."""
 

@@ -75,13 +75,14 @@ class MethodModels:
         evaluation, matcher = self.profile.evaluation, self.settings.matcher
         config: dict[str, Any] = {
             **asdict(self.settings),
-            "prompt": self.prompt.fingerprint() if self.prompt else None,
+            "prompt": self.prompt.identity() if self.prompt else None,
             "image_hw": self.image_hw,
         }
         matching = {"temperature": evaluation.temperature, "sigma": evaluation.sigma}
         config |= {name: matching[name] for name in matcher_options(matcher)}
         if self._model:
-            config["model"] = {"image_hw": self._model.image_hw, "dtype": self._model.dtype}
+            parts = ("backbone", "image_hw", "dtype")
+            config["model"] = {name: getattr(self._model, name) for name in parts}
         if self._vision:
             sizes = ("resize", "crop", "dense_hw")
             config["vision"] = {name: getattr(self._vision, name) for name in sizes}

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from sd4match_lib.backbones.base import DiffusionBackbone
+from sd4match_lib.backbones.base import DiffusionBackbone, TextEncoder
 from sd4match_lib.backbones.device import resolve_dtype
 from sd4match_lib.backbones.vision import VisionFeatures
 from sd4match_lib.backbones.weights import FoundModel
@@ -74,7 +74,11 @@ def _once(key: tuple[Any, ...], load: Callable[[], Any]) -> Any:
 
 
 def _size(model: Any) -> int:
-    """Bytes of the weights of the modules that a model and its text model hold."""
-    held = [*vars(model).values(), *vars(getattr(model, "text", model)).values()]
-    modules = {id(part): part for part in held if isinstance(part, torch.nn.Module)}
-    return sum(p.numel() * p.element_size() for part in modules.values() for p in part.parameters())
+    """Bytes of a model's weights: of every module that it holds, and of its text encoders' modules."""
+    modules, holders = [], [model]
+    while holders:
+        parts = list(vars(holders.pop()).values())
+        modules += [part for part in parts if isinstance(part, torch.nn.Module)]
+        holders += [part for part in parts if isinstance(part, TextEncoder)]
+    weights = {id(weight): weight for module in modules for weight in module.parameters()}
+    return sum(weight.numel() * weight.element_size() for weight in weights.values())

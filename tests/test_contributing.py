@@ -4,10 +4,12 @@ import dataclasses
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import tiny
 import torch
 from PIL import Image
+from tiny_notebooks import write_notebook
 
 from sd4match_lib.backbones.base import DiffusionBackbone, TextEncoder
 from sd4match_lib.backbones.latents import Latents
@@ -19,6 +21,11 @@ from sd4match_lib.matching.correlation import best_cells
 from sd4match_lib.prompts.base import Scope
 from sd4match_lib.prompts.learned import LearnedPrompt
 from sd4match_lib.prompts.text import StringPrompt
+from sd4match_lib.report.items import Item
+from sd4match_lib.report.page import write_report
+from sd4match_lib.report.tables import write_table
+from sd4match_lib.reproduce.reproduce import reproduce
+from sd4match_lib.runs.store import finish_notebook
 from sd4match_lib.training.train import train
 
 
@@ -233,3 +240,22 @@ def test_a_backbone_is_a_class_and_a_line_and_needs_no_up_blocks(profile, tmp_pa
     assert found.record.config["layers"] == ["tower.7"] and found.record.config["prompt"]["kind"] == "single"
     assert learned.record.inputs["model"] == found.record.inputs["model"]
     assert np.isfinite(found.keypoints["distance_in"]).all()
+
+
+@pytest.mark.slow
+def test_a_notebook_is_a_file_with_a_number(scratch_profile, tmp_path):
+    write_notebook(tmp_path / "notebooks" / "77_toy.ipynb")
+    (record,) = reproduce(str(scratch_profile), only=["77"], notebooks_dir=tmp_path / "notebooks")
+    assert (record.name, record.status) == ("77_toy", "complete") and list(record.outputs) == [
+        "tables/hello.txt"
+    ]
+
+
+def test_a_table_of_the_report_is_an_entry_that_names_it(profile, monkeypatch):
+    tables = profile.results_path / "tables"
+    write_table(pd.DataFrame([{"toy": "duck", "legs": 2}]), tables, "toys", "Toys with legs. Profile `tiny`.")
+    finish_notebook("77_toy", profile, [tables / "toys.csv", tables / "toys.md"])
+    item = Item("Toys", "toys have legs.", "77_toy", tables=("toys",))
+    monkeypatch.setattr("sd4match_lib.report.page.ITEMS", (item,))
+    said = write_report(profile)[0].read_text(encoding="utf-8")
+    assert "## Toys" in said and "**The paper:** toys have legs." in said and "| duck | 2 |" in said

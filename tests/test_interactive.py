@@ -81,6 +81,20 @@ def test_controls_change_what_is_asked_and_keep_the_points(picker):
     assert picker.matches == expected.rows()
 
 
+def test_another_extractor_is_a_control_too_and_the_others_follow(picker):
+    picker.points = [(12, 8)]
+    controls = picker.controls
+    controls.prompt.value = "text"
+    controls.extractor.value = "dift"
+    assert (controls.timestep.value, controls.matcher.value) == (261, "nn")
+    assert picker.canvas.about["extractor"] == "dift" and picker.canvas.about["prompt"]["kind"] == "text"
+    controls.extractor.value = "dinov2"
+    assert controls.prompt.disabled and picker.canvas.about["prompt"] is None and not picker.canvas.error
+    assert "dinov2" in picker.canvas.note and len(picker.matches) == 1
+    controls.extractor.value = "sd"
+    assert not controls.timestep.disabled and picker.canvas.about["prompt"]["kind"] == "text"
+
+
 def test_what_cannot_be_had_is_said_in_the_widget_and_the_control_jumps_back(picker):
     picker.points = [(12, 8)]
     before = picker.matches

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from sd4match_lib import Matcher, MatchOptions
+from sd4match_lib.config.names import Extractor
 from sd4match_lib.config.profile import load_profile
 from sd4match_lib.data.datasets import open_dataset
 from sd4match_lib.errors import UserError
@@ -45,15 +46,32 @@ def test_importing_the_package_loads_no_torch_until_a_matcher_is_wanted():
     assert done.stdout.split() == ["False", "True"]
 
 
-def test_a_matcher_finds_exactly_what_the_evaluation_scores(folder):
-    root = layouts.write_pf_willow(folder / "willow", {"car(G)": ["a", "b"]})
+@pytest.mark.parametrize("extractor", [kind for kind in Extractor if kind is not Extractor.DINO])
+def test_a_matcher_finds_exactly_what_the_evaluation_scores(folder, tmp_path, extractor):
+    root = layouts.write_pf_willow(tmp_path / "willow", {"car(G)": ["a", "b"]})
     profile = load_profile(folder / "tiny.toml")
-    options = {"prompt": "text", "timestep": 120, "ensemble": 2, "device": "cpu"}
-    rows = evaluate(profile, dataset="pf_willow", data_root=root, max_pairs=1, **options).keypoints
+    options = {"extractor": extractor, "device": "cpu"}
+    options |= {"prompt": "text", "timestep": 120, "ensemble": 2} if extractor.prompted else {}
+    asked = {**options, "max_pairs": 1, "results_dir": tmp_path}
+    rows = evaluate(profile, dataset="pf_willow", data_root=root, **asked).keypoints
     (pair,) = open_dataset(profile.dataset("pf_willow"), "test", root)[:1]
     found = Matcher.from_profile(profile, **options).match(pair.src, pair.trg, pair.src_px)
     expected = rows.sort_values("keypoint", key=lambda names: names.astype(int))
     assert np.allclose(found.trg_px, expected[["pred_x_px", "pred_y_px"]], atol=1e-3)
+
+
+def test_another_extractor_shares_pictures_and_takes_the_profiles_values(base, folder):
+    dift = base.with_settings(extractor="dift", prompt="text", category="cat")
+    assert (dift.settings.method.timestep, dift.settings.method.ensemble) == (261, 2)
+    vision = dift.with_settings(extractor="dinov2")
+    assert vision.settings.prompt is None and vision.shared is base.shared
+    found = vision.match(folder / "a.png", folder / "b.png", POINTS)
+    assert np.isfinite(found.trg_px).all()
+    with pytest.raises(UserError, match="timestep means nothing to the extractor 'dinov2'"):
+        vision.with_settings(timestep=3)
+    with pytest.raises(UserError, match="a prompt means nothing to the extractor dinov2"):
+        vision.with_settings(prompt="text")
+    assert dift.with_settings(extractor="sd").settings.prompt is dift.settings.prompt
 
 
 def test_a_picture_is_the_same_however_it_comes_in(base, folder):

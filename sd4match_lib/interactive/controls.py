@@ -12,11 +12,11 @@ from sd4match_lib.config.names import MATCHERS, Extractor
 from sd4match_lib.config.profile import profile_names
 from sd4match_lib.data.categories import DEFAULT_CATEGORY
 from sd4match_lib.matcher.matcher import Matcher
-from sd4match_lib.matcher.settings import PromptLike
+from sd4match_lib.matcher.settings import MatcherSettings, PromptLike
 
 _NOT_OFFERED = "smoke"  # the same models as mini
 
-Switch = Callable[[dict[str, Any]], bool]
+Switch = Callable[[dict[str, Any]], MatcherSettings | None]
 
 
 class PickerControls:
@@ -46,7 +46,7 @@ class PickerControls:
             prompts: names, or files of learned prompts.
             prompt: which of them the matcher has; None asks the matcher.
             switch: called with the changed settings, by `Matcher.with_settings`'s names or "profile"; returns
-                whether it could be done.
+                all settings as they are then, or None where it could not be done.
         """
         self._switch = switch
         self._jumping = False
@@ -110,12 +110,21 @@ class PickerControls:
                 settings[name] = event["new"].strip() or DEFAULT_CATEGORY
             if name == "profile":
                 # The other model is asked as this one was, as far as the controls say how.
-                settings |= {"prompt": self.prompt.value, "matcher": self.matcher.value}
-                settings |= {"timestep": self.timestep.value}
-            if not self._switch(settings):
-                self._jumping = True
+                settings |= {"extractor": self.extractor.value, "matcher": self.matcher.value}
+            if name in ("profile", "extractor") and Extractor(self.extractor.value).prompted:
+                settings["prompt"] = self.prompt.value
+            if name == "profile" and Extractor(self.extractor.value).prompted:
+                settings["timestep"] = self.timestep.value
+            now = self._switch(settings)
+            self._jumping = True
+            if now is None:
                 widget.value = event["old"]
-                self._jumping = False
+            else:
+                # Another extractor brings a matcher and a timestep of its own.
+                self.matcher.value = now.method.matcher
+                self.timestep.value = now.method.timestep or 0
+                self.timestep.disabled = self.prompt.disabled = not now.method.extractor.prompted
+            self._jumping = False
 
         return changed
 

@@ -23,7 +23,7 @@ from sd4match_lib.matcher.files import matcher_note, settings_document
 from sd4match_lib.matcher.matcher import Matcher
 from sd4match_lib.matcher.picture import PictureLike
 from sd4match_lib.matcher.result import Match
-from sd4match_lib.matcher.settings import PromptLike
+from sd4match_lib.matcher.settings import MatcherSettings, PromptLike
 
 _log = logging.getLogger(__name__)
 
@@ -164,8 +164,8 @@ class PointPicker(StillBox):
             return
         self.match, self.matches = None, []
 
-    def _switch(self, change: dict[str, Any]) -> bool:
-        """Take over what a control says; returns whether it could be done."""
+    def _switch(self, change: dict[str, Any]) -> MatcherSettings | None:
+        """Take over what a control says; returns the settings then, or None where it could not be done."""
         done = False
         with self._working("loading …"):
             profile = change.pop("profile", None)
@@ -176,9 +176,10 @@ class PointPicker(StillBox):
                 self._matcher = self._matcher.with_settings(**change)
             self._describe()
             done = True
-        if done:
-            self._answer()
-        return done
+        if not done:
+            return None
+        self._answer()
+        return self._matcher.settings
 
     @contextmanager
     def _working(self, status: str) -> Iterator[None]:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-STAGES = ("vae", "vision", "diffusion", "captioner")
+STAGES = ("vae", "text", "vision", "diffusion", "captioner")
 
 
 def add_miniature(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

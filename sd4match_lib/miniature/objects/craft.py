@@ -3,6 +3,7 @@
 import numpy as np
 
 from sd4match_lib.miniature.objects.model import ObjectModel, Sculptor
+from sd4match_lib.miniature.objects.palette import PAINT
 from sd4match_lib.miniature.objects.solids import box, cone, hexahedron, plate
 
 
@@ -10,17 +11,20 @@ def aeroplane(rng: np.random.Generator) -> ObjectModel:
     """An airliner with swept wings and two engines; 12 keypoints."""
     s = Sculptor("aeroplane", rng)
     half, r = s.between(0.5, 0.6), s.between(0.065, 0.085)
+    s.paint("body", ("white", "white", "white", "gray", "blue", "red", "yellow"))
+    s.paint("fin", PAINT)
+    wing = s.tint("body", 0.9)
     s.add("body", cone((-half * 0.55, 0, 0), (half * 0.75, 0, 0), r, r, 10))
     s.add("body", cone((half * 0.75, 0, 0), (half, 0, -0.01), r, r * 0.25, 10))
     s.add("body", cone((-half, 0, r * 0.7), (-half * 0.55, 0, 0), r * 0.25, r, 10))
-    s.add("window", box((half * 0.78, 0, r * 0.75), (0.1, r * 1.1, r * 0.5), (0.5, 0.8)), colour="cyan")
+    s.add("window", box((half * 0.78, 0, r * 0.75), (0.1, r * 1.1, r * 0.5), (0.5, 0.8)), colour=(58, 70, 84))
     span, sweep, chord = s.between(0.45, 0.62), s.between(0.1, 0.25), s.between(0.17, 0.24)
     rise, fin, tail = s.between(0.0, 0.08), s.between(0.2, 0.28), s.between(0.19, 0.25)
     for side in (1, -1):
         y, tip = side * r * 0.8, (0.12 - sweep, side * span, rise)
-        s.add("wings", plate([(0.16, y, 0), tip, (tip[0] - 0.08, tip[1], rise), (0.16 - chord, y, 0)], 0.03))
+        s.add("wings", plate([(0.16, y, 0), tip, (tip[0] - 0.08, tip[1], rise), (0.16 - chord, y, 0)], 0.03), colour=wing)
         engine = (0.12 - sweep * 0.35, side * span * 0.45, -0.05)
-        s.add("engines", cone(engine, (engine[0] - 0.16, engine[1], -0.05), 0.05, 0.035, 8))
+        s.add("engines", cone(engine, (engine[0] - 0.16, engine[1], -0.05), 0.05, 0.035, 8), colour="steel")
         s.add(
             "tailplane",
             plate(
@@ -32,6 +36,7 @@ def aeroplane(rng: np.random.Generator) -> ObjectModel:
                 ],
                 0.025,
             ),
+            colour=wing,
         )
     s.add("fin", plate([(-half * 0.68, 0, r * 0.8), (-half * 0.98, 0, fin), (-half * 1.1, 0, fin),
                         (-half, 0, r * 0.6)], 0.025))  # fmt: skip
@@ -51,6 +56,7 @@ def boat(rng: np.random.Generator) -> ObjectModel:
     s = Sculptor("boat", rng)
     half, wide, deep = s.between(0.42, 0.55), s.between(0.14, 0.2), s.between(0.16, 0.24)
     keel = 0.6
+    s.paint("hull", ("white", "white", "blue", "red", "green", "brown", "black", "yellow"))
     s.add(
         "hull",
         hexahedron(
@@ -81,18 +87,20 @@ def boat(rng: np.random.Generator) -> ObjectModel:
             ],
         ),
     )
-    s.add("deck", box((-half * 0.3, 0, deep + 0.005), (half * 1.3, wide * 1.8, 0.02)))
+    s.add("deck", box((-half * 0.3, 0, deep + 0.005), (half * 1.3, wide * 1.8, 0.02)), colour="wood")
+    s.paint("cabin", ("white", "white", "brown", "beige", "gray"))
     cabin, tall = (-half * 0.35, 0.0, deep + 0.08), s.between(0.12, 0.18)
     s.add("cabin", box((cabin[0], 0, deep + tall / 2), (half * 0.6, wide * 1.2, tall), (0.8, 0.85), -0.02))
     s.add(
         "windows",
         box((cabin[0], 0, deep + tall * 0.55), (half * 0.45, wide * 1.22, tall * 0.35)),
-        colour="cyan",
+        colour=(62, 78, 94),
     )
     mast = s.between(0.55, 0.8)
     mx = half * 0.05
-    s.add("mast", cone((mx, 0, deep), (mx, 0, deep + mast), 0.022, 0.015, 6))
+    s.add("mast", cone((mx, 0, deep), (mx, 0, deep + mast), 0.022, 0.015, 6), colour="wood" if s.chance(0.5) else "steel")
     if s.chance(0.7):
+        s.paint("sail", ("white", "white", "white", "red", "blue", "orange"))
         s.add(
             "sail",
             plate(

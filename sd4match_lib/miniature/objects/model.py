@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from sd4match_lib.miniature.objects.palette import ANY
+from sd4match_lib.miniature.objects.palette import ANY, COLOURS, MATERIALS, Rgb, scaled, varied
 from sd4match_lib.miniature.objects.solids import Solid, Vec
 
 
@@ -25,12 +25,12 @@ class Keypoint:
 
 @dataclass
 class ObjectModel:
-    """One object: its category, parts (name, colour word, solid), keypoints, and the colours a caption may
-    name.
+    """One object: its category, parts (name, sRGB, solid), keypoints, and the colour word of each part that a
+    caption may name, the main one first.
     """
 
     category: str
-    parts: list[tuple[str, str, Solid]] = field(default_factory=list)
+    parts: list[tuple[str, Rgb, Solid]] = field(default_factory=list)
     keypoints: list[Keypoint] = field(default_factory=list)
     colours: dict[str, str] = field(default_factory=dict)
 
@@ -42,6 +42,8 @@ class Sculptor:
         """Begins an object without parts."""
         self.rng = rng
         self.model = ObjectModel(category)
+        self._paints: dict[str, Rgb] = {}
+        self._materials: dict[str, Rgb] = {}
 
     def between(self, low: float, high: float) -> float:
         """A proportion drawn evenly from `[low, high)`."""
@@ -51,16 +53,28 @@ class Sculptor:
         """True with the given probability."""
         return float(self.rng.random()) < probability
 
-    def paint(self, part: str, palette: tuple[str, ...] = ANY) -> str:
-        """Draws the colour word of a part and records it for the caption; a part keeps its first colour."""
-        if part not in self.model.colours:
-            self.model.colours[part] = palette[int(self.rng.integers(len(palette)))]
-        return self.model.colours[part]
+    def paint(self, part: str, palette: tuple[str, ...] = ANY) -> Rgb:
+        """Draws the colour of a part and records its word for the caption; a part keeps its first colour."""
+        if part not in self._paints:
+            word = palette[int(self.rng.integers(len(palette)))]
+            self.model.colours[part] = word
+            self._paints[part] = varied(COLOURS[word], self.rng)
+        return self._paints[part]
 
-    def add(self, part: str, *solids: Solid, colour: str | None = None) -> None:
-        """Adds solids to a part, in its painted colour or, for details no caption names, in a given one."""
-        word = self.paint(part) if colour is None else colour
-        self.model.parts += [(part, word, solid) for solid in solids]
+    def tint(self, part: str, factor: float) -> Rgb:
+        """A relative of a painted part's colour: darker below 1, lighter above."""
+        return scaled(self._paints[part], factor)
+
+    def material(self, name: str) -> Rgb:
+        """What `MATERIALS` says, in this object's own shade of it."""
+        if name not in self._materials:
+            self._materials[name] = varied(MATERIALS[name], self.rng, 6)
+        return self._materials[name]
+
+    def add(self, part: str, *solids: Solid, colour: str | Rgb | None = None) -> None:
+        """Adds solids to a part, in its painted colour or, where no caption names it, in a material or tint."""
+        rgb = self.material(colour) if isinstance(colour, str) else colour or self.paint(part)
+        self.model.parts += [(part, rgb, solid) for solid in solids]
 
     def point(self, name: str, xyz: Vec) -> None:
         """Adds one keypoint."""

@@ -14,10 +14,14 @@ Vec = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Solid:
-    """A convex polyhedron: vertices `(V, 3)` in the object frame, faces as tuples of vertex indices."""
+    """A convex polyhedron: vertices `(V, 3)` in the object frame, faces as tuples of vertex indices.
+
+    `smooth`: its faces of three or four corners stand for a round surface, and are shaded as one.
+    """
 
     vertices: np.ndarray
     faces: tuple[tuple[int, ...], ...]
+    smooth: bool = False
 
 
 _HEXAHEDRON = ((0, 1, 2, 3), (4, 5, 6, 7), (0, 1, 5, 4), (1, 2, 6, 5), (2, 3, 7, 6), (3, 0, 4, 7))
@@ -63,7 +67,7 @@ def cone(start: Vec, end: Vec, r_start: float, r_end: float, sides: int = 8) -> 
     ring = np.array([math.cos(t) * u + math.sin(t) * v for t in angles])
     vertices = np.concatenate([a + r_start * ring, b + r_end * ring])
     around = tuple((i, (i + 1) % sides, sides + (i + 1) % sides, sides + i) for i in range(sides))
-    return Solid(vertices, (*around, tuple(range(sides)), tuple(range(sides, 2 * sides))))
+    return Solid(vertices, (*around, tuple(range(sides)), tuple(range(sides, 2 * sides))), sides > 4)
 
 
 def ellipsoid(centre: Vec, radii: Vec, sides: int = 10, rings: int = 5, pitch: float = 0.0) -> Solid:
@@ -85,7 +89,7 @@ def ellipsoid(centre: Vec, radii: Vec, sides: int = 10, rings: int = 5, pitch: f
         for i in range(rings - 2):
             faces.append((i * sides + j, i * sides + k, (i + 1) * sides + k, (i + 1) * sides + j))
         faces.append((back, (rings - 2) * sides + k, (rings - 2) * sides + j))
-    return Solid(points + np.array(centre), tuple(faces))
+    return Solid(points + np.array(centre), tuple(faces), smooth=True)
 
 
 def wheel(centre: Vec, radius: float, width: float, sides: int = 12) -> Solid:

@@ -1,26 +1,19 @@
-"""Captions for pretraining: what the object is, how it stands, its parts and their colours, and its ends."""
+"""Captions for pretraining: what the whole picture shows, in words; never where in it."""
 
 import math
-from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from sd4match_lib.miniature.pretraining.renders import Facts
 
 _VIEWS: Final = (
     "front", "front left", "left", "back left", "back", "back right", "right", "front right",
 )  # fmt: skip
-
-ENDS: Final = (("back", "front"), ("right", "left"), ("bottom", "top"))
-"""The words for the low and the high end of each axis of the object frame."""
-
-
-def _end_words(axis: int) -> str:
-    """Names both ends of an axis; the article tells them from parts such as a chair's back."""
-    low, high = ENDS[axis]
-    return f"the {high} and the {low}"
-
-
-_ALL_ENDS: Final = [_end_words(axis) for axis in range(len(ENDS))]
+_OPENINGS: Final = ("a photo of a", "a photo of a", "a picture of a", "an image of a", "a")
+_NO_MAIN_COLOUR: Final = ("person", "pottedplant", "chair")
+"""Of these nobody would say that they are of one colour."""
 
 
 def view_words(azimuth: float) -> str:
@@ -35,37 +28,38 @@ def plain_caption(category: str) -> str:
     return f"a photo of a {category}"
 
 
-def full_caption(category: str, parts: Iterable[str]) -> str:
-    """Names the parts, in no colour, and all ends: the most that a prompt can ask of the features."""
-    return f"{plain_caption(category)} with {' and '.join([*parts, *_ALL_ENDS])}"
+def full_caption(facts: "Facts") -> str:
+    """Says all that there is to say."""
+    parts = list(facts.colours.items())
+    named = "" if facts.category in _NO_MAIN_COLOUR else f"{parts.pop(0)[1]} "
+    words = f"a photo of a {named}{facts.category}"
+    if parts:
+        words += " with " + " and ".join(f"{colour} {part}" for part, colour in parts)
+    words += f" seen from the {facts.view} {facts.place}"
+    return words + (f" beside a {facts.companion}" if facts.companion else "")
 
 
-def ends_caption() -> str:
-    """Names all ends of whatever there is to see: the most that one prompt for all pictures can ask."""
-    return f"a photo of an object with {' and '.join(_ALL_ENDS)}"
-
-
-def random_caption(category: str, azimuth: float, colours: dict[str, str], rng: np.random.Generator) -> str:
-    """Draws a caption: one in ten empty, two in ten plain, the rest with view, parts and ends.
-
-    Half of those that name parts leave out the colours: a part in its colour can be found without knowing
-    what it looks like. One in three speaks of an object instead of its category.
+def random_caption(facts: "Facts", rng: np.random.Generator) -> str:
+    """Draws a caption: one in ten empty, one in four plain, the rest with colours, view, place and what
+    stands beside the object, each as often left out as said.
     """
     dice = float(rng.random())
     if dice < 0.1:
         return ""
-    words = plain_caption(category)
-    if dice < 0.3:
-        return words
-    if float(rng.random()) < 1 / 3:
-        words = "a photo of an object"
-    if float(rng.random()) < 0.5:
-        words += f" from the {view_words(azimuth)}"
-    named: list[str] = []
-    if float(rng.random()) < 0.85:
-        parts, painted = list(colours.items()), float(rng.random()) < 0.5
-        keep = int(rng.integers(1, len(parts) + 1)) if float(rng.random()) < 0.4 else len(parts)
-        chosen = [parts[i] for i in rng.permutation(len(parts))[:keep]]
-        named += [f"{colour} {part}" if painted else part for part, colour in chosen]
-    named += [_end_words(int(axis)) for axis in rng.permutation(len(ENDS)) if float(rng.random()) < 0.5]
-    return words + (" with " + " and ".join(named) if named else "")
+    if dice < 0.35:
+        return plain_caption(facts.category)
+
+    def says(probability: float) -> bool:
+        return float(rng.random()) < probability
+
+    words, parts = _OPENINGS[int(rng.integers(len(_OPENINGS)))], list(facts.colours.items())
+    if facts.category not in _NO_MAIN_COLOUR:
+        main = parts.pop(0)[1]
+        words += f" {main}" if says(0.65) else ""
+    words += f" {facts.category}"
+    if parts and says(0.4):
+        kept = [parts[i] for i in rng.permutation(len(parts))[: int(rng.integers(1, len(parts) + 1))]]
+        words += " with " + " and ".join(f"{colour} {part}" for part, colour in kept)
+    words += f" seen from the {facts.view}" if says(0.45) else ""
+    words += f" {facts.place}" if says(0.5) else ""
+    return words + (f" beside a {facts.companion}" if facts.companion and says(0.5) else "")

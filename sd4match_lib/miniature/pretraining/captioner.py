@@ -4,61 +4,72 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from sd4match_lib.backbones.stable_diffusion import StableDiffusion
+from sd4match_lib.backbones.stable_diffusion import StableDiffusionFeatures
 from sd4match_lib.backbones.vision import VisionFeatures
-from sd4match_lib.miniature.pretraining.bank import Bank
-from sd4match_lib.miniature.pretraining.diffusion import bank_latents
-from sd4match_lib.miniature.pretraining.loop import Box, pretrain
+from sd4match_lib.miniature.pretraining.diffusion import encode_latents
+from sd4match_lib.miniature.pretraining.loop import Batch, Budget, Objective, pretrain
+from sd4match_lib.miniature.pretraining.renders import RenderedObjects
 from sd4match_lib.prompts.captioner import ImplicitCaptioner
 from sd4match_lib.utils.progress import progress
 
 
+class CaptioningObjective(Objective):
+    """Denoising with the captioner's prompt; UNet and text model stay frozen.
+
+    A batch's `patches` are the vision model's CLS descriptors, `(B, 1, D)`.
+    """
+
+    def __init__(self, captioner: ImplicitCaptioner, model: StableDiffusionFeatures, factor: float) -> None:
+        """Keeps the frozen model; `factor` is its autoencoder's scaling factor."""
+        super().__init__()
+        self.captioner, self.factor = captioner, factor
+        self.unet, self.text = model.unet.requires_grad_(False), model.text
+        self.scheduler = model.scheduler
+
+    def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """The mean squared error of v."""
+        assert batch.latents is not None and batch.patches is not None
+        z = batch.latents.float() * self.factor
+        noise = torch.randn(z.shape, generator=generator).to(z.device)
+        timesteps = torch.randint(1000, (len(z),), generator=generator).to(z.device)
+        noisy = self.scheduler.add_noise(z, noise, timesteps)
+        target = self.scheduler.get_velocity(z, noise, timesteps)
+        rows = self.captioner.learned(batch.patches[:, 0])
+        context = self.text.encode_tokens(self.text.assemble(rows))
+        return {"loss": mse_loss(self.unet(noisy, timesteps, context).sample.float(), target)}
+
+
 def pretrain_captioner(
-    bank: Bank,
-    model: StableDiffusion,
+    objects: RenderedObjects,
+    model: StableDiffusionFeatures,
     vision: VisionFeatures,
-    pictures: int,
-    box: Box,
+    budget: Budget,
     folder: Path,
     device: torch.device,
 ) -> ImplicitCaptioner:
-    """Trains projection and positions on the denoising loss of the bank's first `pictures` pictures; all else
-    stays frozen.
-
-    `model` must be whole: with its VAE and all up blocks.
-    """
+    """Trains projection and positions on the pictures; `model` must be whole, with VAE and all up blocks."""
     torch.manual_seed(0)
-    mean, deviation = (part[:pictures] for part in bank_latents(model.vae, bank, folder, device))
-    descriptors = _descriptors(vision, bank, pictures)
+    mean, deviation = encode_latents(model.vae, objects, folder, device)
+    descriptors = _descriptors(vision, objects)
     captioner = ImplicitCaptioner(descriptors.shape[1], model.text.width)
-    factor = model.vae.config.scaling_factor
+    objective = CaptioningObjective(captioner, model, model.vae.config.scaling_factor)
 
-    def loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        index = torch.randint(len(mean), (box.batch,), generator=generator)
-        z = (mean[index] + deviation[index] * torch.randn(mean[index].shape, generator=generator)) * factor
-        noise = torch.randn(z.shape, generator=generator)
-        timesteps = torch.randint(1000, (box.batch,), generator=generator)
-        noisy = model.scheduler.add_noise(z, noise, timesteps).to(device)
-        target = model.scheduler.get_velocity(z, noise, timesteps).to(device)
-        rows = captioner.learned(descriptors[index].to(device))
-        context = model.text.encode_tokens(model.text.assemble(rows))
-        return {"loss": mse_loss(model.unet(noisy, timesteps.to(device), context).sample.float(), target)}
+    def batches(step: int, generator: torch.Generator) -> Batch:
+        index = torch.randint(len(descriptors), (budget.batch,), generator=generator)
+        z = mean[index] + deviation[index] * torch.randn(mean[index].shape, generator=generator).half()
+        return Batch(latents=z, patches=descriptors[index, None])
 
-    pretrain("captioner", nn.ModuleDict({"captioner": captioner}), loss, box, folder, device)
+    pretrain("captioner", objective, batches, budget, folder, device)
     return captioner
 
 
 @torch.no_grad()
-def _descriptors(vision: VisionFeatures, bank: Bank, pictures: int) -> Tensor:
-    """CLS descriptors `(M, D)` of the bank's first pictures."""
-    images = [Image.fromarray(rgb) for rgb in bank.images[:pictures]]
+def _descriptors(vision: VisionFeatures, objects: RenderedObjects) -> Tensor:
+    """CLS descriptors `(M, D)` of the pictures."""
+    images = [Image.fromarray(rgb) for rgb in objects.images]
     batches = [images[i : i + 64] for i in range(0, len(images), 64)]
-    return torch.cat(
-        [
-            vision.tokens(batch).cls.cpu()
-            for batch in progress(batches, description="descriptors", unit="batch")
-        ]
-    )
+    shown = progress(batches, description="descriptors", unit="batch")
+    return torch.cat([vision.tokens(batch).cls.cpu() for batch in shown])

@@ -10,10 +10,10 @@ from sd4match_lib.miniature.pretraining.caption import plain_caption
 from sd4match_lib.miniature.pretraining.samples import sample_pictures
 from sd4match_lib.report.figures import figure_style, plot_image_grid, save_figure
 
-_STAGES = ("vae", "vision", "diffusion", "captioner")
+_STAGES = ("vae", "text", "vision", "diffusion", "captioner")
 _PROBED = {
     "vision": ("category_accuracy", "pck_patches"),
-    "diffusion": ("pck_text", "pck_empty", "pck_full", "pck_ends", "influence"),
+    "diffusion": ("pck_text_50", "pck_empty_50", "pck_full_50", "pck_latents", "influence"),
 }
 
 
@@ -24,9 +24,11 @@ def draw_card(folder: Path) -> None:
         folder: the recipe's working folder, with its logs and `weights/`.
     """
     with figure_style():
-        figure, grid = plt.subplots(2, 3, figsize=(9, 4.6), layout="constrained")
+        figure, grid = plt.subplots(2, 4, figsize=(12, 4.6), layout="constrained")
     axes = iter(grid.flat)
     for stage in _STAGES:
+        if not (folder / f"{stage}.csv").is_file():
+            continue
         log = pd.read_csv(folder / f"{stage}.csv")
         axis = next(axes)
         axis.plot(log["samples"] / 1000, log["loss"])

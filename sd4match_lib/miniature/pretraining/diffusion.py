@@ -1,178 +1,227 @@
-"""Pretraining of the miniature's UNet and text model: v-prediction on latents, with captions that name parts,
-colours, views and ends, whose words are told where to look.
+"""Pretraining of the miniature's UNet: v-prediction on latents of pictures with whole captions, as SD2-1's.
+
+On top of denoising: min-SNR weights (Hang et al. 2023), and alignment of inner features to our own
+self-supervised vision model (REPA, Yu et al. 2024).
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
-from torch.nn.functional import mse_loss
-from transformers import CLIPTextModel, CLIPTokenizer
+from torch.nn.functional import cosine_similarity, normalize
+from transformers import CLIPTextModel, CLIPTokenizer, Dinov2Model
 
-from sd4match_lib.backbones.capture import capture
-from sd4match_lib.miniature.pretraining.bank import Bank
-from sd4match_lib.miniature.pretraining.caption import ends_caption, plain_caption, random_caption
-from sd4match_lib.miniature.pretraining.grounding import AttentionRecorder, Namer, ground, grounding_loss
-from sd4match_lib.miniature.pretraining.loop import Box, pretrain
-from sd4match_lib.miniature.pretraining.networks import build_scheduler, build_text_encoder, build_unet
+from sd4match_lib.backbones.capture import capture_up_blocks
+from sd4match_lib.miniature.pretraining.caption import plain_caption, random_caption
+from sd4match_lib.miniature.pretraining.loop import Batch, Budget, Objective, pretrain
+from sd4match_lib.miniature.pretraining.networks import build_scheduler, build_unet
 from sd4match_lib.miniature.pretraining.probe import Probe, build_probe
+from sd4match_lib.miniature.pretraining.renders import RenderedObjects
+from sd4match_lib.miniature.pretraining.text import tokenize
 from sd4match_lib.miniature.pretraining.vae import to_unit
+from sd4match_lib.miniature.pretraining.vision import hidden_states
 from sd4match_lib.utils.files import atomic_write_bytes
 from sd4match_lib.utils.progress import progress
 
-_READ_LAYER, _READ_TIMESTEP, _INFLUENCE_TIMESTEP = "up_blocks.1", 50, 261
-_LOW_TIMESTEPS = 0.25
-_GROUNDING, _NAMING = 0.1, 0.5
+_READ_BLOCK, _READ_TIMESTEPS = 1, (50, 261)
+_ALIGNED_BLOCK = 0
+_SNR_CAP = 5.0
+_ALIGNMENT = 0.5
 
 
-def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
-    """`(B, 77)` token ids, padded and cut as Stable Diffusion's pipelines do."""
-    ids: Tensor = tokenizer(
-        texts, padding="max_length", max_length=77, truncation=True, return_tensors="pt"
-    ).input_ids
-    return ids
+@dataclass(frozen=True)
+class Teachers:
+    """The finished models that the UNet is trained with; all stay frozen."""
+
+    vae: AutoencoderKL
+    text: CLIPTextModel
+    tokenizer: CLIPTokenizer
+    vision: Dinov2Model
 
 
-def bank_latents(vae: AutoencoderKL, bank: Bank, folder: Path, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Means and deviations of the bank's latents, `(M, 4, 32, 32)` float16, unscaled; encoded once and kept
+class DenoisingObjective(Objective):
+    """Denoising of latents under a frozen text model, and alignment of the first up block's output."""
+
+    def __init__(self, text: CLIPTextModel, patch_width: int, factor: float) -> None:
+        """Builds the untrained UNet.
+
+        Args:
+            text: the frozen text model.
+            patch_width: the width of the vision model's tokens.
+            factor: the autoencoder's scaling factor.
+        """
+        super().__init__()
+        self.unet, self.text, self.factor = build_unet(), text.requires_grad_(False), factor
+        # In training on a CPU, plain attention takes half the time of the fused kernel's backward pass.
+        self.unet.set_attn_processor(AttnProcessor())
+        width = self.unet.config.block_out_channels[-1]
+        self.aligner = nn.Sequential(
+            nn.Conv2d(width, 256, 1), nn.SiLU(), nn.Conv2d(256, 256, 1), nn.SiLU(), nn.Conv2d(256, patch_width, 1)
+        )
+        scheduler = build_scheduler()
+        self.register_buffer("signal", scheduler.alphas_cumprod.clone(), persistent=False)
+
+    def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """`denoising` is the plain error of v, `alignment` 1 - cosine to the vision model's patches."""
+        assert batch.latents is not None and batch.captions is not None and batch.patches is not None
+        z = batch.latents.float() * self.factor
+        noise = torch.randn(z.shape, generator=generator).to(z.device)
+        timesteps = torch.randint(1000, (len(z),), generator=generator).to(z.device)
+        signal = self.signal[timesteps].view(-1, 1, 1, 1)
+        noisy = signal.sqrt() * z + (1 - signal).sqrt() * noise
+        target = signal.sqrt() * noise - (1 - signal).sqrt() * z
+        with torch.no_grad():
+            context = self.text(batch.captions).last_hidden_state
+        read: list[Tensor] = []
+        block = self.unet.up_blocks[_ALIGNED_BLOCK]
+        hook = block.register_forward_hook(lambda _module, _inputs, found: read.append(found))
+        output = self.unet(noisy, timesteps, context).sample.float()
+        hook.remove()
+        error = (output - target).square().mean(dim=(1, 2, 3))
+        snr = (signal / (1 - signal)).view(-1)
+        # Min-SNR weights of the error of z, as weights of the error of v.
+        weight = snr.clamp(max=_SNR_CAP) / (snr + 1)
+        inner = self.aligner(read[0]).flatten(2).transpose(1, 2).float()
+        alignment = 1 - cosine_similarity(inner, batch.patches.float(), dim=2).mean()
+        return {
+            "loss": (weight * error).mean() / weight.mean() + _ALIGNMENT * alignment,
+            "denoising": error.mean().detach(),
+            "alignment": alignment.detach(),
+        }
+
+
+def encode_latents(
+    vae: AutoencoderKL, objects: RenderedObjects, folder: Path, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Means and deviations of the pictures' latents, `(N, 4, 32, 32)` float16, unscaled; encoded once and kept
     in `folder`.
     """
-    path = folder / "latents.safetensors"
-    if not path.is_file():
+    path = folder / "diffusion_latents.safetensors"
+    if not path.is_file() or len(load_file(path)["mean"]) < len(objects.images):
         vae.to(device).eval()
         means, deviations = [], []
-        for batch in progress(
-            torch.from_numpy(bank.images).split(64), description="encoding the bank", unit="batch"
-        ):
+        batches = torch.from_numpy(objects.images).split(64)
+        for batch in progress(batches, description="encoding the pictures", unit="batch"):
             with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16):
                 posterior = vae.encode(to_unit(batch).to(device)).latent_dist
             means.append(posterior.mean.half().cpu())
             deviations.append(posterior.std.half().cpu())
-        atomic_write_bytes(
-            path, save({"mean": torch.cat(means).contiguous(), "std": torch.cat(deviations).contiguous()})
-        )
+        kept = {"mean": torch.cat(means).contiguous(), "std": torch.cat(deviations).contiguous()}
+        atomic_write_bytes(path, save(kept))
     tensors = load_file(path)
     return tensors["mean"], tensors["std"]
 
 
+def encode_patches(
+    vision: Dinov2Model, objects: RenderedObjects, folder: Path, device: torch.device
+) -> Tensor:
+    """The vision model's patch tokens of the pictures, `(N, 256, D)` float16, centred; kept in `folder`."""
+    path = folder / "diffusion_patches.safetensors"
+    if not path.is_file() or len(load_file(path)["patches"]) < len(objects.images):
+        vision.to(device).eval()
+        parts = []
+        batches = torch.from_numpy(objects.images).split(64)
+        for batch in progress(batches, description="patches of the pictures", unit="batch"):
+            with torch.autocast(device.type, dtype=torch.bfloat16):
+                parts.append(hidden_states(vision, batch, 224)[:, 1:].half().cpu())
+        whole = torch.cat(parts)
+        whole -= whole[::64].float().mean(dim=(0, 1)).half()
+        atomic_write_bytes(path, save({"patches": whole.contiguous()}))
+    return load_file(path)["patches"]
+
+
 def pretrain_diffusion(
-    bank: Bank, vae: AutoencoderKL, tokenizer: CLIPTokenizer, box: Box, folder: Path, device: torch.device
-) -> tuple[UNet2DConditionModel, CLIPTextModel]:
-    """Trains UNet and text model together on denoising, grounding and naming; a quarter of the timesteps
-    is drawn from the half in which features are read.
-    """
+    objects: RenderedObjects, teachers: Teachers, budget: Budget, folder: Path, device: torch.device
+) -> UNet2DConditionModel:
+    """Trains the UNet on the pictures' latents and random captions of them."""
     torch.manual_seed(0)
-    scheduler, factor = build_scheduler(), vae.config.scaling_factor
-    unet = build_unet()
-    namer = Namer(
-        (part for entry in bank.entries for part in entry.colours), unet.config.block_out_channels[-2]
-    )
-    modules = nn.ModuleDict({"unet": unet, "text": build_text_encoder(tokenizer), "namer": namer})
-    recorder = AttentionRecorder(unet)
-    parts, places = torch.from_numpy(bank.parts), torch.from_numpy(bank.places)
-    read: list[Tensor] = []
-    unet.get_submodule(_READ_LAYER).register_forward_hook(
-        lambda _module, _inputs, output: read.append(output)
-    )
-    clean = scheduler.alphas_cumprod
-    mean, deviation = bank_latents(vae, bank, folder, device)
-    watch = _Watch(build_probe(), vae, tokenizer, scheduler, device)
+    mean, deviation = encode_latents(teachers.vae, objects, folder, device)
+    patches = encode_patches(teachers.vision, objects, folder, device)
+    factor = teachers.vae.config.scaling_factor
+    objective = DenoisingObjective(teachers.text, patches.shape[2], factor)
+    watch = _Watch(build_probe(), teachers, objective, device)
 
-    def loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        index = torch.randint(len(mean), (box.batch,), generator=generator)
+    def batches(step: int, generator: torch.Generator) -> Batch:
+        index = torch.randint(len(mean), (budget.batch,), generator=generator)
         words = np.random.default_rng([step, 1])
-        entries = [bank.entries[i] for i in index.tolist()]
-        texts = [random_caption(e.category, e.azimuth, e.colours, words) for e in entries]
-        z = (mean[index] + deviation[index] * torch.randn(mean[index].shape, generator=generator)) * factor
-        noise = torch.randn(z.shape, generator=generator)
-        low = torch.rand(box.batch, generator=generator) < _LOW_TIMESTEPS
-        timesteps = torch.randint(1000, (box.batch,), generator=generator) // (1 + low.long())
-        noisy, target = scheduler.add_noise(z, noise, timesteps), scheduler.get_velocity(z, noise, timesteps)
-        context = modules["text"](tokenize(tokenizer, texts).to(device)).last_hidden_state
-        output = modules["unet"](noisy.to(device), timesteps.to(device), context).sample
-        words_seen = ground(tokenizer, texts, entries, parts[index], places[index])
-        placed = [tensor.to(device) for tensor in (*words_seen, clean[timesteps])]
-        denoising = mse_loss(output.float(), target.to(device))
-        grounding = grounding_loss(recorder.take(), *placed)
-        called = namer.targets(texts, entries, parts[index], places[index])
-        objects = parts[index] > 0
-        naming = namer.loss(read.pop(), called.to(device), objects.to(device), clean[timesteps].to(device))
-        return {
-            "loss": denoising + _GROUNDING * grounding + _NAMING * naming,
-            "denoising": denoising.detach(),
-            "grounding": grounding.detach(),
-            "naming": naming.detach(),
-        }
+        texts = [random_caption(objects.facts[i], words) for i in index.tolist()]
+        z = mean[index] + deviation[index] * torch.randn(mean[index].shape, generator=generator).half()
+        return Batch(captions=tokenize(teachers.tokenizer, texts), latents=z, patches=patches[index])
 
-    def measure() -> dict[str, float]:
-        found = watch(modules["unet"], modules["text"])
-        recorder.take()
-        read.clear()
-        return found
-
-    pretrain("diffusion", modules, loss, box, folder, device, watch=measure)
-    return modules["unet"], modules["text"]
+    pretrain("diffusion", objective, batches, budget, folder, device, watch=watch)
+    objective.unet.set_attn_processor(AttnProcessor2_0())
+    return objective.unet
 
 
 class _Watch:
-    """Measures what pretraining is for, on the probe: PCK with the text and the empty prompt, one that
-    names everything and one that names all ends, and the text's influence on the features.
+    """Measures on the probe: PCK with the empty, the text and the full prompt, the text's influence on the
+    features, and the denoising error of pictures that were not trained on. The probe's keypoints are for this
+    measurement alone.
     """
 
     def __init__(
-        self,
-        probe: Probe,
-        vae: AutoencoderKL,
-        tokenizer: CLIPTokenizer,
-        scheduler: DDIMScheduler,
-        device: torch.device,
+        self, probe: Probe, teachers: Teachers, objective: DenoisingObjective, device: torch.device
     ) -> None:
         """Encodes the probe's pictures once."""
-        self.probe, self.scheduler, self.device = probe, scheduler, device
-        vae.to(device).eval()
+        self.probe, self.objective, self.device = probe, objective, device
+        self.scheduler: DDIMScheduler = build_scheduler()
+        vae = teachers.vae.to(device).eval()
         with torch.no_grad():
             parts = [vae.encode(to_unit(b).to(device)).latent_dist.mean for b in probe.images.split(32)]
         self.latents = torch.cat(parts) * vae.config.scaling_factor
-        self.ids = tokenize(tokenizer, [plain_caption(c) for c in probe.categories]).to(device)
-        self.full = tokenize(tokenizer, probe.captions).to(device)
-        self.ends = tokenize(tokenizer, [ends_caption()] * len(probe.categories)).to(device)
-        self.empty = tokenize(tokenizer, [""] * len(probe.categories)).to(device)
+        texts = {
+            "empty": [""] * len(probe.categories),
+            "text": [plain_caption(category) for category in probe.categories],
+            "full": probe.captions,
+        }
+        self.ids = {name: tokenize(teachers.tokenizer, lines).to(device) for name, lines in texts.items()}
 
     @torch.no_grad()
-    def __call__(self, unet: UNet2DConditionModel, text: CLIPTextModel) -> dict[str, float]:
+    def __call__(self) -> dict[str, float]:
         """Returns the named measurements; `influence` is the relative change of the normalised features from
-        empty to text at t = 261.
+        empty to text at the later of the two timesteps.
         """
+        contexts = {name: self.objective.text(ids).last_hidden_state for name, ids in self.ids.items()}
+        found: dict[str, float] = {}
+        for t in _READ_TIMESTEPS:
+            features = {name: self._features(context, t) for name, context in contexts.items()}
+            found |= {f"pck_{name}_{t}": self.probe.pck(maps) for name, maps in features.items()}
+            found["influence"] = float((features["text"] - features["empty"]).norm(dim=1).mean())
+        found["pck_latents"] = self.probe.pck(self.latents.cpu())
+        found["held_out"] = self._error(contexts["text"])
+        return found
 
-        def read(ids: Tensor, timestep: int) -> Tensor:
-            return self._features(unet, text(ids).last_hidden_state, timestep)
+    def _noisy(self, timestep: int) -> tuple[Tensor, Tensor]:
+        """The probe's latents with noise, and the noise."""
+        generator = torch.Generator().manual_seed(timestep)
+        noise = torch.randn(self.latents.shape, generator=generator).to(self.device)
+        steps = torch.full((len(noise),), timestep, device=self.device)
+        return self.scheduler.add_noise(self.latents, noise, steps), noise
 
-        with_text, without = read(self.ids, _READ_TIMESTEP), read(self.empty, _READ_TIMESTEP)
-        change = (
-            (read(self.ids, _INFLUENCE_TIMESTEP) - read(self.empty, _INFLUENCE_TIMESTEP)).norm(dim=1).mean()
-        )
-        return {
-            "pck_text": self.probe.pck(with_text),
-            "pck_empty": self.probe.pck(without),
-            "pck_full": self.probe.pck(read(self.full, _READ_TIMESTEP)),
-            "pck_ends": self.probe.pck(read(self.ends, _READ_TIMESTEP)),
-            "pck_latents": self.probe.pck(self.latents.cpu()),
-            "influence": float(change),
-        }
+    def _error(self, context: Tensor) -> float:
+        """Mean squared error of v over five noise levels."""
+        errors = []
+        for t in range(100, 1000, 200):
+            noisy, noise = self._noisy(t)
+            steps = torch.full((len(noise),), t, device=self.device)
+            target = self.scheduler.get_velocity(self.latents, noise, steps)
+            output = torch.cat(
+                [self.objective.unet(z, t, c).sample for z, c in zip(noisy.split(32), context.split(32), strict=True)]
+            )
+            errors.append((output.float() - target).square().mean())
+        return float(torch.stack(errors).mean())
 
-    def _features(self, unet: UNet2DConditionModel, context: Tensor, timestep: int) -> Tensor:
+    def _features(self, context: Tensor, timestep: int) -> Tensor:
         """L2-normalised features of the probe's pictures, `(M, C, h, w)`, on the CPU."""
-        noise = torch.randn(self.latents.shape, generator=torch.Generator().manual_seed(timestep)).to(
-            self.device
-        )
-        steps = torch.full((len(noise),), timestep)
-        noisy = self.scheduler.add_noise(self.latents, noise, steps.to(self.device))
+        noisy, _ = self._noisy(timestep)
         parts = []
         for z, words in zip(noisy.split(32), context.split(32), strict=True):
-            with capture(unet, (_READ_LAYER,)) as read:
-                unet(z, timestep, words)
-            parts.append(torch.nn.functional.normalize(read[_READ_LAYER].float(), dim=1).cpu())
+            with capture_up_blocks(self.objective.unet, (_READ_BLOCK,)) as read:
+                self.objective.unet(z, timestep, words)
+            parts.append(normalize(read[_READ_BLOCK].float(), dim=1).cpu())
         return torch.cat(parts)

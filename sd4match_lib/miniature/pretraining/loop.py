@@ -1,11 +1,12 @@
-"""The pretraining loop: step- or time-boxed, resumable after `kill -9`, the same on CPU and GPU."""
+"""The pretraining loop: bounded in steps or minutes, resumable after `kill -9`, the same on CPU and GPU."""
 
 import csv
 import json
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,15 +21,34 @@ from sd4match_lib.utils.files import atomic_write_bytes
 
 logger = logging.getLogger(__name__)
 
-Loss = Callable[[int, torch.Generator], dict[str, Tensor]]
+@dataclass(frozen=True)
+class Batch:
+    """All that a loss may see: pictures and whole captions, and what comes of pictures alone.
+
+    Attributes:
+        images: `(B, S, S, 3)` uint8.
+        captions: `(B, 77)` token ids of whole captions.
+        latents: `(B, 4, h, w)` of the pictures, from our own autoencoder.
+        patches: `(B, N, D)` of the pictures, from our own vision model.
+    """
+
+    images: Tensor | None = None
+    captions: Tensor | None = None
+    latents: Tensor | None = None
+    patches: Tensor | None = None
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on another device."""
+        moved = {name: None if t is None else t.to(device) for name, t in vars(self).items()}
+        return Batch(**moved)
 
 
 @dataclass(frozen=True)
-class Box:
+class Budget:
     """When to stop, whichever comes first (both None: never started), and how to step.
 
-    The learning rate warms up over `warmup` steps and falls along a cosine to a twentieth at the end of the
-    box.
+    The learning rate warms up over `warmup` steps, stays, and falls in a line to a twentieth over the last
+    fifth of the budget.
     """
 
     steps: int | None
@@ -41,148 +61,213 @@ class Box:
     watch_every_s: float = 900.0
 
     def spent(self, step: int, elapsed_s: float) -> float:
-        """The part of the box that is used up, in [0, 1]."""
+        """The part of the budget that is used up, in [0, 1]."""
         parts = [
             step / self.steps if self.steps else 0.0,
             elapsed_s / 60 / self.minutes if self.minutes else 0.0,
         ]
         return min(1.0, max(parts))
 
+    def learning_rate_at(self, step: int, spent: float) -> float:
+        """The learning rate of a step, from the part of the budget that is used up."""
+        return self.learning_rate * min(1.0, (step + 1) / self.warmup, 0.05 + 0.95 * (1 - spent) / 0.2)
+
+
+class Objective(nn.Module):
+    """What a stage trains, and the loss that it is trained on; frozen parts are without gradients."""
+
+    def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Named scalars; `"loss"` is minimised.
+
+        Args:
+            batch: all that there is to learn from.
+            generator: the step's own, on the CPU.
+        """
+        raise NotImplementedError
+
+    def after_step(self, averages: list[Tensor]) -> None:
+        """Called after each step of the optimizer with the running averages of the trained weights."""
+
+
+Batches = Callable[[int, torch.Generator], Batch]
+
 
 def pretrain(
     name: str,
-    modules: nn.ModuleDict,
-    loss: Loss,
-    box: Box,
+    objective: Objective,
+    batches: Batches,
+    budget: Budget,
     folder: Path,
     device: torch.device,
     watch: Callable[[], dict[str, float]] | None = None,
-) -> nn.ModuleDict:
-    """Trains `modules` on `loss` until the box is used up, and leaves their averaged weights in them.
+) -> None:
+    """Trains `objective` until the budget is used up, and leaves the averaged weights in it.
 
     Goes on from `folder/<name>.safetensors` where it exists; logs to `folder/<name>.csv` (step, samples,
-    seconds, every value that `loss` returns). Batches depend on the step alone, so an interrupted run sees
-    the batches that an undisturbed one does.
+    seconds, every value that the objective returns). Batches depend on the step alone, so an interrupted run
+    sees the batches that an undisturbed one does.
 
     Args:
         name: the stage's name.
-        modules: what is trained, moved to `device`.
-        loss: given the step and a CPU generator seeded for it, returns named scalars; `"loss"` is minimised.
-        box: when to stop and how to step.
+        objective: what is trained, moved to `device`.
+        batches: given the step and a CPU generator seeded for it, returns the step's batch.
+        budget: when to stop and how to step.
         folder: where checkpoint and log live.
         device: where to train; bf16 autocast is used on either kind.
-        watch: measures the modules now and then, with their averaged weights in place; logged to
+        watch: measures the objective now and then, with the averaged weights in place; logged to
             `folder/<name>_probe.csv`.
 
     Raises:
-        UserError: when the box has no end, or the loss stops being finite (the last checkpoint stays).
+        UserError: when the budget has no end, or the loss stops being finite (the last checkpoint stays).
     """
-    if box.steps is None and box.minutes is None:
+    if budget.steps is None and budget.minutes is None:
         raise UserError(f"pretraining {name} needs --steps or --minutes, or it would never end")
     hold_memory()
-    modules.to(device).train()
-    parameters = [p for p in modules.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(
-        parameters, lr=box.learning_rate, weight_decay=0.01, betas=(0.9, 0.99), fused=True
-    )
-    averages = [p.detach().clone() for p in parameters]
-    checkpoint, log = folder / f"{name}.safetensors", folder / f"{name}.csv"
-    step, before_s = (
-        _restore(checkpoint, parameters, averages, optimizer) if checkpoint.is_file() else (0, 0.0)
-    )
-    probe_log = folder / f"{name}_probe.csv"
+    objective.to(device).train()
+    run = _Run(objective, budget)
+    checkpoint, log, probe_log = (folder / f"{name}{end}" for end in (".safetensors", ".csv", "_probe.csv"))
+    step, before_s = run.restore(checkpoint) if checkpoint.is_file() else (0, 0.0)
     _cut_log(log, step)
     _cut_log(probe_log, step)
-    start = saved = noted = watched = time.monotonic()
+    start = saved = noted = time.monotonic()
+    watched = start if step == 0 else start - budget.watch_every_s / 2
     sums: dict[str, float] = {}
     first = step
-    while (spent := box.spent(step, before_s + time.monotonic() - start)) < 1.0:
-        for group in optimizer.param_groups:
-            group["lr"] = (
-                box.learning_rate
-                * min(1.0, (step + 1) / box.warmup)
-                * (0.05 + 0.95 * (1 + math.cos(math.pi * spent)) / 2)
-            )
+
+    def measure(elapsed_s: float) -> None:
+        if watch is not None:
+            with run.averaged(), torch.autocast(device.type, dtype=torch.bfloat16):
+                values = watch()
+            row = {"step": step, "samples": step * budget.batch, "seconds": elapsed_s, **values}
+            _note(name, probe_log, row, budget.spent(step, elapsed_s))
+
+    def note(elapsed_s: float) -> None:
+        means = {key: value / (step - first) for key, value in sums.items()}
+        row = {"step": step, "samples": step * budget.batch, "seconds": elapsed_s, **means}
+        _note(name, log, row, budget.spent(step, elapsed_s))
+
+    while (spent := budget.spent(step, before_s + time.monotonic() - start)) < 1.0:
+        run.set_learning_rate(budget.learning_rate_at(step, spent))
         generator = torch.Generator().manual_seed(step + 1_000_003)
+        batch = batches(step, generator).to(device)
         with torch.autocast(device.type, dtype=torch.bfloat16):
-            values = loss(step, generator)
+            values = objective.losses(batch, generator)
         if not torch.isfinite(values["loss"]):
             raise UserError(
                 f"pretraining {name}: the loss is not finite at step {step}; "
                 f"{checkpoint} holds the last good state"
             )
-        optimizer.zero_grad(set_to_none=True)
-        values["loss"].backward()
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
+        run.step(values["loss"], step)
         step += 1
-        decay = min(box.average, (1 + step) / (10 + step))
-        torch._foreach_lerp_(averages, [p.detach() for p in parameters], 1 - decay)
         for key, value in values.items():
             sums[key] = sums.get(key, 0.0) + float(value.detach())
         now = time.monotonic()
         elapsed_s = before_s + now - start
         if now - noted > 20:
-            means = {key: value / (step - first) for key, value in sums.items()}
-            _note(
-                name, log, {"step": step, "samples": step * box.batch, "seconds": elapsed_s, **means}, spent
-            )
+            note(elapsed_s)
             noted, sums, first = now, {}, step
-        if watch is not None and now - watched > box.watch_every_s:
-            _watch(
-                name,
-                probe_log,
-                modules,
-                parameters,
-                averages,
-                watch,
-                step,
-                step * box.batch,
-                elapsed_s,
-                spent,
-            )
+        if now - watched > budget.watch_every_s:
+            measure(elapsed_s)
             watched = now
-        if now - saved > box.save_every_s:
-            _save(checkpoint, parameters, averages, optimizer, step, elapsed_s)
+        if now - saved > budget.save_every_s:
+            run.save(checkpoint, step, elapsed_s)
             saved = now
     elapsed_s = before_s + time.monotonic() - start
     if sums:
-        means = {key: value / (step - first) for key, value in sums.items()}
-        _note(name, log, {"step": step, "samples": step * box.batch, "seconds": elapsed_s, **means}, 1.0)
-    _save(checkpoint, parameters, averages, optimizer, step, elapsed_s)
-    if watch is not None:
-        _watch(name, probe_log, modules, parameters, averages, watch, step, step * box.batch, elapsed_s, 1.0)
-    _exchange(parameters, averages)
-    return modules.eval()
+        note(elapsed_s)
+    run.save(checkpoint, step, elapsed_s)
+    measure(elapsed_s)
+    run.finish()
 
 
-def _exchange(parameters: list[nn.Parameter], averages: list[Tensor]) -> None:
-    """Swaps the weights with their averages, in place."""
-    for parameter, mean in zip(parameters, averages, strict=True):
-        kept = parameter.data.clone()
-        parameter.data.copy_(mean)
-        mean.copy_(kept)
+class _Run:
+    """What a checkpoint holds: weights, their averages and the optimizer's moments, all in float32.
 
+    The objective itself computes with bfloat16 copies of the weights: on a CPU, casting them and what they
+    touch in every step costs up to a third of the time.
+    """
 
-def _watch(
-    name: str,
-    log: Path,
-    modules: nn.ModuleDict,
-    parameters: list[nn.Parameter],
-    averages: list[Tensor],
-    watch: Callable[[], dict[str, float]],
-    step: int,
-    samples: int,
-    elapsed_s: float,
-    spent: float,
-) -> None:
-    """Measures the averaged weights and logs what was found."""
-    modules.eval()
-    _exchange(parameters, averages)
-    values = watch()
-    _exchange(parameters, averages)
-    modules.train()
-    _note(name, log, {"step": step, "samples": samples, "seconds": elapsed_s, **values}, spent)
+    def __init__(self, objective: Objective, budget: Budget) -> None:
+        """Sets up AdamW and the averages over all parameters with gradients."""
+        self.objective, self.budget = objective, budget
+        self.parameters = [p for p in objective.parameters() if p.requires_grad]
+        self.weights = [p.detach().float().clone() for p in self.parameters]
+        self.averages = [w.clone() for w in self.weights]
+        self.optimizer = torch.optim.AdamW(
+            self.weights, lr=budget.learning_rate, weight_decay=0.01, betas=(0.9, 0.99), fused=True
+        )
+        for parameter in objective.parameters():
+            parameter.data = parameter.data.to(torch.bfloat16)
+
+    def set_learning_rate(self, value: float) -> None:
+        """For all parameters."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = value
+
+    def step(self, loss: Tensor, step: int) -> None:
+        """One step of the optimizer, with gradients clipped at a norm of 1, and of the averages."""
+        loss.backward()
+        for weight, parameter in zip(self.weights, self.parameters, strict=True):
+            weight.grad = None if parameter.grad is None else parameter.grad.float()
+            parameter.grad = None
+        nn.utils.clip_grad_norm_(self.weights, 1.0)
+        self.optimizer.step()
+        decay = min(self.budget.average, (2 + step) / (11 + step))
+        torch._foreach_lerp_(self.averages, self.weights, 1 - decay)
+        self._use(self.weights)
+        self.objective.after_step(self.averages)
+
+    @torch.no_grad()
+    def _use(self, values: list[Tensor]) -> None:
+        """Puts values into the objective."""
+        torch._foreach_copy_(self.parameters, values)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The objective with averaged weights, for measuring."""
+        self.objective.eval()
+        self._use(self.averages)
+        try:
+            yield
+        finally:
+            self._use(self.weights)
+            self.objective.train()
+
+    def finish(self) -> None:
+        """Leaves the averaged weights in the objective, in float32."""
+        for parameter in self.objective.parameters():
+            parameter.data = parameter.data.float()
+        self._use(self.averages)
+        self.objective.eval()
+
+    def save(self, path: Path, step: int, elapsed_s: float) -> None:
+        """Writes all in one atomic step."""
+        tensors: dict[str, Tensor] = {}
+        for i, (weight, mean) in enumerate(zip(self.weights, self.averages, strict=True)):
+            state = self.optimizer.state[weight]
+            tensors |= {f"{i}.weight": weight, f"{i}.average": mean}
+            tensors |= {f"{i}.{key}": state[key] for key in ("exp_avg", "exp_avg_sq")} if state else {}
+        tensors = {key: tensor.detach().contiguous().cpu() for key, tensor in tensors.items()}
+        header = {"progress": json.dumps({"step": step, "elapsed_s": elapsed_s})}
+        atomic_write_bytes(path, save(tensors, metadata=header))
+
+    @torch.no_grad()
+    def restore(self, path: Path) -> tuple[int, float]:
+        """Loads what `save` wrote; returns the step and the seconds spent."""
+        with safe_open(path, framework="pt") as file:
+            done = json.loads(file.metadata()["progress"])
+            keys = set(file.keys())
+            for i, (weight, mean) in enumerate(zip(self.weights, self.averages, strict=True)):
+                weight.copy_(file.get_tensor(f"{i}.weight"))
+                mean.copy_(file.get_tensor(f"{i}.average"))
+                if f"{i}.exp_avg" in keys:
+                    self.optimizer.state[weight] = {
+                        "step": torch.tensor(float(done["step"]), device=weight.device),
+                        **{k: file.get_tensor(f"{i}.{k}").to(weight) for k in ("exp_avg", "exp_avg_sq")},
+                    }
+        self._use(self.weights)
+        self.objective.after_step(self.averages)
+        return done["step"], done["elapsed_s"]
 
 
 def _note(name: str, log: Path, row: dict[str, float], spent: float) -> None:
@@ -204,40 +289,3 @@ def _cut_log(log: Path, step: int) -> None:
         lines = log.read_text().splitlines(keepends=True)
         kept = [line for line in lines[1:] if int(line.split(",")[0]) <= step]
         atomic_write_bytes(log, "".join([*lines[:1], *kept]).encode()) if kept else log.unlink()
-
-
-def _save(
-    path: Path,
-    parameters: list[nn.Parameter],
-    averages: list[Tensor],
-    optimizer: torch.optim.Optimizer,
-    step: int,
-    elapsed_s: float,
-) -> None:
-    """Writes weights, averages and optimizer moments in one atomic step."""
-    tensors: dict[str, Tensor] = {}
-    for i, (parameter, mean) in enumerate(zip(parameters, averages, strict=True)):
-        state = optimizer.state[parameter]
-        tensors |= {f"{i}.weight": parameter.detach(), f"{i}.average": mean}
-        tensors |= {f"{i}.{key}": state[key] for key in ("exp_avg", "exp_avg_sq")} if state else {}
-    tensors = {key: tensor.contiguous().cpu() for key, tensor in tensors.items()}
-    header = {"progress": json.dumps({"step": step, "elapsed_s": elapsed_s})}
-    atomic_write_bytes(path, save(tensors, metadata=header))
-
-
-def _restore(
-    path: Path, parameters: list[nn.Parameter], averages: list[Tensor], optimizer: torch.optim.Optimizer
-) -> tuple[int, float]:
-    """Loads what `_save` wrote; returns the step and the seconds spent."""
-    with safe_open(path, framework="pt") as file:
-        done = json.loads(file.metadata()["progress"])
-        keys = set(file.keys())
-        for i, (parameter, mean) in enumerate(zip(parameters, averages, strict=True)):
-            parameter.data.copy_(file.get_tensor(f"{i}.weight"))
-            mean.copy_(file.get_tensor(f"{i}.average"))
-            if f"{i}.exp_avg" in keys:
-                optimizer.state[parameter] = {
-                    "step": torch.tensor(float(done["step"]), device=parameter.device),
-                    **{key: file.get_tensor(f"{i}.{key}").to(parameter) for key in ("exp_avg", "exp_avg_sq")},
-                }
-    return done["step"], done["elapsed_s"]

@@ -4,12 +4,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
-from sd4match_lib.matching.points import match_points
+from sd4match_lib.matching.match import match_points
 from sd4match_lib.miniature.objects.catalogue import CATEGORIES
-from sd4match_lib.miniature.pretraining.caption import full_caption
-from sd4match_lib.miniature.render.scene import IMAGE_SIZE, Picture, take_picture
+from sd4match_lib.images import stretch_image
+from sd4match_lib.miniature.pretraining.caption import full_caption, view_words
+from sd4match_lib.miniature.pretraining.renders import INPUT_SIZE, Facts
+from sd4match_lib.miniature.render.scene import Render, take_picture
 
 _SEED = 77_003
 _FEWEST_POINTS = 3
@@ -17,20 +20,23 @@ _FEWEST_POINTS = 3
 
 @dataclass(frozen=True)
 class ProbePair:
-    """Two pictures (indices into the probe's images) and their shared keypoints in pixels, `(N, 2)` each;
-    `reach` is the target box's longer side.
+    """Two pictures (indices into the probe's images) and their shared keypoints, `(N, 2)` each, as shares of
+    the picture's width and height (pixel centres; 0 and 1 are the first and the last).
+
+    `per_reach` `(2,)` turns an error in such shares into units of the target box's longer side, measured in
+    the original frame.
     """
 
     src: int
     trg: int
-    src_px: Tensor
-    trg_px: Tensor
-    reach: float
+    src_xy: Tensor
+    trg_xy: Tensor
+    per_reach: Tensor
 
 
 @dataclass(frozen=True)
 class Probe:
-    """Pictures `(M, S, S, 3)` uint8 of objects that neither the bank nor MiniPair holds, their categories,
+    """Pictures `(M, S, S, 3)` uint8 of objects that neither pretraining nor MiniPair holds, their categories,
     captions that name all there is to name, and pairs of them.
     """
 
@@ -41,22 +47,20 @@ class Probe:
 
     def pck(self, features: Tensor, alpha: float = 0.1) -> float:
         """Nearest-neighbour PCK, per image, of `(M, C, h, w)` features."""
-        grid = features.shape[-1]
-        scale = (grid - 1) / (IMAGE_SIZE - 1)
+        last = features.shape[-1] - 1
         hits = []
         for pair in self.pairs:
             src, trg = features[pair.src : pair.src + 1], features[pair.trg : pair.trg + 1]
-            found = match_points(src, trg, pair.src_px[None] * scale, matcher="nn")[0] / scale
-            hits.append(((found - pair.trg_px).norm(dim=1) <= alpha * pair.reach).float().mean())
+            found = match_points(src, trg, pair.src_xy[None] * last, method="nn")[0] / last
+            hits.append((((found - pair.trg_xy) * pair.per_reach).norm(dim=1) <= alpha).float().mean())
         return float(torch.stack(hits).mean())
 
 
 def build_probe(pairs_each: int = 8) -> Probe:
     """Renders `pairs_each` pairs for each category, over all azimuths, that share three keypoints or more."""
-    pictures: list[Picture] = []
+    renders: list[Render] = []
     pairs: list[ProbePair] = []
-    categories: list[str] = []
-    for number, (category, make) in enumerate(CATEGORIES.items()):
+    for number, make in enumerate(CATEGORIES.values()):
         found = draw = 0
         while found < pairs_each:
             rngs = [np.random.default_rng([_SEED, number, draw, i]) for i in range(4)]
@@ -65,11 +69,17 @@ def build_probe(pairs_each: int = 8) -> Probe:
             shared = [name for name in src.keypoints if name in trg.keypoints]
             if len(shared) < _FEWEST_POINTS:
                 continue
+            last = [torch.tensor(render.size, dtype=torch.float32) - 1 for render in (src, trg)]
+            points = [torch.tensor([r.keypoints[n] for n in shared]) / s for r, s in zip((src, trg), last)]
             reach = max(trg.box[2] - trg.box[0], trg.box[3] - trg.box[1])
-            points = [torch.tensor([p.keypoints[name] for name in shared]) for p in (src, trg)]
-            pairs.append(ProbePair(len(pictures), len(pictures) + 1, points[0], points[1], float(reach)))
-            pictures += [src, trg]
-            categories += [category] * 2
+            pairs.append(ProbePair(len(renders), len(renders) + 1, points[0], points[1], last[1] / reach))
+            renders += [src, trg]
             found += 1
-    captions = [full_caption(c, p.model.colours) for c, p in zip(categories, pictures, strict=True)]
-    return Probe(torch.from_numpy(np.stack([p.rgb for p in pictures])), categories, captions, pairs)
+    images = [stretch_image(Image.fromarray(r.rgb), (INPUT_SIZE, INPUT_SIZE)) for r in renders]
+    facts = [
+        Facts(r.model.category, r.model.colours, view_words(r.camera.azimuth), str(r.place), r.companion)
+        for r in renders
+    ]
+    return Probe(
+        torch.from_numpy(np.stack(images)), [f.category for f in facts], [full_caption(f) for f in facts], pairs
+    )

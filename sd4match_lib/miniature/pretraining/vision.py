@@ -1,129 +1,159 @@
-"""Pretraining of the miniature's vision model without labels: what a picture shows is a solid object.
-
-From one picture, the patch tokens are to say where on the object they lie (ninths of its extent along each
-axis of the object's own frame), and the CLS token which shape the object has in three dimensions; and of a
-batch's CLS tokens, those of one object's two pictures, taken from different sides and in different colours,
-are to be each other's nearest. The renderer knows all that, as a depth camera on a turntable would; neither
-categories nor the names of parts enter. Contrast alone, tried first, needs more pictures than a CPU sees in
-an hour.
+"""Pretraining of the miniature's vision model from pictures alone: self-distillation of the whole and of
+masked patches, as DINO and iBOT do (Caron et al. 2021, Zhou et al. 2022; centring after DINOv2).
 """
 
+import copy
+import math
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import (
-    affine_grid,
-    binary_cross_entropy_with_logits,
-    cross_entropy,
-    grid_sample,
-    normalize,
-)
+from torch.nn.functional import affine_grid, grid_sample, interpolate, log_softmax, normalize
 from transformers import Dinov2Model
 
 from sd4match_lib.backbones.vision import IMAGENET_MEAN, IMAGENET_STD
-from sd4match_lib.miniature.pretraining.bank import NINTHS, Bank, bank_shapes
-from sd4match_lib.miniature.pretraining.loop import Box, pretrain
+from sd4match_lib.miniature.pretraining.loop import Batch, Budget, Objective, pretrain
 from sd4match_lib.miniature.pretraining.networks import build_vision
 from sd4match_lib.miniature.pretraining.probe import Probe, build_probe
+from sd4match_lib.miniature.pretraining.renders import RenderedObjects
 from sd4match_lib.miniature.pretraining.vae import to_unit
 
-_SIDE, _GRID = 112, 8
-_AXES = 3
-_SHAPE, _TWINS = 6.0, 0.3
-"""Weights of the losses beside that of the places."""
-_TEMPERATURE = 0.1
+_LARGE, _SMALL = 112, 56
+_SMALL_CROPS = 2
+_PROTOTYPES = 1024
+_STUDENT, _TEACHER = 0.1, 0.05
+"""Temperatures."""
+_MASKED = 0.4
 
 
-def _crops(images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Random crops `(B, 3, 112, 112)` with colours shuffled, scaled and shifted, and each crop's (scale, x,
-    y) in picture units `(B, 3)`.
-    """
-    count = len(images)
-    scale = 0.55 + 0.45 * torch.rand(count, generator=generator)
-    shift = (1 - scale)[:, None] * (2 * torch.rand(count, 2, generator=generator) - 1)
-    theta = torch.zeros(count, 2, 3)
-    theta[:, 0, 0] = theta[:, 1, 1] = scale
-    theta[:, :, 2] = shift
-    crops = grid_sample(
-        images, affine_grid(theta, [count, 3, _SIDE, _SIDE], align_corners=False), align_corners=False
-    )
-    order = torch.rand(count, 3, generator=generator).argsort(dim=1)
-    crops = crops.gather(1, order[:, :, None, None].expand_as(crops))
-    gain = 0.6 + 0.8 * torch.rand(count, 3, 1, 1, generator=generator)
-    return (crops * gain).clamp(-1, 1), torch.cat([scale[:, None], shift], dim=1)
-
-
-def _places_seen(places: Tensor, view: Tensor) -> Tensor:
-    """Where on its object each patch of a crop lies: for every axis the ninth, 1 to 9, or 0 beside it, `(B,
-    3, 64)`.
-
-    Args:
-        places: `(B, 3, 32, 32)` rows of `Bank.places`.
-        view: the crops' scale and shift, `(B, 3)`.
-    """
-    centres = (torch.arange(_GRID) + 0.5) * 2 / _GRID - 1
-    y, x = torch.meshgrid(centres, centres, indexing="ij")
-    grid = torch.stack([x, y], dim=-1)[None]
-    place = grid * view[:, None, None, :1] + view[:, None, None, 1:]
-    return grid_sample(places.float(), place, mode="nearest", align_corners=False).flatten(2).long()
-
-
-def _twin_loss(tokens: Tensor) -> Tensor:
-    """InfoNCE of `(2 N, D)` descriptors, of which `i` and `N + i` belong together."""
-    count = len(tokens) // 2
-    directions = normalize(tokens, dim=1)
-    alike = directions @ directions.T / _TEMPERATURE
-    itself = torch.eye(2 * count, dtype=torch.bool, device=tokens.device)
-    twin = torch.arange(2 * count, device=tokens.device).roll(count)
-    return cross_entropy(alike.masked_fill(itself, -torch.inf), twin)
-
-
-def pretrain_vision(bank: Bank, box: Box, folder: Path, device: torch.device) -> Dinov2Model:
-    """Trains the vision model on the bank's pictures."""
-    torch.manual_seed(0)
-    pictures, places = torch.from_numpy(bank.images), torch.from_numpy(bank.places)
-    shapes = torch.from_numpy(bank_shapes(len(pictures) // 2)).float()
-    vision = build_vision()
-    # In training on a CPU, plain attention takes half the time of the fused kernel's backward pass.
-    vision.set_attn_implementation("eager")
-    width = vision.config.hidden_size
-    heads = {
-        "places": nn.Linear(width, (1 + NINTHS) * _AXES),
-        "shape": nn.Linear(width, shapes.shape[1]),
-        "twins": nn.Linear(width, width // 2),
-    }
-    modules = nn.ModuleDict({"vision": vision, **heads})
+def to_input(pictures: Tensor) -> Tensor:
+    """Pictures in [-1, 1] as the model takes them."""
     mean, deviation = (torch.tensor(v).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
-    to_input = lambda crops: (((crops + 1) / 2 - mean) / deviation).to(device)  # noqa: E731
+    return ((pictures + 1) / 2 - mean.to(pictures)) / deviation.to(pictures)
 
-    def loss(step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        objects = torch.randperm(len(shapes), generator=generator)[: box.batch // 2]
-        index = torch.cat([2 * objects, 2 * objects + 1])
-        crops, view = _crops(to_unit(pictures[index]), generator)
-        hidden = modules["vision"](to_input(crops)).last_hidden_state
-        ninths = modules["places"](hidden[:, 1:]).float().transpose(1, 2).unflatten(1, (1 + NINTHS, _AXES))
-        local = cross_entropy(ninths, _places_seen(places[index], view).to(device))
-        guess = modules["shape"](hidden[:, 0]).float()
-        whole = binary_cross_entropy_with_logits(guess, shapes[objects].repeat(2, 1).to(device))
-        twins = _twin_loss(modules["twins"](hidden[:, 0]).float())
-        parts = {"shape": whole.detach(), "places": local.detach(), "twins": twins.detach()}
-        return {"loss": local + _SHAPE * whole + _TWINS * twins, **parts}
 
-    watch = _Watch(build_probe(), pictures[:2048:2], [e.category for e in bank.entries[:2048:2]], to_input)
-    pretrain("vision", modules, loss, box, folder, device, watch=lambda: watch(modules["vision"]))
+def crops(pictures: Tensor, side: int, scale: tuple[float, float], generator: torch.Generator) -> Tensor:
+    """Random square windows of `scale` times the picture's side, resampled to `side`, one in two mirrored,
+    with brightness, contrast and the balance of the channels off, one in five grey, `(B, 3, side, side)`.
+    """
+    count = len(pictures)
+    draw = lambda *shape: torch.rand(*shape, generator=generator).to(pictures)  # noqa: E731
+    size = scale[0] + (scale[1] - scale[0]) * draw(count)
+    theta = torch.zeros(count, 2, 3).to(pictures)
+    theta[:, 0, 0] = size * torch.where(draw(count) < 0.5, -1.0, 1.0)
+    theta[:, 1, 1] = size
+    theta[:, :, 2] = (1 - size)[:, None] * (2 * draw(count, 2) - 1)
+    grid = affine_grid(theta, [count, 3, side, side], align_corners=False)
+    windows = grid_sample(pictures, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    gain = (0.6 + 0.8 * draw(count, 1, 1, 1)) * (0.8 + 0.4 * draw(count, 3, 1, 1))
+    windows = windows * gain + 0.4 * draw(count, 1, 1, 1) - 0.2
+    order = draw(count, 3).argsort(dim=1)[:, :, None, None].expand_as(windows)
+    windows = torch.where((draw(count) < 0.3)[:, None, None, None], windows.gather(1, order), windows)
+    grey = windows.mean(dim=1, keepdim=True).expand_as(windows)
+    return torch.where((draw(count) < 0.2)[:, None, None, None], grey, windows).clamp(-1, 1)
+
+
+@torch.no_grad()
+def balanced(scores: Tensor, rounds: int = 3) -> Tensor:
+    """Teacher's scores `(M, K)` to targets that use every prototype equally often (Sinkhorn-Knopp)."""
+    share = ((scores - scores.max()) / _TEACHER).exp()
+    for _ in range(rounds):
+        share = share / share.sum(dim=0, keepdim=True).clamp(min=1e-12)
+        share = share / share.sum(dim=1, keepdim=True)
+    return share
+
+
+class _Head(nn.Module):
+    """From a token to its cosine with each of the prototypes."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.steps = nn.Sequential(nn.Linear(width, 512), nn.GELU(), nn.Linear(512, 128))
+        self.prototypes = nn.Linear(128, _PROTOTYPES, bias=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """`(M, D)` to `(M, K)`."""
+        cosines = normalize(self.steps(tokens).float(), dim=1) @ normalize(self.prototypes.weight, dim=1).T
+        return cosines.float()
+
+
+class DistillationObjective(Objective):
+    """A student sees crops of a picture, some with patches masked; its teacher, its own running average, sees
+    two large ones whole. The student's CLS tokens must agree with the teacher's of the other crop, its
+    masked patches with the teacher's of the same place.
+    """
+
+    def __init__(self) -> None:
+        """Builds the untrained student and its teacher."""
+        super().__init__()
+        vision = build_vision()
+        # In training on a CPU, plain attention takes half the time of the fused kernel's backward pass.
+        vision.set_attn_implementation("eager")
+        width = vision.config.hidden_size
+        self.student = nn.ModuleDict({"vision": vision, "whole": _Head(width), "patch": _Head(width)})
+        self.teacher = copy.deepcopy(self.student).requires_grad_(False)
+
+    def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """`whole` and `patches` are the two cross-entropies."""
+        assert batch.images is not None
+        pictures, count = to_unit(batch.images), len(batch.images)
+        large = to_input(torch.cat([crops(pictures, _LARGE, (0.5, 1.0), generator) for _ in range(2)]))
+        small = to_input(
+            torch.cat([crops(pictures, _SMALL, (0.25, 0.5), generator) for _ in range(_SMALL_CROPS)])
+        )
+        masked = torch.rand(2 * count, 64, generator=generator).to(large.device) < _MASKED
+        masked &= (torch.rand(2 * count, 1, generator=generator) < 0.5).to(large.device)
+        masked[0, 0] = True
+        with torch.no_grad():
+            seen = self.teacher["vision"](large).last_hidden_state
+            goals = balanced(self.teacher["whole"](seen[:, 0])).view(2, count, -1)
+            places = balanced(self.teacher["patch"](seen[:, 1:][masked]))
+        hidden = self.student["vision"](large, bool_masked_pos=masked).last_hidden_state
+        details = self.student["vision"](small).last_hidden_state[:, 0]
+        tokens = torch.cat([hidden[:, 0], details])
+        words = log_softmax(self.student["whole"](tokens) / _STUDENT, dim=1)
+        words = words.view(2 + _SMALL_CROPS, count, -1)
+        pairs = [(g, v) for g in range(2) for v in range(2 + _SMALL_CROPS) if g != v]
+        terms = [-(goals[g] * words[v]).sum(dim=1).mean() for g, v in pairs]
+        whole = torch.stack(terms).mean()
+        patch_words = log_softmax(self.student["patch"](hidden[:, 1:][masked]) / _STUDENT, dim=1)
+        patches = -(places * patch_words).sum(dim=1).mean()
+        return {"loss": whole + patches, "whole": whole.detach(), "patches": patches.detach()}
+
+    @torch.no_grad()
+    def after_step(self, averages: list[Tensor]) -> None:
+        """The teacher follows the student."""
+        torch._foreach_copy_(list(self.teacher.parameters()), averages)
+
+
+def pretrain_vision(
+    objects: RenderedObjects, budget: Budget, folder: Path, device: torch.device
+) -> Dinov2Model:
+    """Trains the vision model on the pictures; the average is kept, which was its own teacher."""
+    torch.manual_seed(0)
+    pictures, objective = torch.from_numpy(objects.images), DistillationObjective()
+
+    def batches(step: int, generator: torch.Generator) -> Batch:
+        return Batch(images=pictures[torch.randint(len(pictures), (budget.batch,), generator=generator)])
+
+    watch = _Watch(build_probe(), pictures[:2048], [facts.category for facts in objects.facts[:2048]])
+    pretrain(
+        "vision", objective, batches, budget, folder, device,
+        watch=lambda: watch(objective.student["vision"]),
+    )  # fmt: skip
+    vision: Dinov2Model = objective.student["vision"]
     vision.set_attn_implementation("sdpa")
     return vision
 
 
 class _Watch:
-    """Measures nearest-neighbour category accuracy (probe pictures among bank pictures) and PCK of the patch
-    tokens on the probe.
+    """Measures nearest-neighbour category accuracy (probe pictures among training pictures) and PCK of the
+    patch tokens on the probe; labels and keypoints are for this measurement alone.
     """
 
-    def __init__(self, probe: Probe, gallery: Tensor, names: list[str], to_input: object) -> None:
-        """Keeps probe and gallery; `to_input` turns [-1, 1] pictures into the model's input."""
-        self.probe, self.gallery, self.names, self.to_input = probe, gallery, names, to_input
+    def __init__(self, probe: Probe, gallery: Tensor, names: list[str]) -> None:
+        """Keeps the probe, and a gallery of training pictures with their categories."""
+        self.probe, self.gallery, self.names = probe, gallery, names
 
     @torch.no_grad()
     def __call__(self, model: Dinov2Model) -> dict[str, float]:
@@ -132,10 +162,8 @@ class _Watch:
         nearest = (normalize(queries[:, 0], dim=-1) @ normalize(keys[:, 0], dim=-1).T).argmax(dim=1).tolist()
         hits = [self.names[i] == c for i, c in zip(nearest, self.probe.categories, strict=True)]
         fine = self._hidden(model, self.probe.images, 224)[:, 1:].transpose(1, 2)
-        grid = int(fine.shape[-1] ** 0.5)
-        pixels = nn.functional.interpolate(
-            to_unit(self.probe.images), size=(32, 32), mode="bilinear", antialias=True
-        )
+        grid = math.isqrt(fine.shape[-1])
+        pixels = interpolate(to_unit(self.probe.images), size=(32, 32), mode="bilinear", antialias=True)
         return {
             "category_accuracy": sum(hits) / len(hits),
             "pck_patches": self.probe.pck(fine.unflatten(2, (grid, grid))),
@@ -144,13 +172,17 @@ class _Watch:
 
     def _hidden(self, model: Dinov2Model, images: Tensor, side: int) -> Tensor:
         """`(M, 1 + patches, D)` hidden states of pictures stretched to `side` (128: the centre 112 of it)."""
-        parts = []
-        for batch in images.split(64):
-            pictures = to_unit(batch)
-            pictures = (
-                pictures[:, :, 8:120, 8:120]
-                if side == 128
-                else nn.functional.interpolate(pictures, size=(side, side), mode="bilinear")
-            )
-            parts.append(model(self.to_input(pictures)).last_hidden_state.float().cpu())  # type: ignore[operator]
-        return torch.cat(parts)
+        return torch.cat([hidden_states(model, batch, side).cpu() for batch in images.split(64)])
+
+
+@torch.no_grad()
+def hidden_states(model: Dinov2Model, images: Tensor, side: int) -> Tensor:
+    """`(B, 1 + patches, D)` float32 of pictures `(B, S, S, 3)` stretched to `side` (128: the centre 112)."""
+    device = next(model.parameters()).device
+    pictures = to_unit(images).to(device)
+    if side == 128:
+        pictures = pictures[:, :, 8:120, 8:120]
+    else:
+        pictures = interpolate(pictures, size=(side, side), mode="bilinear")
+    hidden: Tensor = model(to_input(pictures)).last_hidden_state  # type: ignore[operator]
+    return hidden.float()

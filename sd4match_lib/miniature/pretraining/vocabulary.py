@@ -16,11 +16,12 @@ from transformers import CLIPTokenizer
 from sd4match_lib.miniature.objects.catalogue import ALL_KINDS
 from sd4match_lib.miniature.objects.palette import COLOURS
 from sd4match_lib.miniature.pretraining.caption import view_words
+from sd4match_lib.miniature.render.style import Place
 
 _TEMPLATES = (
     "a photo of an object the with and from on in seen facing image picture painting drawing "
     "animal vehicle thing plant head tail wing wheel eye leg foot top bottom front back left right "
-    "big small small two three facing same different"
+    "big small two three facing same different by beside near"
 )
 
 
@@ -31,7 +32,7 @@ def known_words() -> list[str]:
         for draw in range(30):
             parts.update(make(np.random.default_rng([index, draw])).colours)
     views = [view_words(octant * np.pi / 4) for octant in range(8)]
-    text = " ".join([*ALL_KINDS, *COLOURS, *parts, *views, _TEMPLATES])
+    text = " ".join([*ALL_KINDS, *COLOURS, *parts, *views, *Place, _TEMPLATES])
     return sorted(set(text.split()))
 
 

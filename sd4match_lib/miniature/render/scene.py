@@ -1,46 +1,62 @@
 """One MiniPair picture: an object, a camera, a look; rendered with its keypoints, box, mask and flags."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from sd4match_lib.miniature.objects.catalogue import ALL_KINDS
 from sd4match_lib.miniature.objects.model import ObjectModel
-from sd4match_lib.miniature.objects.palette import COLOURS
-from sd4match_lib.miniature.render.raster import SUPERSAMPLE, Camera, Raster, locate, rasterise
-from sd4match_lib.miniature.render.style import STYLES, Look, background
+from sd4match_lib.miniature.objects.palette import varied
+from sd4match_lib.miniature.objects.solids import Solid
+from sd4match_lib.miniature.render.backdrop import paint_backdrop
+from sd4match_lib.miniature.render.raster import FIRST_NEW, SUPERSAMPLE, Camera, Raster, locate, rasterise
+from sd4match_lib.miniature.render.style import (
+    COMPANIONS,
+    OUTDOORS,
+    STYLES,
+    Look,
+    Place,
+    draw_place,
+    draw_size,
+)
 
-IMAGE_SIZE = 128
+Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Picture:
+class Render:
     """A rendered picture and all that is known about it.
 
-    `rgb` is `(S, S, 3)` uint8, `mask` `(S, S)` bool (the object's visible pixels), `parts` `(S, S)` int16 the
-    index in `model.parts` of what each pixel shows (-1: none of the object), `points` `(S, S, 3)` its place
-    in the object frame (NaN: none, whatever stands before it), `keypoints` maps a name to (x,
-    y) in pixels for those that are seen, `box` is the visible object's (x0, y0, x1, y1) in pixels.
-    `truncated`: the frame cuts the object; `occluded`: something stands before it.
+    `rgb` is `(H, W, 3)` uint8, `mask` `(H, W)` bool (the object's visible pixels), `keypoints` maps a name to
+    (x, y) in pixels for those that are seen, `box` is the visible object's (x0, y0, x1, y1) in pixels.
+    `truncated`: the frame cuts the object; `occluded`: something stands before it; `companion`: the category
+    of what stands beside it.
     """
 
     rgb: np.ndarray
     mask: np.ndarray
-    parts: np.ndarray
-    points: np.ndarray
     keypoints: dict[str, tuple[float, float]]
     box: tuple[int, int, int, int]
     truncated: bool
     occluded: bool
     camera: Camera
     model: ObjectModel
+    place: Place
+    companion: str | None
+
+    @property
+    def size(self) -> Size:
+        """The picture's (W, H)."""
+        return self.rgb.shape[1], self.rgb.shape[0]
 
 
 def random_camera(
     model: ObjectModel,
     look: Look,
+    size: Size,
     rng: np.random.Generator,
     azimuth: tuple[float, float] = (0.0, 2 * math.pi),
 ) -> Camera:
@@ -50,15 +66,18 @@ def random_camera(
     def draw(bounds: tuple[float, float]) -> float:
         return bounds[0] + (bounds[1] - bounds[0]) * float(rng.random())
 
-    turn, lift, roll = draw(azimuth), draw(style.elevation), draw((-0.08, 0.08))
+    turn, lift, roll = draw(azimuth), draw(style.elevation), draw((-0.05, 0.05))
     camera = Camera(turn, lift, roll, draw((2.4, 3.6)), 1.0, (0.0, 0.0))
-    xy, _ = camera.project(np.concatenate([solid.vertices for _, _, solid in model.parts]), 1)
+    longer = max(size)
+    xy, _ = camera.project(_vertices(model), (longer, longer))
+    # In widths and heights, for a focal length of 1, from the middle of the frame.
+    xy = (xy - longer / 2) / np.array(size)
     low, high = xy.min(axis=0), xy.max(axis=0)
-    extent = float((high - low).max())
-    zoom, middle = draw(style.zoom), (low + high) / 2 - 0.5
+    focal = draw(style.zoom) / float((high - low).max())
+    middle = (low + high) / 2
     shift = [draw((-style.shift, style.shift)) for _ in range(2)]
-    offset = (-float(middle[0]) * zoom / extent + shift[0], -float(middle[1]) * zoom / extent + shift[1])
-    return replace(camera, focal=zoom / extent, offset=offset)
+    offset = (-float(middle[0]) * focal + shift[0], -float(middle[1]) * focal + shift[1])
+    return replace(camera, focal=focal, offset=offset)
 
 
 def take_picture(
@@ -67,75 +86,130 @@ def take_picture(
     view_rng: np.random.Generator,
     look: Look = Look.SPAIR,
     azimuth: tuple[float, float] = (0.0, 2 * math.pi),
-    size: int = IMAGE_SIZE,
-) -> Picture:
-    """Makes the object from `object_rng`, everything else (camera, light, backdrop, noise) from `view_rng`,
-    and renders it.
+) -> Render:
+    """Makes the object from `object_rng`, everything else (shape of the picture, place, camera, light,
+    companion, backdrop, noise) from `view_rng`, and renders it.
     """
     model = make(object_rng)
-    camera = random_camera(model, look, view_rng, azimuth)
-    raster = rasterise(model, camera, _light(camera, view_rng), size)
-    cover = _occluder(view_rng, STYLES[look].occluder, raster, size)
-    return _develop(model, camera, raster, cover, look, view_rng, size)
+    style, size = STYLES[look], draw_size(view_rng)
+    place = draw_place(model.category, look, view_rng)
+    camera = random_camera(model, look, size, view_rng, azimuth)
+    light = _light(camera, view_rng)
+    raster = alone = rasterise(_solids(model), camera, light, size)
+    companion = None
+    if float(view_rng.random()) < style.companion:
+        companion = _companion(model, place, camera, view_rng)
+        raster = rasterise(_solids(companion), camera, light, size, alone)
+    cover = _occluder(view_rng, style.occluder, place, raster, size)
+    models = [model] if companion is None else [model, companion]
+    backdrop = paint_backdrop(place, style.clutter, camera, models, light, size, view_rng)
+    rgb, seen = _develop(models, raster, backdrop, cover, style.noise, view_rng)
+    whole = _pool((alone.part >= 0).astype(np.uint16)) * 2 >= SUPERSAMPLE * SUPERSAMPLE
+    hidden = np.zeros(seen.shape, dtype=bool) if cover is None else np.asarray(cover[0])
+    keypoints = {}
+    for keypoint in model.keypoints:
+        (x, y), free = locate(keypoint, camera, raster, size)
+        if free and not hidden[min(size[1] - 1, round(y)), min(size[0] - 1, round(x))]:
+            keypoints[keypoint.name] = (x, y)
+    return Render(
+        rgb,
+        seen,
+        keypoints,
+        _box(seen),
+        _cut(model, camera, size),
+        bool((whole & ~seen).any()),
+        camera,
+        model,
+        place,
+        None if companion is None else companion.category,
+    )
+
+
+def _solids(model: ObjectModel) -> list[Solid]:
+    """The model's solids, in the order of its parts."""
+    return [solid for _, _, solid in model.parts]
+
+
+def _vertices(model: ObjectModel) -> np.ndarray:
+    """All corners `(V, 3)`."""
+    return np.concatenate([solid.vertices for solid in _solids(model)])
 
 
 def _light(camera: Camera, rng: np.random.Generator) -> np.ndarray:
     """A unit vector towards a light above and somewhere behind the photographer."""
     turn = camera.azimuth + (float(rng.random()) - 0.5) * 2.4
-    light = np.array([math.cos(turn), math.sin(turn), 0.5 + 0.7 * float(rng.random())])
+    light = np.array([math.cos(turn), math.sin(turn), 0.7 + 0.7 * float(rng.random())])
     return light / math.sqrt(float((light * light).sum()))
 
 
+def _companion(model: ObjectModel, place: Place, camera: Camera, rng: np.random.Generator) -> ObjectModel:
+    """An object of another category, turned anyhow, beside the first or a little behind or before it."""
+    kinds = [kind for kind in COMPANIONS.get(place, OUTDOORS) if kind != model.category]
+    other = ALL_KINDS[kinds[int(rng.integers(len(kinds)))]](rng)
+    turn, scale = 2 * math.pi * float(rng.random()), 0.6 + 0.4 * float(rng.random())
+    side = 1.0 if float(rng.random()) < 0.5 else -1.0
+    across, away = side * (0.5 + 0.45 * float(rng.random())), -0.25 + 0.9 * float(rng.random())
+    right = np.array([-math.sin(camera.azimuth), math.cos(camera.azimuth), 0.0])
+    back = np.array([-math.cos(camera.azimuth), -math.sin(camera.azimuth), 0.0])
+    move = across * right + away * back
+    c, s = math.cos(turn) * scale, math.sin(turn) * scale
+
+    def placed(solid: Solid) -> Solid:
+        x, y, z = solid.vertices.T
+        return replace(solid, vertices=np.stack([c * x - s * y, s * x + c * y, scale * z], axis=1) + move)
+
+    return replace(other, parts=[(part, rgb, placed(solid)) for part, rgb, solid in other.parts])
+
+
 def _occluder(
-    rng: np.random.Generator, probability: float, raster: Raster, size: int
+    rng: np.random.Generator, probability: float, place: Place, raster: Raster, size: Size
 ) -> tuple[Image.Image, tuple[int, ...]] | None:
-    """Now and then, a flat shape before the object: its `(S, S)` stencil and colour."""
+    """Now and then something before the object, out of focus: its `(H, W)` stencil and colour. A post or, on
+    the ground outdoors, a bush.
+    """
     if float(rng.random()) >= probability:
         return None
     rows, columns = np.nonzero(raster.part >= 0)
     pick = int(rng.integers(len(rows)))
     x, y = int(columns[pick]) // SUPERSAMPLE, int(rows[pick]) // SUPERSAMPLE
-    points = rng.integers(-size // 5, size // 5, size=(5, 2)) + np.array([x, y])
-    stencil = Image.new("1", (size, size))
-    ImageDraw.Draw(stencil).polygon([(int(a), int(b)) for a, b in points], fill=1)
-    return stencil, tuple(int(v) for v in rng.integers(20, 236, size=3))
+    stencil = Image.new("1", size)
+    draw = ImageDraw.Draw(stencil)
+    if place in (Place.GRASS, Place.SAND, Place.ROAD) and int(rng.integers(2)):
+        for _ in range(5):
+            dx, dy = (int(v) for v in rng.integers(-size[0] // 10, size[0] // 10, size=2))
+            r = int(rng.integers(size[0] // 20, size[0] // 9))
+            bottom = size[1] - size[1] // 6 + dy
+            draw.ellipse((x + dx - r, bottom - r, x + dx + r, bottom + 3 * r), fill=1)
+        return stencil, varied((84, 112, 62), rng)
+    half = int(rng.integers(size[0] // 40 + 1, size[0] // 14))
+    draw.rectangle((x - half, 0 if int(rng.integers(2)) else y - size[1] // 6, x + half, size[1]), fill=1)
+    return stencil, varied(((120, 96, 74), (130, 132, 138))[int(rng.integers(2))], rng)
 
 
 def _develop(
-    model: ObjectModel,
-    camera: Camera,
+    models: list[ObjectModel],
     raster: Raster,
+    backdrop: np.ndarray,
     cover: tuple[Image.Image, tuple[int, ...]] | None,
-    look: Look,
+    noise: int,
     rng: np.random.Generator,
-    size: int,
-) -> Picture:
-    """Paints the parts over the backdrop, adds cover and noise, and reads off the annotations."""
-    colours = np.array([COLOURS[word] for _, word, _ in model.parts] + [(0, 0, 0)], dtype=np.uint16)
-    painted = (colours[raster.part] * raster.shade[:, :, None].astype(np.uint16)) >> 8
+) -> tuple[np.ndarray, np.ndarray]:
+    """Paints the parts over the backdrop, adds cover and noise: the picture, and the first model's mask."""
+    paints = np.zeros((2 * FIRST_NEW, 3), dtype=np.uint16)
+    for start, model in zip((0, FIRST_NEW), models, strict=False):
+        paints[start : start + len(model.parts)] = [rgb for _, rgb, _ in model.parts]
+    drawn = raster.part >= 0
+    painted = (paints[raster.part] * raster.shade[:, :, None].astype(np.uint16)) >> 8
     full = SUPERSAMPLE * SUPERSAMPLE
-    coverage = _pool((raster.part >= 0).astype(np.uint16))
-    backdrop = np.asarray(background(look, rng, size), dtype=np.uint16)
-    rgb = (_pool(painted) + backdrop * (full - coverage)[:, :, None]) // full
-    mask = coverage * 2 >= full
-    hidden = np.zeros((size, size), dtype=bool)
+    coverage = _pool(drawn.astype(np.uint16))
+    rgb = (_pool(painted) + backdrop.astype(np.uint16) * (full - coverage)[:, :, None]) // full
+    mask = _pool((drawn & (raster.part < FIRST_NEW)).astype(np.uint16)) * 2 >= full
     if cover is not None:
         hidden = np.asarray(cover[0])
         rgb[hidden] = cover[1]
-    noise = STYLES[look].noise
+        mask &= ~hidden
     grain = rng.integers(-noise, noise + 1, size=rgb.shape, dtype=np.int16)
-    rgb = np.clip(rgb.astype(np.int16) + grain, 0, 255).astype(np.uint8)
-    keypoints = {}
-    for keypoint in model.keypoints:
-        (x, y), seen = locate(keypoint, camera, raster, size)
-        if seen and not hidden[min(size - 1, round(y)), min(size - 1, round(x))]:
-            keypoints[keypoint.name] = (x, y)
-    occluded = bool((mask & hidden).any())
-    mask = mask & ~hidden
-    parts = np.where(hidden, np.int16(-1), raster.part[::SUPERSAMPLE, ::SUPERSAMPLE])
-    cut = _cut(model, camera, size)
-    points = raster.points(camera)
-    return Picture(rgb, mask, parts, points, keypoints, _box(mask), cut, occluded, camera, model)
+    return np.clip(rgb.astype(np.int16) + grain, 0, 255).astype(np.uint8), mask
 
 
 def _pool(values: np.ndarray) -> np.ndarray:
@@ -154,7 +228,7 @@ def _box(mask: np.ndarray) -> tuple[int, int, int, int]:
     return int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])
 
 
-def _cut(model: ObjectModel, camera: Camera, size: int) -> bool:
+def _cut(model: ObjectModel, camera: Camera, size: Size) -> bool:
     """Whether the frame cuts the object off."""
-    xy, _ = camera.project(np.concatenate([solid.vertices for _, _, solid in model.parts]), size)
-    return bool((xy < -0.5).any() or (xy > size + 0.5).any())
+    xy, _ = camera.project(_vertices(model), size)
+    return bool((xy < -0.5).any() or (xy > np.array(size) + 0.5).any())

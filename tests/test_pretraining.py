@@ -1,56 +1,157 @@
+"""The miniature's recipe: what its losses may see, that it survives being killed, and its parts."""
+
 import csv
+from dataclasses import fields
 
 import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler
 from safetensors.torch import load_file
 from torch import nn
 
 from sd4match_lib.errors import UserError
 from sd4match_lib.miniature.objects.catalogue import CATEGORIES
-from sd4match_lib.miniature.objects.model import ObjectModel
-from sd4match_lib.miniature.objects.solids import Solid
-from sd4match_lib.miniature.pretraining.bank import (
-    Entry,
-    _twins,
-    bank_shapes,
-    part_map,
-    place_map,
-    recolour,
-    shape_of,
-)
+from sd4match_lib.miniature.pretraining import diffusion, loop, text, vae, vision
 from sd4match_lib.miniature.pretraining.caption import full_caption, plain_caption, random_caption, view_words
-from sd4match_lib.miniature.pretraining.grounding import Namer, ground, grounding_loss, mentions
-from sd4match_lib.miniature.pretraining.loop import Box, pretrain
+from sd4match_lib.miniature.pretraining.diffusion import Teachers, pretrain_diffusion
+from sd4match_lib.miniature.pretraining.loop import Batch, Budget, Objective, pretrain
 from sd4match_lib.miniature.pretraining.networks import (
     TEXT_WIDTH,
     build_scheduler,
     build_text_encoder,
     build_unet,
+    build_vae,
+    build_vision,
 )
 from sd4match_lib.miniature.pretraining.probe import Probe, ProbePair
+from sd4match_lib.miniature.pretraining.renders import Facts, RenderedObjects, render_object
 from sd4match_lib.miniature.pretraining.run import run
-from sd4match_lib.miniature.pretraining.vision import _places_seen, _twin_loss
+from sd4match_lib.miniature.pretraining.vision import balanced, crops
 from sd4match_lib.miniature.pretraining.vocabulary import build_tokenizer, known_words
-from sd4match_lib.miniature.render.scene import take_picture
 
 CPU = torch.device("cpu")
-BOX = Box(steps=6, minutes=None, batch=4, rate=0.05, warmup=2, save_every_s=0.0)
+BUDGET = Budget(steps=6, minutes=None, batch=4, learning_rate=0.05, warmup=2, save_every_s=0.0)
+ONE_STEP = Budget(steps=1, minutes=None, batch=2, learning_rate=1e-3)
+FACTS = Facts("cat", {"body": "red", "tail": "blue"}, "left", "in a room", "dog")
 
 
-def train(folder, stop_at=None, broken_at=None, box=BOX):
+class Line(Objective):
     """Fits a line; dies at `stop_at` as a killed process would, loses its numbers at `broken_at`."""
-    torch.manual_seed(0)
-    modules = nn.ModuleDict({"line": nn.Linear(3, 1)})
 
-    def loss(step, generator):
-        if step == stop_at:
+    def __init__(self, stop_at=None, broken_at=None):
+        super().__init__()
+        self.line, self.stop_at, self.broken_at, self.step = nn.Linear(3, 1), stop_at, broken_at, 0
+
+    def losses(self, batch, generator):
+        if batch.latents[0, 0] == self.stop_at:
             raise KeyboardInterrupt
-        x = torch.randn(box.batch, 3, generator=generator)
-        error = (modules["line"](x).float() - x.sum(1, keepdim=True)).square().mean()
-        return {"loss": error * float("nan") if step == broken_at else error}
+        x = torch.randn(4, 3, generator=generator)
+        error = (self.line(x).float() - x.sum(1, keepdim=True)).square().mean()
+        return {"loss": error * float("nan") if batch.latents[0, 0] == self.broken_at else error}
 
-    return pretrain("line", modules, loss, box, folder, CPU)
+
+def train(folder, stop_at=None, broken_at=None, budget=BUDGET):
+    torch.manual_seed(0)
+    objective = Line(stop_at, broken_at)
+    pretrain("line", objective, lambda step, _: Batch(latents=torch.full((1, 1), step)), budget, folder, CPU)
+    return objective
+
+
+# The firewall
+
+
+@pytest.fixture
+def objects():
+    images, facts = zip(*(render_object(index) for index in range(4)), strict=True)
+    return RenderedObjects(np.stack(images), list(facts))
+
+
+def test_a_batch_has_room_for_pictures_captions_and_what_comes_of_pictures_alone():
+    assert {field.name for field in fields(Batch)} == {"images", "captions", "latents", "patches"}
+    assert {field.name for field in fields(RenderedObjects)} == {"images", "facts"}
+    assert {field.name for field in fields(Facts)} == {"category", "colours", "view", "place", "companion"}
+
+
+def test_no_stage_is_given_anything_but_pictures_whole_captions_and_our_own_models(
+    objects, tmp_path, monkeypatch
+):
+    seen = {}
+
+    def spy(name, objective, batches, budget, folder, device, watch=None):
+        torch.manual_seed(0)
+        batch = batches(0, torch.Generator().manual_seed(1))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            values = objective.losses(batch, torch.Generator().manual_seed(1))
+        assert torch.isfinite(values["loss"])
+        seen[name] = objective, batch
+
+    for module in (vae, text, vision, diffusion):
+        monkeypatch.setattr(module, "pretrain", spy)
+    probe = Probe(torch.from_numpy(objects.images), ["cat"] * 4, [""] * 4, [])
+    for module in (vision, diffusion):
+        monkeypatch.setattr(module, "build_probe", lambda: probe)
+    tokenizer = build_tokenizer()
+    vae.pretrain_vae(objects, ONE_STEP, tmp_path, CPU)
+    text.pretrain_text(objects, tokenizer, ONE_STEP, tmp_path, CPU)
+    vision.pretrain_vision(objects, ONE_STEP, tmp_path, CPU)
+    teachers = Teachers(build_vae(), build_text_encoder(tokenizer), tokenizer, build_vision())
+    pretrain_diffusion(objects, teachers, ONE_STEP, tmp_path, CPU)
+
+    given = {name: {k for k, v in vars(batch).items() if v is not None} for name, (_, batch) in seen.items()}
+    assert given == {
+        "vae": {"images"},
+        "text": {"images", "captions"},
+        "vision": {"images"},
+        "diffusion": {"captions", "latents", "patches"},
+    }
+    allowed = {random_caption(f, np.random.default_rng([0, s])) for f in objects.facts for s in (1, 2)}
+    for objective, batch in seen.values():
+        # Pictures are whole pictures or windows of them.
+        if batch.images is not None:
+            assert batch.images.dtype == torch.uint8 and batch.images.shape[-1] == 3
+        # Captions are the ids of words, of a sentence about the whole picture.
+        if batch.captions is not None:
+            assert batch.captions.shape == (2, 77) and batch.captions.dtype == torch.int64
+            said = tokenizer.batch_decode(batch.captions, skip_special_tokens=True)
+            said = [words.rstrip("!").strip() for words in said]
+            openings = ("a ", "an image of a ", "")
+            assert all(words == "" or words.startswith(openings) for words in said) and allowed
+        # Nothing else hides in the objective: modules, numbers and the noise schedule.
+        for name, value in vars(objective).items():
+            plain = name.startswith("_") or name == "training"
+            assert plain or isinstance(value, int | float | DDIMScheduler), name
+        assert {type(part).__module__.partition(".")[0] for part in objective.modules()} <= {
+            "torch",
+            "diffusers",
+            "transformers",
+            "sd4match_lib",
+        }
+        for _, buffer in objective.named_buffers():
+            assert buffer.numel() <= 1000  # the noise schedule, positions of tokens
+    # What the diffusion model is aligned to is a function of the picture alone.
+    _, batch = seen["diffusion"]
+    hidden = vision.hidden_states(teachers.vision.float(), torch.from_numpy(objects.images), 224)[:, 1:]
+    centred = hidden - hidden[:1].mean(dim=(0, 1))
+    closest = [(centred - rows.float()).abs().amax(dim=(1, 2)).min() for rows in batch.patches]
+    assert max(closest) < 0.1 * centred.abs().max()
+
+
+def test_captions_say_what_the_whole_picture_shows_and_never_where_in_it():
+    drawn = [random_caption(FACTS, np.random.default_rng(i)) for i in range(600)]
+    assert 0.05 < drawn.count("") / 600 < 0.16
+    # The paper's text prompt is in distribution: more than one caption in five.
+    assert drawn.count(plain_caption("cat")) / 600 > 0.2
+    words = {word for caption in drawn for word in caption.split()}
+    assert words == set(
+        "a an photo picture image of cat red with blue tail seen from the left in room beside dog".split()
+    )
+    assert full_caption(FACTS) == "a photo of a red cat with blue tail seen from the left in a room beside a dog"
+    views = [view_words(angle * np.pi / 4) for angle in (0, 1, 2, 4, 6)]
+    assert views == ["front", "front left", "left", "back", "right"]
+
+
+# The loop
 
 
 def test_an_interrupted_pretraining_ends_with_the_same_weights_as_an_undisturbed_one(tmp_path):
@@ -61,7 +162,7 @@ def test_an_interrupted_pretraining_ends_with_the_same_weights_as_an_undisturbed
         train(tmp_path / "b", stop_at=4)
     resumed = train(tmp_path / "b")
     for one, other in zip(straight.parameters(), resumed.parameters(), strict=True):
-        assert torch.equal(one, other)
+        assert one.dtype == torch.float32 and torch.equal(one, other)
     assert all(
         torch.equal(tensor, load_file(tmp_path / "b/line.safetensors")[key])
         for key, tensor in load_file(tmp_path / "a/line.safetensors").items()
@@ -77,11 +178,11 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(tmp_path):
 
 def test_a_pretraining_without_end_is_refused(tmp_path):
     with pytest.raises(UserError, match="--steps or --minutes"):
-        train(tmp_path, box=Box(None, None, 4, 0.05))
+        train(tmp_path, budget=Budget(None, None, 4, 0.05))
 
 
 def test_a_later_stage_says_which_one_comes_first(tmp_path, monkeypatch):
-    monkeypatch.setattr("sd4match_lib.miniature.pretraining.run.build_bank", lambda folder, objects: None)
+    monkeypatch.setattr("sd4match_lib.miniature.pretraining.run.render_objects", lambda folder, count: None)
     with pytest.raises(UserError, match="pretrain vae"):
         run("diffusion", out=tmp_path, steps=1)
     with pytest.raises(UserError, match="no pretraining stage 'unet'"):
@@ -89,23 +190,103 @@ def test_a_later_stage_says_which_one_comes_first(tmp_path, monkeypatch):
 
 
 def test_the_watch_sees_the_averaged_weights_and_training_goes_on_with_its_own(tmp_path):
-    modules = nn.ModuleDict({"one": nn.Linear(1, 1, bias=False)})
-    nn.init.zeros_(modules["one"].weight)
-    seen = []
+    class Growing(Objective):
+        def __init__(self):
+            super().__init__()
+            self.one = nn.Linear(1, 1, bias=False)
+            nn.init.zeros_(self.one.weight)
 
-    def loss(step, generator):
-        return {"loss": -modules["one"].weight.sum()}
+        def losses(self, batch, generator):
+            return {"loss": -self.one.weight.sum()}
+
+    objective, seen = Growing(), []
 
     def watch():
-        seen.append(float(modules["one"].weight.detach()))
+        seen.append(float(objective.one.weight.detach()))
         return {"weight": seen[-1]}
 
-    box = Box(steps=5, minutes=None, batch=1, rate=0.1, warmup=1, watch_every_s=0.0)
-    final = pretrain("one", modules, loss, box, tmp_path, CPU, watch=watch)
+    budget = Budget(steps=5, minutes=None, batch=1, learning_rate=0.1, warmup=1, watch_every_s=0.0)
+    pretrain("one", objective, lambda *_: Batch(), budget, tmp_path, CPU, watch=watch)
     rows = list(csv.DictReader((tmp_path / "one_probe.csv").open()))
     assert [int(row["step"]) for row in rows] == [1, 2, 3, 4, 5, 5]
-    assert seen == sorted(seen) and seen[-1] == pytest.approx(float(final["one"].weight.detach()))
+    # The watch sees the averages as the model computes with them, in bfloat16; the end result is exact.
+    assert seen == sorted(seen) and seen[-1] == pytest.approx(float(objective.one.weight.detach()), rel=4e-3)
     assert load_file(tmp_path / "one.safetensors")["0.weight"].item() > seen[-1]
+
+
+def test_small_steps_are_not_lost_to_bfloat16(tmp_path):
+    class Still(Objective):
+        def __init__(self):
+            super().__init__()
+            self.one = nn.Parameter(torch.ones(1))
+
+        def losses(self, batch, generator):
+            return {"loss": -self.one.float().sum()}
+
+    objective = Still()
+    budget = Budget(steps=100, minutes=None, batch=1, learning_rate=1e-3, warmup=1, average=0.5)
+    pretrain("still", objective, lambda *_: Batch(), budget, tmp_path, CPU)
+    # One step of 0.001 is less than half of what bfloat16 tells apart from 1.
+    assert float(objective.one.detach()) > 1.05
+
+
+def test_the_learning_rate_warms_up_stays_and_falls_at_the_end():
+    budget = Budget(steps=100, minutes=None, batch=1, learning_rate=1.0, warmup=10)
+    rates = [budget.learning_rate_at(step, step / 100) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1) and set(rates[9:80]) == {1.0}
+    assert rates[90] == pytest.approx(0.525) and rates[100] == pytest.approx(0.05)
+
+
+# The parts
+
+
+def test_min_snr_weights_fall_where_there_is_little_noise_and_stay_below_one(monkeypatch):
+    objective = diffusion.DenoisingObjective(build_text_encoder(build_tokenizer()), 128, 1.0)
+    signal = objective.signal
+    snr = signal / (1 - signal)
+    weight = snr.clamp(max=5) / (snr + 1)
+    # v's error is (snr + 1) times that of the clean latent: the paper's min(snr, 5) of the latter's error.
+    assert torch.allclose(weight * (snr + 1), snr.clamp(max=5))
+    assert float(weight.max()) == pytest.approx(5 / 6, abs=1e-2) and weight[0] < 0.01
+
+
+def test_the_teachers_targets_use_every_prototype_equally_often():
+    scores = torch.randn(64, 8, generator=torch.Generator().manual_seed(0)) * 0.1
+    share = balanced(scores, rounds=50)
+    assert torch.allclose(share.sum(dim=1), torch.ones(64))
+    assert torch.allclose(share.sum(dim=0), torch.full((8,), 8.0), atol=0.1)
+    # One that all scores favour is not taken by all.
+    assert balanced(scores + torch.eye(8)[0], rounds=50).sum(dim=0)[0] == pytest.approx(8.0, abs=0.1)
+
+
+def test_crops_are_windows_of_the_picture_in_other_colours():
+    pictures = torch.zeros(16, 3, 128, 128)
+    pictures[:, :, :, 64:] = 0.5
+    windows = crops(pictures, 56, (0.5, 1.0), torch.Generator().manual_seed(0))
+    assert windows.shape == (16, 3, 56, 56) and windows.abs().max() <= 1
+    # The edge stays upright, wherever it falls and however bright its sides are.
+    assert windows.std(dim=2).max() < 1e-3 and windows.std(dim=3).max() > 0.05
+    again = crops(pictures, 56, (0.5, 1.0), torch.Generator().manual_seed(0))
+    assert torch.equal(windows, again)
+
+
+def test_the_teacher_follows_the_students_average(objects, tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    objective = vision.DistillationObjective()
+    first = [p.clone() for p in objective.teacher.parameters()]
+    images = torch.from_numpy(objects.images)
+    budget = Budget(steps=2, minutes=None, batch=4, learning_rate=1e-2, warmup=1, average=0.5)
+    loop.pretrain("vision", objective, lambda *_: Batch(images=images), budget, tmp_path, CPU)
+    pairs = list(zip(objective.teacher.parameters(), objective.student.parameters(), first, strict=True))
+    assert all(torch.allclose(t.float(), s, rtol=1e-2, atol=1e-3) for t, s, _ in pairs)
+    assert any(not torch.equal(t.float(), old) for t, _, old in pairs)
+
+
+def test_pretraining_pictures_are_the_same_every_time_and_stretched_to_the_input():
+    image, facts = render_object(3)
+    again, same = render_object(3)
+    assert np.array_equal(image, again) and facts == same and image.shape == (128, 128, 3)
+    assert facts.category in known_words() and facts.colours
 
 
 def test_every_known_word_is_one_token_and_others_fall_into_pieces():
@@ -116,6 +297,9 @@ def test_every_known_word_is_one_token_and_others_fall_into_pieces():
     assert len(pieces) > 3 and "".join(pieces[1:-1]).replace("</w>", "") == "zebra"
     padded = tokenizer("a photo of a cat", padding="max_length", max_length=77).input_ids
     assert len(padded) == 77 and padded[-1] == 0 and tokenizer.unk_token_id not in padded[1:6]
+    for seed in range(40):
+        words = random_caption(FACTS, np.random.default_rng(seed)).split()
+        assert set(words) <= set(known_words())
 
 
 def test_the_networks_are_sd2s_kind_with_small_cells():
@@ -125,231 +309,24 @@ def test_the_networks_are_sd2s_kind_with_small_cells():
     with torch.no_grad():
         unet(torch.zeros(1, 4, 32, 32), 261, torch.zeros(1, 77, TEXT_WIDTH))
     assert outputs[0].shape[2:] == (32, 32)  # cells of 4 px in a picture of 128
+    assert sum(p.numel() for p in unet.parameters()) * 2 < 16e6  # bytes in float16
     assert unet.config.use_linear_projection and unet.config.cross_attention_dim == TEXT_WIDTH
     scheduler = build_scheduler()
     assert scheduler.config.prediction_type == "v_prediction" and scheduler.betas[0] == pytest.approx(0.00085)
-    text = build_text_encoder(build_tokenizer())
+    text_model = build_text_encoder(build_tokenizer())
     ids = torch.tensor([build_tokenizer()("a cat", padding="max_length", max_length=77).input_ids])
-    assert text(ids).last_hidden_state.shape == (1, 77, TEXT_WIDTH)
+    assert text_model(ids).last_hidden_state.shape == (1, 77, TEXT_WIDTH)
 
 
-def test_captions_name_category_view_and_painted_parts():
-    colours = {"body": "red", "tail": "blue"}
-    drawn = [random_caption("cat", np.pi / 2, colours, np.random.default_rng(i)) for i in range(400)]
-    assert 0.05 < drawn.count("") / 400 < 0.16
-    assert plain_caption("cat") in drawn
-    assert any("from the left with blue tail and red body" in text for text in drawn)
-    assert any("with tail and body and the " in text for text in drawn)
-    assert any(text.startswith("a photo of an object with ") for text in drawn)
-    assert full_caption("cat", colours) == (
-        "a photo of a cat with body and tail and the front and the back and the left and the right"
-        " and the top and the bottom"
-    )
-    assert [view_words(a * np.pi / 4) for a in (0, 1, 2, 4, 6)] == [
-        "front",
-        "front left",
-        "left",
-        "back",
-        "right",
-    ]
-
-
-def test_twins_are_one_object_in_other_colours():
-    kind, (one, other) = _twins(5)
-    again = _twins(5)[1]
-    assert all(np.array_equal(a.rgb, b.rgb) for a, b in zip((one, other), again, strict=True))
-    assert one.model.category == other.model.category and kind in one.model.category
-    for (_, _, a), (_, _, b) in zip(one.model.parts, other.model.parts, strict=True):
-        assert np.array_equal(a.vertices, b.vertices)
-    assert one.model.colours != other.model.colours and one.camera != other.camera
-
-
-def test_recolouring_keeps_what_no_caption_names():
-    model = CATEGORIES["bicycle"](np.random.default_rng(0))
-    changed = recolour(model, np.random.default_rng(1))
-    tyres = [(a[1], b[1]) for a, b in zip(model.parts, changed.parts, strict=True) if a[0] == "tyres"]
-    assert set(tyres) == {("black", "black")}
-    assert {part: word for part, word, _ in changed.parts if part in changed.colours} == {
-        part: changed.colours[part] for part, _, _ in model.parts if part in changed.colours
-    }
-
-
-def test_crops_know_where_on_the_object_their_patches_lie():
-    places = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
-    # Upper left: towards the back, half way up, no left or right. Lower right: front, right, top.
-    places[0, :, :16, :16] = torch.tensor([3, 0, 4])[:, None, None]
-    places[0, :, 16:, 16:] = torch.tensor([7, 1, 9])[:, None, None]
-    whole = _places_seen(places, torch.tensor([[1.0, 0.0, 0.0]])).view(3, 8, 8)
-    assert whole[:, :4, :4].flatten(1).unique(dim=1).tolist() == [[3], [0], [4]]
-    assert whole[:, 4:, 4:].flatten(1).unique(dim=1).tolist() == [[7], [1], [9]]
-    assert not whole[:, :4, 4:].any()
-    upper_left = _places_seen(places, torch.tensor([[0.5, -0.5, -0.5]]))
-    assert upper_left[0].unique(dim=1).tolist() == [[3], [0], [4]]
-
-
-def test_the_twin_loss_asks_for_ones_own_other_picture():
-    one, other = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
-    # Of three candidates (all but itself) the twin is at 1 / 0.1, the two others at 0.
-    expected = float(np.log(1 + 2 * np.exp(-10)))
-    assert float(_twin_loss(torch.stack([one, other, 3 * one, other]))) == pytest.approx(expected, rel=1e-3)
-    # Everything alike: one of three by chance.
-    assert float(_twin_loss(torch.ones(4, 2))) == pytest.approx(np.log(3))
-    assert float(_twin_loss(torch.stack([one, one, other, other]))) > 5
-
-
-def test_the_shape_of_an_object_is_its_own_frames_and_without_size():
-    box = Solid(np.array(list(np.ndindex(2, 2, 2)), dtype=float) * [8.0, 1.9, 1.9], ((0, 1, 3, 2),))
-    cube = shape_of(ObjectModel("box", [("box", "red", box)])).reshape(8, 8, 8)
-    assert (
-        cube.any(axis=(1, 2)).all()
-        and cube.any(axis=(0, 2)).tolist() == [False] * 3 + [True] * 2 + [False] * 3
-    )
-    double = Solid(box.vertices * 2 + 1, box.faces)
-    assert (shape_of(ObjectModel("box", [("box", "red", double)])) == cube.ravel()).all()
-    shapes = bank_shapes(3)
-    _, (picture, twin) = _twins(2)
-    assert (shapes[2] == shape_of(picture.model)).all() and (shapes[2] == shape_of(twin.model)).all()
-    assert (shapes[0] != shapes[1]).any()
-
-
-def test_captions_are_searched_for_what_they_name():
-    colours = {"body": "red", "legs": "red", "front legs": "blue", "tail": "green"}
-    entry = Entry("cat", 0.0, colours)
-    text = "a photo of a cat from the front left with blue front legs and red body"
-    named = {index: text[: letter + 1].split()[-1] for index, letter in mentions(text, entry)}
-    assert named == {0: "cat", 1: "body", 3: "legs"}
-    assert mentions("", entry) == []
-    assert mentions("a photo of an object with cap", entry) == []
-
-
-def test_a_part_may_be_named_without_its_colour_and_is_not_taken_for_an_end():
-    entry = Entry("chair", 0.0, {"back": "red", "legs": "blue"})
-    text = "a photo of an object from the back with legs and the front and the back and back"
-    named = [(what, text[: letter + 1].split()[-1]) for what, letter in mentions(text, entry)]
-    assert named == [(2, "legs"), (-2, "front"), (-1, "back"), (1, "back")]
-
-
-def test_words_are_grounded_at_their_last_token_and_place():
-    tokenizer = build_tokenizer()
-    entry = Entry("cat", 0.0, {"body": "red", "tail": "blue"})
-    parts = torch.zeros(1, 32, 32, dtype=torch.uint8)
-    parts[0, :8] = 1
-    text = "a photo of a cat with red body and blue tail"
-    ninths = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
-    ninths[0, 0, :4], ninths[0, 0, 4:8] = 7, 3  # in the front third, in the back third; no other axis
-    rows, positions, places = ground(tokenizer, [text], [entry], parts, ninths)
-    pieces = tokenizer.convert_ids_to_tokens(tokenizer(text).input_ids)
-    # The tail is named but hidden: there is no place to look at.
-    assert [pieces[p] for p in positions] == ["cat</w>", "body</w>"] and rows.tolist() == [0, 0]
-    assert places.sum(dim=(1, 2)).tolist() == [256, 256]
-
-    text = "a photo of an object with the front and the back and the top and the bottom"
-    rows, positions, places = ground(tokenizer, [text], [entry], parts, ninths)
-    pieces = tokenizer.convert_ids_to_tokens(tokenizer(text).input_ids)
-    assert [pieces[p] for p in positions] == ["front</w>", "back</w>"]
-    assert places[0, :4].all() and places[1, 4:8].all() and places.sum(dim=(1, 2)).tolist() == [128, 128]
-
-
-def test_the_grounding_loss_is_minus_log_of_the_share_that_falls_on_the_place():
-    place = torch.zeros(1, 32, 32)
-    place[0, :16] = 1  # the upper half
-    rows, positions, weights = torch.tensor([0]), torch.tensor([3]), torch.ones(1)
-
-    def loss(upper, lower):
-        attention = torch.full((1, 256, 77), 0.0)
-        attention[0, :128, 3], attention[0, 128:, 3] = upper, lower
-        return float(grounding_loss([attention], rows, positions, place, weights))
-
-    assert loss(0.5, 0.0) == pytest.approx(0.0, abs=2e-3)
-    assert loss(0.1, 0.1) == pytest.approx(-np.log(0.501), rel=1e-3)
-    assert loss(0.1, 0.3) == pytest.approx(-np.log(0.251), rel=1e-3)
-    nothing = torch.zeros(0, dtype=torch.long)
-    assert float(grounding_loss([torch.ones(1, 256, 77)], nothing, nothing, place[:0], weights)) == 0.0
-
-
-def test_cells_are_called_what_the_caption_names_or_else_by_their_colour():
-    namer = Namer(["body", "tail"], 64)
-    entry = Entry("cat", 0.0, {"body": "red", "tail": "blue"})
-    parts = torch.tensor([[[0, 1], [2, 255]]], dtype=torch.uint8)
-    places = torch.zeros(1, 3, 2, 2, dtype=torch.uint8)
-    places[0, 0] = torch.tensor([[0, 1], [5, 9]])  # beside it, back, middle, front
-
-    def called(caption):
-        names, *axes, colours = namer.targets([caption], [entry], parts, places)[0]
-        assert not torch.stack(axes[1:]).any()
-        return (
-            [namer.names[i] for i in names.flatten().tolist()],
-            axes[0].flatten().tolist(),
-            [namer.colours[i] for i in colours.flatten().tolist()],
-        )
-
-    nothing, no_place, looks = [""] * 4, [0] * 4, ["", "red", "blue", ""]
-    assert called("") == called("a photo of an object from the left") == (nothing, no_place, looks)
-    assert called("a photo of a cat from the left") == (nothing, no_place, nothing)
-    assert called("a photo of a cat with blue tail") == (["", "", "tail", ""], no_place, nothing)
-    assert called("a photo of a cat with the front and the back") == (nothing, [0, 1, 5, 9], nothing)
-
-
-def test_naming_costs_nothing_where_the_features_point_to_what_is_named():
-    namer = Namer(["body", "tail"], 64)
-    with torch.no_grad():
-        namer.to_parts.copy_(3 * torch.eye(64)[:3])  # the length of a direction does not matter
-        namer.to_places.copy_(5 * torch.eye(64)[3:33])
-        namer.to_colours.copy_(torch.eye(64)[33:46])
-    # A cell called "body" (1), whose axes and colour are not asked for (0: the first of their directions).
-    pointing = torch.eye(64)[[1, 3, 4, 5, 33]].sum(dim=0)[None, :, None, None]
-    targets = torch.tensor([1, 0, 0, 0, 0])[None, :, None, None]
-    seen, one = torch.ones(1, 1, 1, dtype=torch.bool), torch.ones(1)
-    right = float(namer.loss(pointing, targets, seen, one).detach())
-    height = 12 / np.sqrt(5)  # five directions share the cell
-    expected = sum(np.log1p(others * np.exp(-height)) for others in (2, 9, 12))
-    assert right == pytest.approx(expected, rel=1e-3)
-    assert float(namer.loss(pointing * 9, targets, seen, one).detach()) == pytest.approx(right, rel=1e-4)
-    wrong = targets.index_fill(1, torch.tensor([0]), 2)
-    assert float(namer.loss(pointing, wrong, seen, one).detach()) == pytest.approx(right + height, rel=1e-3)
-
-
-def test_the_probe_scores_a_planted_answer():
+def test_the_probe_scores_a_planted_answer_in_the_original_frame():
     features = torch.zeros(2, 32 * 32, 32, 32)
     features[:] = torch.eye(32 * 32).reshape(32 * 32, 32, 32)
-    points = torch.tensor([[10.0, 20.0], [100.0, 64.0]])
-    probe = Probe(
-        torch.zeros(2, 128, 128, 3, dtype=torch.uint8),
-        ["cat"] * 2,
-        [""] * 2,
-        [ProbePair(0, 1, points, points, 100.0)],
-    )
+    points = torch.tensor([[10.0, 20.0], [25.0, 14.0]]) / 31
+    # A target of 160 x 107 pixels whose box is 100 pixels long.
+    scale = torch.tensor([159.0, 106.0]) / 100
+    images = torch.zeros(2, 128, 128, 3, dtype=torch.uint8)
+    probe = Probe(images, ["cat"] * 2, [""] * 2, [ProbePair(0, 1, points, points, scale)])
     assert probe.pck(features) == 1.0
-    mirrored = torch.stack([features[0], features[1].flip(-1)])
-    assert probe.pck(mirrored) == 0.0
-
-
-def test_part_maps_follow_the_object_and_its_twin():
-    _, (first, twin) = _twins(3)
-    maps = [part_map(picture) for picture in (first, twin)]
-    assert list(first.model.colours) == list(twin.model.colours)
-    for picture, cells in zip((first, twin), maps, strict=True):
-        assert cells.shape == (32, 32) and len(set(np.unique(cells)) - {0, 255}) >= 2
-        inside = picture.mask[2::4, 2::4]
-        assert ((cells > 0) == inside).mean() > 0.95
-
-
-def test_place_maps_say_where_on_the_object_a_cell_lies():
-    sideways = take_picture(
-        CATEGORIES["horse"], np.random.default_rng(1), np.random.default_rng(2), azimuth=(1.5, 1.6)
-    )
-    along, _, up = places = place_map(sideways)
-    assert ((places > 0) == (sideways.parts[2::4, 2::4] >= 0)).all() and places.max() == 9
-    columns = np.broadcast_to(np.arange(32), along.shape)
-    # Seen from its left, the horse's front is on the picture's left, and its top is above.
-    assert columns[along == 9].mean() < columns[along == 5].mean() < columns[along == 1].mean()
-    assert columns.T[up == 9].mean() < columns.T[up == 5].mean() < columns.T[up == 1].mean()
-    bottle = place_map(take_picture(CATEGORIES["bottle"], *map(np.random.default_rng, (1, 2))))
-    assert not bottle[:2].any() and set(np.unique(bottle[2])) == set(range(10))
-
-
-def test_the_cameras_pixels_lead_back_to_the_points_that_fell_on_them():
-    _, (picture, _) = _twins(5)
-    rows, columns = np.nonzero(picture.mask & np.isfinite(picture.points[..., 0]))
-    xy, depth = picture.camera.project(picture.points[rows, columns], 128)
-    assert np.abs(xy - np.stack([columns, rows], axis=1) - 0.25).max() < 1e-6 and (depth > 0).all()
+    # Two cells across are 10.3 pixels, more than a tenth of the box; two cells down are 6.8.
+    across, down = (torch.stack([features[0], features[1].roll(2, dims=d)]) for d in (2, 1))
+    assert probe.pck(across) == 0.0 and probe.pck(down) == 1.0

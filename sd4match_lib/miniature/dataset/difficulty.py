@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 
 from sd4match_lib.data.types import Difficulty
-from sd4match_lib.miniature.render.scene import Picture
+from sd4match_lib.miniature.render.scene import Render
 
 _VIEWPOINT_DEGREES = (30.0, 75.0)
 _SCALE_RATIOS = (1.25, 1.6)
 
 
-def pair_difficulty(src: Picture, trg: Picture) -> Difficulty:
+def pair_difficulty(src: Render, trg: Render) -> Difficulty:
     """The difficulty of matching `src` to `trg`.
 
     Viewpoint: the cameras' azimuths differ by less than 30 degrees (0), less than 75 (1), or more (2).
@@ -24,7 +24,7 @@ def pair_difficulty(src: Picture, trg: Picture) -> Difficulty:
     less than 1.6 times (1), or more (2).
     """
     turn = math.degrees(abs(src.camera.azimuth - trg.camera.azimuth)) % 360.0
-    sizes = sorted(_box_size(picture) for picture in (src, trg))
+    sizes = sorted(_box_size(render) for render in (src, trg))
     return Difficulty(
         viewpoint=_level(min(turn, 360.0 - turn), _VIEWPOINT_DEGREES),
         scale=_level(sizes[1] / sizes[0], _SCALE_RATIOS),
@@ -33,9 +33,9 @@ def pair_difficulty(src: Picture, trg: Picture) -> Difficulty:
     )
 
 
-def _box_size(picture: Picture) -> float:
+def _box_size(render: Render) -> float:
     """The root of the box's area in pixels, its last row and column included."""
-    x0, y0, x1, y1 = picture.box
+    x0, y0, x1, y1 = render.box
     return math.sqrt((x1 - x0 + 1) * (y1 - y0 + 1))
 
 

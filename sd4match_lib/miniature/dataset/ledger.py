@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
-from sd4match_lib.miniature.render.scene import Picture
+from sd4match_lib.miniature.render.scene import Render
 
 _MAT_TEXT = b"MATLAB 5.0 MAT-file, rendered by sd4match (MiniPair)".ljust(116)
 
@@ -67,11 +67,14 @@ class Ledger:
         self.put(name, stream.getvalue())
 
 
-def keypoint_names(picture: Picture) -> list[str]:
-    """All keypoints of the object, seen or not, in the order that numbers them."""
-    return [keypoint.name for keypoint in picture.model.keypoints]
+def keypoint_names(render: Render, *, reserved: bool = False) -> list[str]:
+    """The object's keypoints, seen or not, in the order that numbers them: all but the reserved ones, or these
+    alone.
+    """
+    return [keypoint.name for keypoint in render.model.keypoints if keypoint.reserved == reserved]
 
 
-def shared_names(src: Picture, trg: Picture) -> list[str]:
-    """The keypoints seen in both pictures, in the object's order."""
-    return [name for name in keypoint_names(src) if name in src.keypoints and name in trg.keypoints]
+def shared_names(src: Render, trg: Render, *, reserved: bool = False) -> list[str]:
+    """Those of them that are seen in both pictures, in the object's order."""
+    names = keypoint_names(src, reserved=reserved)
+    return [name for name in names if name in src.keypoints and name in trg.keypoints]

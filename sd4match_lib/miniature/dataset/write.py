@@ -20,15 +20,17 @@ from sd4match_lib.data.symmetry import COLUMNS, SYMMETRY_FILE, symmetry_rows
 from sd4match_lib.errors import UserError
 from sd4match_lib.miniature.dataset import write_pf, write_spair
 from sd4match_lib.miniature.dataset.ledger import Ledger
+from sd4match_lib.miniature.dataset.write_spair import Amount
 from sd4match_lib.miniature.objects.catalogue import CATEGORIES
 from sd4match_lib.utils.files import sha256_file, write_json
 from sd4match_lib.utils.locks import WorkLock
+from sd4match_lib.utils.paths import inside
 from sd4match_lib.utils.progress import progress
 
 logger = logging.getLogger(__name__)
 
 MANIFEST: Final = "manifest.json"
-RECIPE: Final = 2
+RECIPE: Final = 3
 """Counted up whenever the same seed gives other pictures or annotations, so that old ones are replaced."""
 
 _NOTE: Final = "MINIPAIR.txt"
@@ -38,7 +40,7 @@ _NOTE_LINES: Final = [
     "manifest.json has the SHA-256 of every file. Delete the folder as you like:",
     "it can be rendered again, to the same bytes.",
 ]
-_FOLDERS: Final = (write_spair.FOLDER, write_pf.PASCAL_FOLDER, write_pf.WILLOW_FOLDER)
+_FOLDERS: Final = (write_spair.FOLDER, write_spair.UNSEEN_FOLDER, write_pf.PASCAL_FOLDER, write_pf.WILLOW_FOLDER)
 _SPLITS: Final = ("train", "val", "test")
 
 _Job = Callable[[], tuple[dict[str, str], list[str]]]
@@ -46,23 +48,26 @@ _Job = Callable[[], tuple[dict[str, str], list[str]]]
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much of MiniPair to render; triples are for train, val and test.
+    """How much of MiniPair to render; triples are for train, val and test. By default a quarter of the test
+    pictures, which a first run takes; `WHOLE` has all.
 
     Attributes:
         categories: which of SPair-71k's categories.
-        spair_objects: objects for each category, each in one picture.
-        spair_pairs: pairs for each category.
+        spair: objects and pairs for each category.
         pascal_pairs: pairs for each category, of two pictures of their own.
         sub_classes: which of PF-Willow's sub-classes.
         willow_pictures: pictures for each sub-class, all of whose ordered pairs are listed.
     """
 
     categories: tuple[str, ...] = SPAIR_CATEGORIES
-    spair_objects: tuple[int, int, int] = (24, 6, 8)
-    spair_pairs: tuple[int, int, int] = (60, 12, 24)
+    spair: tuple[Amount, Amount, Amount] = (Amount(24, 80), Amount(6, 16), Amount(40, 480, every=4))
     pascal_pairs: tuple[int, int, int] = (8, 3, 4)
     sub_classes: tuple[str, ...] = tuple(write_pf.SUB_CLASSES)
     willow_pictures: int = 10
+
+
+WHOLE: Final = Sizes(spair=(Amount(24, 80), Amount(6, 16), Amount(40, 480)))
+"""All 40 test pictures of a category, and the pairs among them."""
 
 
 def render_minipair(out: Path, seed: int = 0, sizes: Sizes | None = None) -> None:
@@ -76,6 +81,7 @@ def render_minipair(out: Path, seed: int = 0, sizes: Sizes | None = None) -> Non
 
     Raises:
         UserError: the folder holds data sets that were not rendered here.
+        DataError: the manifest names a file outside the folder.
     """
     sizes = sizes or Sizes()
     _refuse_foreign(out)
@@ -94,7 +100,8 @@ def render_minipair(out: Path, seed: int = 0, sizes: Sizes | None = None) -> Non
             lists[name] += rows
     for name, lines in lists.items():
         ledger.put_text(name, lines)
-    ledger.put_text(f"{write_spair.FOLDER}/{SYMMETRY_FILE}", _symmetry(sizes.categories))
+    for folder, reserved in ((write_spair.FOLDER, False), (write_spair.UNSEEN_FOLDER, True)):
+        ledger.put_text(f"{folder}/{SYMMETRY_FILE}", _symmetry(sizes.categories, reserved))
     for stale in sorted(set(before) - set(ledger.files)):
         (out / stale).unlink(missing_ok=True)
     write_json(out / MANIFEST, _identity(seed, sizes) | {"files": ledger.files})
@@ -107,6 +114,7 @@ def ensure_minipair(root: Path, sizes: Sizes | None = None) -> None:
 
     Raises:
         UserError: the folder holds data sets that were not rendered here.
+        DataError: the manifest names a file outside the folder.
     """
     sizes = sizes or Sizes()
     if _problem(root, sizes)[1]:
@@ -118,12 +126,13 @@ def ensure_minipair(root: Path, sizes: Sizes | None = None) -> None:
                 render_minipair(root, seed, sizes)
 
 
-def _symmetry(categories: tuple[str, ...]) -> list[str]:
+def _symmetry(categories: tuple[str, ...], reserved: bool) -> list[str]:
     """The table of which keypoints are alike, from the objects' own names for them."""
     lines = [",".join(COLUMNS)]
     for category in categories:
         keypoints = CATEGORIES[category](np.random.default_rng(0)).keypoints
-        lines += symmetry_rows(category, {str(number): point.name for number, point in enumerate(keypoints)})
+        names = [point.name for point in keypoints if point.reserved == reserved]
+        lines += symmetry_rows(category, {str(number): name for number, name in enumerate(names)})
     return lines
 
 
@@ -156,12 +165,18 @@ def _identity(seed: int, sizes: Sizes) -> dict[str, Any]:
 
 
 def _read_manifest(root: Path) -> dict[str, Any]:
-    """The manifest, or an empty one where there is none that can be read."""
+    """The manifest, or an empty one where there is none that can be read.
+
+    Raises:
+        DataError: it names a file that does not lie below `root`; stale files are removed by these names.
+    """
     try:
         manifest = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     fine = isinstance(manifest, dict) and isinstance(manifest.get("files"), dict)
+    for name in manifest["files"] if fine else ():
+        inside(root, name, f"{root / MANIFEST}, field 'files'")
     return manifest if fine and isinstance(manifest.get("seed"), int) else {}
 
 
@@ -181,9 +196,8 @@ def _jobs(out: Path, seed: int, sizes: Sizes) -> list[tuple[str, tuple[str, ...]
     jobs: list[tuple[str, tuple[str, ...], _Job]] = []
     for place, (split, part) in enumerate(zip(_SPLITS, write_spair.PARTS, strict=True)):
         listed = f"{write_spair.FOLDER}/Layout/large/{part}.txt"
-        objects, pairs = sizes.spair_objects[place], sizes.spair_pairs[place]
         for category in sizes.categories:
-            job = partial(write_spair.write_category, out, seed, part, category, objects, pairs)
+            job = partial(write_spair.write_category, out, seed, part, category, sizes.spair[place])
             jobs.append((listed, (), job))
         listed = f"{write_pf.PASCAL_FOLDER}/{split}_pairs.csv"
         header = write_pf.PASCAL_TEST_HEADER if split == "test" else write_pf.PASCAL_HEADER

@@ -18,7 +18,7 @@ from sd4match_lib.data.categories import VOC_INDEX
 from sd4match_lib.miniature.dataset.ledger import Ledger, keypoint_names, seeded, shared_names
 from sd4match_lib.miniature.dataset.write_spair import FEWEST_SHARED
 from sd4match_lib.miniature.objects.catalogue import ALL_KINDS, CATEGORIES
-from sd4match_lib.miniature.render.scene import Picture, take_picture
+from sd4match_lib.miniature.render.scene import Render, take_picture
 from sd4match_lib.miniature.render.style import Look
 
 PASCAL_FOLDER, WILLOW_FOLDER = "pf-pascal", "pf-willow"
@@ -81,13 +81,13 @@ def write_pascal_category(
     for number in range(1, pairs + 1):
         pair = _close_pair(seed, split, category, number)
         names = []
-        for side, picture in zip("ab", pair, strict=True):
+        for side, render in zip("ab", pair, strict=True):
             stem = f"{split}_{category}_{number:03d}{side}"
             names.append(f"PF-dataset-PASCAL/JPEGImages/{stem}.jpg")
-            ledger.put_jpeg(f"{PASCAL_FOLDER}/{names[-1]}", picture.rgb)
-            points = [picture.keypoints.get(name, (np.nan, np.nan)) for name in keypoint_names(picture)]
+            ledger.put_jpeg(f"{PASCAL_FOLDER}/{names[-1]}", render.rgb)
+            points = [render.keypoints.get(name, (np.nan, np.nan)) for name in keypoint_names(render)]
             mat = f"{PASCAL_FOLDER}/PF-dataset-PASCAL/Annotations/{category}/{stem}.mat"
-            ledger.put_mat(mat, kps=np.array(points), bbox=np.array([picture.box]))
+            ledger.put_mat(mat, kps=np.array(points), bbox=np.array([render.box]))
         row = f"{names[0]},{names[1]},{VOC_INDEX[category]}"
         if split == "test":
             shared = shared_names(*pair)
@@ -98,7 +98,7 @@ def write_pascal_category(
     return ledger.files, rows
 
 
-def _close_pair(seed: int, split: str, category: str, number: int) -> tuple[Picture, Picture]:
+def _close_pair(seed: int, split: str, category: str, number: int) -> tuple[Render, Render]:
     """The first draw of two objects that share three keypoints or more."""
     for attempt in count():
         names = (seed, "pf-pascal", split, category, number, attempt)
@@ -135,11 +135,11 @@ def write_willow_sub_class(
     ledger = Ledger(root)
     points: dict[str, np.ndarray] = {}
     for number in range(1, pictures + 1):
-        picture = _complete_picture(seed, sub_class, number)
+        render = _complete_picture(seed, sub_class, number)
         name = f"PF-dataset/{sub_class}/{SUB_CLASSES[sub_class].kind}_{number:03d}"
-        names = SUB_CLASSES[sub_class].keypoints or keypoint_names(picture)
-        points[f"{name}.png"] = np.array([picture.keypoints[point] for point in names]).T
-        ledger.put_png(f"{WILLOW_FOLDER}/{name}.png", picture.rgb)
+        names = SUB_CLASSES[sub_class].keypoints or keypoint_names(render)
+        points[f"{name}.png"] = np.array([render.keypoints[point] for point in names]).T
+        ledger.put_png(f"{WILLOW_FOLDER}/{name}.png", render.rgb)
         ledger.put_mat(f"{WILLOW_FOLDER}/{name}.mat", pts_coord=points[f"{name}.png"])
     rows = []
     for src, trg in permutations(points, 2):
@@ -148,20 +148,20 @@ def write_willow_sub_class(
     return ledger.files, rows
 
 
-def _complete_picture(seed: int, sub_class: str, number: int) -> Picture:
+def _complete_picture(seed: int, sub_class: str, number: int) -> Render:
     """The first draw in which every keypoint of the sub-class is seen and nothing is cut off."""
     chosen = SUB_CLASSES[sub_class]
     low, high = (math.radians(angle) for angle in chosen.azimuth)
     for attempt in count():
         names = (seed, "pf-willow", sub_class, number, attempt)
-        picture = take_picture(
+        render = take_picture(
             ALL_KINDS[chosen.kind],
             seeded(*names, "object"),
             seeded(*names, "view"),
             chosen.look,
             (low, high),
         )
-        wanted = chosen.keypoints or keypoint_names(picture)
-        if set(wanted) <= set(picture.keypoints):
-            return picture
+        wanted = chosen.keypoints or keypoint_names(render)
+        if set(wanted) <= set(render.keypoints):
+            return render
     raise AssertionError("counting has no end")

@@ -48,6 +48,9 @@ def aeroplane(rng: np.random.Generator) -> ObjectModel:
     s.sides("wing root", (0.16, r, 0.01))
     s.sides("engine", (0.12 - sweep * 0.35, span * 0.45, -0.05))
     s.sides("tailplane tip", (-half * 1.03, tail, 0.08))
+    s.point("belly", (0.0, 0.0, -r), reserved=True)
+    s.point("back", (0.0, 0.0, r), reserved=True)
+    s.sides("wing middle", (0.1 - sweep / 2, span / 2, rise / 2), reserved=True)
     return s.model
 
 
@@ -120,4 +123,6 @@ def boat(rng: np.random.Generator) -> ObjectModel:
     s.sides("stern bottom", (-half * 0.92, wide * keel, 0))
     s.sides("cabin roof front", (cabin[0] - 0.02 + half * 0.24, wide * 0.51, deep + tall))
     s.sides("cabin roof back", (cabin[0] - 0.02 - half * 0.24, wide * 0.51, deep + tall))
+    s.sides("hull side", (-half * 0.3, wide * 0.9, deep * 0.6), reserved=True)
+    s.point("mast middle", (mx, 0.0, deep + mast * 0.5), reserved=True)
     return s.model

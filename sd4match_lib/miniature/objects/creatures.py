@@ -79,6 +79,9 @@ def quadruped(category: str, rng: np.random.Generator) -> ObjectModel:
     s.point("tail base", base)
     s.point("tail tip", tip)
     s.point("withers", (half * 0.55, 0.0, leg + girth * (2.03 if woolly else 1.92)))
+    s.sides("shoulder", (half * 0.4, width * 0.98, leg + girth), reserved=True)
+    s.sides("haunch", (-half * 0.45, width * 0.98, leg + girth), reserved=True)
+    s.point("loin", (-half * 0.25, 0.0, leg + girth * 1.97), reserved=True)
     return s.model
 
 
@@ -193,6 +196,9 @@ def bird(rng: np.random.Generator, duck: bool = False) -> ObjectModel:
         s.sides("wing back", (-length * 0.35, girth * 0.9 + 0.02, base - girth * 0.15))
     else:
         s.sides("foot", (length * 0.15 + 0.04, girth * 0.45, 0.02))
+    s.sides("flank", (length * 0.3, girth * 0.96, base - girth * 0.2), reserved=True)
+    s.point("back", (0.0, 0.0, base + girth), reserved=True)
+    s.point("belly", (length * 0.3, 0.0, base - girth * 0.9 + length * 0.3 * pitch), reserved=True)
     return s.model
 
 
@@ -236,4 +242,7 @@ def person(rng: np.random.Generator) -> ObjectModel:
         s.point(f"{name} knee", (knee[0] + 0.05, knee[1], knee[2]))
         s.point(f"{name} foot", (foot[0] + 0.1, y, 0.03))
         s.point(f"{name} hip", (0.0, side * wide * 0.75, hip + 0.03))
+    s.point("chest", (0.085, 0.0, hip + torso * 0.72), reserved=True)
+    s.point("belly", (0.085, 0.0, hip + torso * 0.28), reserved=True)
+    s.point("back", (-0.085, 0.0, hip + torso * 0.6), reserved=True)
     return s.model

@@ -50,6 +50,9 @@ def bicycle(rng: np.random.Generator) -> ObjectModel:
     s.point("front tyre bottom", (base, 0, 0))
     s.point("back tyre back", (-base - r, 0, r))
     s.point("back tyre bottom", (-base, 0, 0))
+    s.point("crank", crank, reserved=True)
+    s.point("frame head", head, reserved=True)
+    s.point("handlebar middle", (0.19, 0.0, r * 2 + 0.16), reserved=True)
     return s.model
 
 
@@ -93,4 +96,7 @@ def motorbike(rng: np.random.Generator) -> ObjectModel:
     s.point("back tyre back", (-base - r, 0, r))
     s.point("back tyre bottom", (-base, 0, 0))
     s.point("engine bottom", (0.0, 0, r * 1.1 - 0.12))
+    s.sides("tank side", (0.1, 0.11, top), reserved=True)
+    s.point("seat front", (-0.03, 0.0, top + 0.02), reserved=True)
+    s.sides("engine side", (0.0, 0.09, r * 1.1), reserved=True)
     return s.model

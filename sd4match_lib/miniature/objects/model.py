@@ -14,13 +14,15 @@ class Keypoint:
 
     `xyz` is its place in the object frame. With a `radius` the point is view-dependent, as SPair's bottle
     keypoints are: it lies on the outline, `radius` to the picture's left (`side = -1`) or right (`side = +1`)
-    of the vertical axis through `xyz`.
+    of the vertical axis through `xyz`. A `reserved` one is in no training or validation pair, so that what was
+    learned from pairs can be tried on points that it has never seen.
     """
 
     name: str
     xyz: Vec
     radius: float = 0.0
     side: int = 0
+    reserved: bool = False
 
 
 @dataclass
@@ -76,19 +78,19 @@ class Sculptor:
         rgb = self.material(colour) if isinstance(colour, str) else colour or self.paint(part)
         self.model.parts += [(part, rgb, solid) for solid in solids]
 
-    def point(self, name: str, xyz: Vec) -> None:
+    def point(self, name: str, xyz: Vec, *, reserved: bool = False) -> None:
         """Adds one keypoint."""
-        self.model.keypoints.append(Keypoint(name, xyz))
+        self.model.keypoints.append(Keypoint(name, xyz, reserved=reserved))
 
-    def sides(self, name: str, xyz: Vec) -> None:
+    def sides(self, name: str, xyz: Vec, *, reserved: bool = False) -> None:
         """Adds the keypoint's left twin at `xyz` and its right twin mirrored across y."""
         x, y, z = xyz
-        self.point(f"left {name}", (x, y, z))
-        self.point(f"right {name}", (x, -y, z))
+        self.point(f"left {name}", (x, y, z), reserved=reserved)
+        self.point(f"right {name}", (x, -y, z), reserved=reserved)
 
-    def outline(self, name: str, xyz: Vec, radius: float) -> None:
+    def outline(self, name: str, xyz: Vec, radius: float, *, reserved: bool = False) -> None:
         """Adds the two view-dependent keypoints `radius` left and right of the axis, as the picture shows
         them.
         """
-        self.model.keypoints.append(Keypoint(f"{name} on the left", xyz, radius, -1))
-        self.model.keypoints.append(Keypoint(f"{name} on the right", xyz, radius, 1))
+        for word, side in (("left", -1), ("right", 1)):
+            self.model.keypoints.append(Keypoint(f"{name} on the {word}", xyz, radius, side, reserved))

@@ -29,7 +29,24 @@ _HEXAHEDRON = ((0, 1, 2, 3), (4, 5, 6, 7), (0, 1, 5, 4), (1, 2, 6, 5), (2, 3, 7,
 
 def hexahedron(bottom: list[Vec], top: list[Vec]) -> Solid:
     """Joins two quadrilaterals of four corners each, given in the same turning order."""
-    return Solid(np.array(bottom + top, dtype=np.float64), _HEXAHEDRON)
+    return _six_faces(np.array(bottom + top, dtype=np.float64))
+
+
+def _six_faces(vertices: np.ndarray) -> Solid:
+    """The hexahedron of eight corners; faces that are not plane are folded along a diagonal, outwards."""
+    middle, faces = vertices.mean(axis=0), []
+    for face in _HEXAHEDRON:
+        a, b, c, d = vertices[list(face)]
+        normal = np.cross(b - a, c - a)
+        bend = float((normal * (d - a)).sum())
+        if abs(bend) <= 1e-6:
+            faces.append(face)
+            continue
+        outside = float((normal * (a - middle)).sum()) > 0
+        # The corner d stands out of the plane of the others: then b-d is the ridge, else a-c.
+        i, j, k, m = face
+        faces += [(i, j, m), (j, k, m)] if (bend > 0) == outside else [(i, j, k), (i, k, m)]
+    return Solid(vertices, tuple(faces))
 
 
 def box(centre: Vec, size: Vec, taper: tuple[float, float] = (1.0, 1.0), shift: float = 0.0) -> Solid:
@@ -46,7 +63,7 @@ def plate(corners: list[Vec], thickness: float) -> Solid:
     quad = np.array(corners, dtype=np.float64)
     normal = np.cross(quad[1] - quad[0], quad[3] - quad[0])
     offset = normal / math.sqrt(float((normal * normal).sum())) * thickness / 2
-    return Solid(np.concatenate([quad - offset, quad + offset]), _HEXAHEDRON)
+    return _six_faces(np.concatenate([quad - offset, quad + offset]))
 
 
 def _frame(axis: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -32,6 +32,8 @@ def bottle(rng: np.random.Generator, wine: bool = False) -> ObjectModel:
     s.outline("shoulder", (0, 0, shoulder), r)
     s.outline("neck", (0, 0, neck), slim)
     s.outline("mouth", (0, 0, top - 0.01), slim * 1.2)
+    s.outline("label top", (0, 0, high), r, reserved=True)
+    s.outline("cap bottom", (0, 0, top - 0.08), slim * 1.25, reserved=True)
     return s.model
 
 
@@ -69,6 +71,9 @@ def chair(rng: np.random.Generator) -> ObjectModel:
         for side in (1, -1):
             s.add("arms", box((0, side * (w - 0.02), arm), (2 * d * 0.92, 0.06, 0.045)), colour=frame)
             s.add("arms", box((d * 0.8, side * (w - 0.02), (h + arm) / 2), (0.04, 0.04, arm - h)), colour=frame)
+    s.point("seat middle", (0.0, 0.0, h + 0.03), reserved=True)
+    s.sides("seat side", (0.0, w, h), reserved=True)
+    s.sides("leg middle", (d - leg, w - leg, h / 2), reserved=True)
     return s.model
 
 
@@ -101,6 +106,8 @@ def pottedplant(rng: np.random.Generator) -> ObjectModel:
     s.point("stem base", (0, 0, tall + 0.03))
     s.outline("crown", (0, 0, stem + height * 0.45), spread * 0.8)
     s.point("stem top", (0, 0, stem))
+    s.outline("pot middle", (0, 0, tall / 2), (low + rim) / 2, reserved=True)
+    s.outline("rim bottom", (0, 0, tall - 0.06), rim * 1.1, reserved=True)
     return s.model
 
 
@@ -125,4 +132,7 @@ def tvmonitor(rng: np.random.Generator) -> ObjectModel:
     s.sides("foot corner", (0.13, foot * 0.95, 0.02))
     s.point("stand front", (0.04, 0, low * 0.6))
     s.sides("side middle", (0.0, w, middle))
+    s.point("screen middle", (x, 0.0, middle), reserved=True)
+    s.point("top middle", (0.0, 0.0, middle + h), reserved=True)
+    s.point("foot front", (0.15, 0.0, 0.02), reserved=True)
     return s.model

@@ -54,6 +54,9 @@ def car(rng: np.random.Generator) -> ObjectModel:
     s.sides("roof back", (back + slope_b, y1, roof + 0.02))
     s.point("bonnet front", (half * 0.97, 0, waist))
     s.point("boot back", (-half * 0.97, 0, waist))
+    s.sides("door", (0.0, wide, (floor + waist) / 2), reserved=True)
+    s.point("roof middle", ((front - slope_f + back + slope_b) / 2, 0.0, roof + 0.02), reserved=True)
+    s.point("bonnet middle", ((half + front) / 2, 0.0, waist), reserved=True)
     return s.model
 
 
@@ -89,6 +92,9 @@ def bus(rng: np.random.Generator) -> ObjectModel:
     for z, word in ((floor + tall, "top"), (floor, "bottom")):
         s.sides(f"front {word}", (half, wide, z))
         s.sides(f"back {word}", (-half, wide, z))
+    s.sides("side middle", (0.0, wide, middle - tall * 0.05), reserved=True)
+    s.point("roof middle", (0.0, 0.0, floor + tall + 0.03), reserved=True)
+    s.point("windscreen middle", (half, 0.0, middle + tall * 0.15), reserved=True)
     return s.model
 
 
@@ -151,4 +157,6 @@ def train(rng: np.random.Generator) -> ObjectModel:
     s.sides("back wheel", (-half * 0.6, wide * 0.95 + 0.03, r))
     s.sides("roof front", ((back + front) / 2 + (front - back) * 0.575, wide * 1.15, roof + 0.03))
     s.sides("roof back", ((back + front) / 2 - (front - back) * 0.575, wide * 1.15, roof + 0.03))
+    s.sides("cab side", ((back + front) / 2, wide, (top + roof) / 2 - 0.05), reserved=True)
+    s.sides("boiler side", (half * 0.3, boiler, top + boiler), reserved=True)
     return s.model

@@ -7,7 +7,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import mse_loss
 
-from sd4match_lib.backbones.stable_diffusion import StableDiffusionFeatures
+from sd4match_lib.backbones.stable_diffusion import StableDiffusion
 from sd4match_lib.backbones.vision import VisionFeatures
 from sd4match_lib.miniature.pretraining.diffusion import encode_latents
 from sd4match_lib.miniature.pretraining.loop import Batch, Budget, Objective, pretrain
@@ -22,7 +22,7 @@ class CaptioningObjective(Objective):
     A batch's `patches` are the vision model's CLS descriptors, `(B, 1, D)`.
     """
 
-    def __init__(self, captioner: ImplicitCaptioner, model: StableDiffusionFeatures, factor: float) -> None:
+    def __init__(self, captioner: ImplicitCaptioner, model: StableDiffusion, factor: float) -> None:
         """Keeps the frozen model; `factor` is its autoencoder's scaling factor."""
         super().__init__()
         self.captioner, self.factor = captioner, factor
@@ -44,7 +44,7 @@ class CaptioningObjective(Objective):
 
 def pretrain_captioner(
     objects: RenderedObjects,
-    model: StableDiffusionFeatures,
+    model: StableDiffusion,
     vision: VisionFeatures,
     budget: Budget,
     folder: Path,

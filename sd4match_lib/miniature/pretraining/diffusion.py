@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, normalize
 from transformers import CLIPTextModel, CLIPTokenizer, Dinov2Model
 
-from sd4match_lib.backbones.capture import capture_up_blocks
+from sd4match_lib.backbones.capture import capture
 from sd4match_lib.miniature.pretraining.caption import plain_caption, random_caption
 from sd4match_lib.miniature.pretraining.loop import Batch, Budget, Objective, pretrain
 from sd4match_lib.miniature.pretraining.networks import build_scheduler, build_unet
@@ -28,8 +28,8 @@ from sd4match_lib.miniature.pretraining.vision import hidden_states
 from sd4match_lib.utils.files import atomic_write_bytes
 from sd4match_lib.utils.progress import progress
 
-_READ_BLOCK, _READ_TIMESTEPS = 1, (50, 261)
-_ALIGNED_BLOCK = 0
+_READ_LAYER, _READ_TIMESTEPS = "up_blocks.1", (50, 261)
+_ALIGNED_LAYER = "up_blocks.0"
 _SNR_CAP = 5.0
 _ALIGNMENT = 0.5
 
@@ -78,7 +78,7 @@ class DenoisingObjective(Objective):
         with torch.no_grad():
             context = self.text(batch.captions).last_hidden_state
         read: list[Tensor] = []
-        block = self.unet.up_blocks[_ALIGNED_BLOCK]
+        block = self.unet.get_submodule(_ALIGNED_LAYER)
         hook = block.register_forward_hook(lambda _module, _inputs, found: read.append(found))
         output = self.unet(noisy, timesteps, context).sample.float()
         hook.remove()
@@ -221,7 +221,7 @@ class _Watch:
         noisy, _ = self._noisy(timestep)
         parts = []
         for z, words in zip(noisy.split(32), context.split(32), strict=True):
-            with capture_up_blocks(self.objective.unet, (_READ_BLOCK,)) as read:
+            with capture(self.objective.unet, (_READ_LAYER,)) as read:
                 self.objective.unet(z, timestep, words)
-            parts.append(normalize(read[_READ_BLOCK].float(), dim=1).cpu())
+            parts.append(normalize(read[_READ_LAYER].float(), dim=1).cpu())
         return torch.cat(parts)

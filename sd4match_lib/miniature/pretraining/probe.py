@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sd4match_lib.matching.match import match_points
+from sd4match_lib.matching.points import match_points
 from sd4match_lib.miniature.objects.catalogue import CATEGORIES
 from sd4match_lib.images import stretch_image
 from sd4match_lib.miniature.pretraining.caption import full_caption, view_words
@@ -51,7 +51,7 @@ class Probe:
         hits = []
         for pair in self.pairs:
             src, trg = features[pair.src : pair.src + 1], features[pair.trg : pair.trg + 1]
-            found = match_points(src, trg, pair.src_xy[None] * last, method="nn")[0] / last
+            found = match_points(src, trg, pair.src_xy[None] * last, matcher="nn")[0] / last
             hits.append((((found - pair.trg_xy) * pair.per_reach).norm(dim=1) <= alpha).float().mean())
         return float(torch.stack(hits).mean())
 

@@ -14,9 +14,9 @@ from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionMod
 from torch import nn
 from transformers import CLIPTextModel, Dinov2Model
 
-from sd4match_lib.backbones.clip_text import TextEncoder
+from sd4match_lib.backbones.clip_text import ClipTextEncoder
 from sd4match_lib.backbones.device import resolve_device
-from sd4match_lib.backbones.stable_diffusion import StableDiffusionFeatures
+from sd4match_lib.backbones.stable_diffusion import StableDiffusion
 from sd4match_lib.backbones.vision import VisionFeatures
 from sd4match_lib.config.profile import load_profile
 from sd4match_lib.errors import UserError
@@ -38,7 +38,7 @@ BUDGETS: Final = {
     "vae": Budget(None, None, 16, 2e-3),
     "text": Budget(None, None, 128, 1e-3, warmup=100, average=0.99),
     "vision": Budget(None, None, 64, 1e-3, warmup=200, average=0.994),
-    "diffusion": Budget(None, None, 32, 6e-4, warmup=300, average=0.999),
+    "diffusion": Budget(None, None, 32, 6e-4, warmup=300, average=0.999, watch_every_s=1800.0),
     "captioner": Budget(None, None, 32, 3e-3, warmup=20),
 }
 """Batch and learning rate of each stage; the command adds when to stop."""
@@ -111,8 +111,11 @@ def _captioner(objects: RenderedObjects, budget: Budget, folder: Path, device: t
     vae = _load(AutoencoderKL, weights / "diffusion" / "vae", "vae")
     unet = _load(UNet2DConditionModel, weights / "diffusion" / "unet", "diffusion")
     text = _load(CLIPTextModel, weights / "diffusion" / "text_encoder", "text")
-    model = StableDiffusionFeatures(unet, vae, TextEncoder(text, build_tokenizer()), build_scheduler()).to(
-        device
+    model = StableDiffusion(
+        unet.to(device),
+        vae.to(device),
+        ClipTextEncoder(text.to(device), build_tokenizer()),
+        build_scheduler(),
     )
     vision = VisionFeatures.from_folder(weights / "vision", load_profile("mini").vision, device=device)
     captioner = pretrain_captioner(objects, model, vision, budget, folder, device)

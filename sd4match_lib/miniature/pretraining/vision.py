@@ -20,7 +20,7 @@ from sd4match_lib.miniature.pretraining.vae import to_unit
 
 _LARGE, _SMALL = 112, 56
 _SMALL_CROPS = 2
-_PROTOTYPES = 1024
+_PROTOTYPES = 256
 _STUDENT, _TEACHER = 0.1, 0.05
 """Temperatures."""
 _MASKED = 0.4

@@ -16,7 +16,7 @@ from sd4match_lib.data.types import ThresholdRule
 from sd4match_lib.errors import DataError
 from sd4match_lib.miniature.dataset.ledger import seeded
 from sd4match_lib.miniature.objects.catalogue import CATEGORIES
-from sd4match_lib.miniature.render.scene import Picture, take_picture
+from sd4match_lib.miniature.render.scene import Render, take_picture
 
 REAL_AP10K = Path(__file__).parents[2] / "shared/data/own-photos/ap10k"
 SPAIR_PAIRS = [("a", "b", "cat"), ("b", "c", "cat")]
@@ -85,20 +85,20 @@ LISTS = {
 ANIMALS = {1: "dog", 2: "dog", 3: "horse", 4: "cat"}
 
 
-def rendered(number: int) -> Picture:
+def rendered(number: int) -> Render:
     name = ANIMALS[number]
     return take_picture(CATEGORIES[name], seeded("ap10k", number, "object"), seeded("ap10k", number, "view"))
 
 
-def annotation(number: int, picture: Picture) -> dict:
+def annotation(number: int, picture: Render) -> dict:
     points = [picture.keypoints.get(AS_AP10K.get(name, "")) for name in KEYPOINTS]
     x0, y0, x1, y1 = picture.box
-    side = picture.rgb.shape[0]
+    width, height = picture.size
     return {
         "id": number, "image_id": number, "category_id": 1, "iscrowd": 0, "bbox": [x0, y0, x1 - x0, y1 - y0],
         "keypoints": [value for xy in points for value in ([*xy, 2] if xy else [0, 0, 0])],
         "num_keypoints": sum(xy is not None for xy in points),
-        "file_name": f"{number:012d}.jpg", "width": side, "height": side,
+        "file_name": f"{number:012d}.jpg", "width": width, "height": height,
     }  # fmt: skip
 
 
@@ -159,7 +159,7 @@ def test_ap10k_reads_rendered_animals_point_by_point_in_both_layouts(tmp_path: P
     only = {name for name, own in AS_AP10K.items() if own in rendered(1).keypoints} - both
     assert set(pair.one_sided.src_ids) == only
     assert pair.trg.box_px == tuple(map(float, rendered(2).box))
-    assert pair.src.read().size == (128, 128)
+    assert pair.src.read().size == rendered(1).size
 
 
 def test_ap10ks_three_kinds_of_lists(tmp_path: Path):

@@ -68,8 +68,8 @@ class Ledger:
 
 
 def keypoint_names(render: Render, *, reserved: bool = False) -> list[str]:
-    """The object's keypoints, seen or not, in the order that numbers them: all but the reserved ones, or these
-    alone.
+    """The object's keypoints, seen or not, in the order that numbers them: all but the reserved ones, or
+    these alone.
     """
     return [keypoint.name for keypoint in render.model.keypoints if keypoint.reserved == reserved]
 

@@ -40,7 +40,12 @@ _NOTE_LINES: Final = [
     "manifest.json has the SHA-256 of every file. Delete the folder as you like:",
     "it can be rendered again, to the same bytes.",
 ]
-_FOLDERS: Final = (write_spair.FOLDER, write_spair.UNSEEN_FOLDER, write_pf.PASCAL_FOLDER, write_pf.WILLOW_FOLDER)
+_FOLDERS: Final = (
+    write_spair.FOLDER,
+    write_spair.UNSEEN_FOLDER,
+    write_pf.PASCAL_FOLDER,
+    write_pf.WILLOW_FOLDER,
+)
 _SPLITS: Final = ("train", "val", "test")
 
 _Job = Callable[[], tuple[dict[str, str], list[str]]]

@@ -1,5 +1,6 @@
 """MiniPair in SPair-71k's layout: 18 categories, all azimuths, clutter, truncation, occlusion, now and then a
-second object. And in SPair-U's: the same test pictures with their reserved keypoints, which no other pair has.
+second object. And in SPair-U's: the same test pictures with their reserved keypoints, which no other pair
+has.
 
 Points are pixels counted from 0 at the centre of the first, to 1/64; the released annotations are whole
 numbers. A picture's stem is unique in the data set and holds no '-', which separates the parts of a pair's
@@ -71,7 +72,8 @@ def write_category(
         mask = render.mask.astype(np.uint8) * VOC_INDEX[category]
         ledger.put_png(f"{FOLDER}/Segmentation/{category}/{stem}.png", mask)
         ledger.put_json(
-            f"{FOLDER}/ImageAnnotation/{category}/{stem}.json", _image_annotation(stem, category, render, False)
+            f"{FOLDER}/ImageAnnotation/{category}/{stem}.json",
+            _image_annotation(stem, category, render, False),
         )
         if part == "test":
             annotation = _image_annotation(stem, category, render, True)
@@ -84,7 +86,10 @@ def write_category(
         name = f"{number:06d}-{stems[src]}-{stems[trg]}:{category}"
         # Windows has no colons in file names; the reader knows both spellings.
         file_name = name.replace(":", "_") if os.name == "nt" else name
-        for folder, reserved, fewest in ((FOLDER, False, FEWEST_SHARED), (UNSEEN_FOLDER, True, FEWEST_UNSEEN)):
+        for folder, reserved, fewest in (
+            (FOLDER, False, FEWEST_SHARED),
+            (UNSEEN_FOLDER, True, FEWEST_UNSEEN),
+        ):
             if len(shared_names(*pair, reserved=reserved)) < fewest or (reserved and part != "test"):
                 continue
             annotation = _pair_annotation(number, name, (stems[src], stems[trg]), pair, reserved)

@@ -22,7 +22,11 @@ def aeroplane(rng: np.random.Generator) -> ObjectModel:
     rise, fin, tail = s.between(0.0, 0.08), s.between(0.2, 0.28), s.between(0.19, 0.25)
     for side in (1, -1):
         y, tip = side * r * 0.8, (0.12 - sweep, side * span, rise)
-        s.add("wings", plate([(0.16, y, 0), tip, (tip[0] - 0.08, tip[1], rise), (0.16 - chord, y, 0)], 0.03), colour=wing)
+        s.add(
+            "wings",
+            plate([(0.16, y, 0), tip, (tip[0] - 0.08, tip[1], rise), (0.16 - chord, y, 0)], 0.03),
+            colour=wing,
+        )
         engine = (0.12 - sweep * 0.35, side * span * 0.45, -0.05)
         s.add("engines", cone(engine, (engine[0] - 0.16, engine[1], -0.05), 0.05, 0.035, 8), colour="steel")
         s.add(
@@ -101,7 +105,11 @@ def boat(rng: np.random.Generator) -> ObjectModel:
     )
     mast = s.between(0.55, 0.8)
     mx = half * 0.05
-    s.add("mast", cone((mx, 0, deep), (mx, 0, deep + mast), 0.022, 0.015, 6), colour="wood" if s.chance(0.5) else "steel")
+    s.add(
+        "mast",
+        cone((mx, 0, deep), (mx, 0, deep + mast), 0.022, 0.015, 6),
+        colour="wood" if s.chance(0.5) else "steel",
+    )
     if s.chance(0.7):
         s.paint("sail", ("white", "white", "white", "red", "blue", "orange"))
         s.add(

@@ -5,7 +5,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from sd4match_lib.miniature.objects.model import ObjectModel, Sculptor
-from sd4match_lib.miniature.objects.palette import CLOTH, COLOURS, FUR, HAIR, PLUMAGE, SKIN, TROUSERS, WOOL, scaled, varied
+from sd4match_lib.miniature.objects.palette import (
+    CLOTH,
+    COLOURS,
+    FUR,
+    HAIR,
+    PLUMAGE,
+    SKIN,
+    TROUSERS,
+    WOOL,
+    scaled,
+    varied,
+)
 from sd4match_lib.miniature.objects.solids import box, cone, ellipsoid, plate
 
 
@@ -51,11 +62,19 @@ def quadruped(category: str, rng: np.random.Generator) -> ObjectModel:
                 "body", ellipsoid((x * half, 0, leg + girth), (half * 0.62, width * 1.1, girth * 1.05), 9, 4)
             )
     elif category == "cow":
-        s.add("body", ellipsoid((half * 0.45, 0, leg + girth), (half * 0.6, width * 0.92, girth * 0.98), 10, 5))
+        s.add(
+            "body", ellipsoid((half * 0.45, 0, leg + girth), (half * 0.6, width * 0.92, girth * 0.98), 10, 5)
+        )
         s.add("body", cone((half * 0.5, 0, leg + girth), (-half * 0.7, 0, leg + girth * 1.02), girth * 0.86,
                            girth * 0.82, 12))  # fmt: skip
-        s.add("body", ellipsoid((-half * 0.62, 0, leg + girth), (half * 0.42, width * 0.9, girth * 0.94), 10, 5))
-        s.add("udder", ellipsoid((-half * 0.45, 0, leg + girth * 0.15), (0.1, 0.08, 0.08), 8, 4), colour="muzzle")
+        s.add(
+            "body", ellipsoid((-half * 0.62, 0, leg + girth), (half * 0.42, width * 0.9, girth * 0.94), 10, 5)
+        )
+        s.add(
+            "udder",
+            ellipsoid((-half * 0.45, 0, leg + girth * 0.15), (0.1, 0.08, 0.08), 8, 4),
+            colour="muzzle",
+        )
         if s.chance(0.5):
             _patches(s, half, width, leg, girth)
     else:
@@ -75,7 +94,9 @@ def quadruped(category: str, rng: np.random.Generator) -> ObjectModel:
     base = (-half * (1.22 if woolly else 1.05), 0.0, leg + girth * (1.2 if woolly else 1.45))
     tip = (base[0] - tail * (1 - abs(rise)) - 0.05, 0.0, base[2] + tail * rise)
     fat = {"horse": 0.07, "sheep": 0.05}.get(category, 0.032)
-    s.add("tail", cone(base, tip, 0.03, fat, 6), colour=s.tint("mane" if category == "horse" else "body", 0.88))
+    s.add(
+        "tail", cone(base, tip, 0.03, fat, 6), colour=s.tint("mane" if category == "horse" else "body", 0.88)
+    )
     s.point("tail base", base)
     s.point("tail tip", tip)
     s.point("withers", (half * 0.55, 0.0, leg + girth * (2.03 if woolly else 1.92)))
@@ -96,7 +117,9 @@ def _patches(s: Sculptor, half: float, width: float, leg: float, girth: float) -
         s.add("patches", ellipsoid((x, y, leg + girth + z), spot, 8, 4), colour=patch)
 
 
-def _legs(s: Sculptor, category: str, half: float, width: float, leg: float, girth: float, thick: float) -> None:
+def _legs(
+    s: Sculptor, category: str, half: float, width: float, leg: float, girth: float, thick: float
+) -> None:
     """Four legs with feet, in the body's colour or dark ones."""
     factor = 0.96 if category != "sheep" else 1.0
     dark = s.tint("body", s.between(0.4, 0.6)) if s.chance(0.35) or category == "sheep" else None
@@ -118,8 +141,17 @@ def _head(
     face = s.tint("body", 0.4 if dark else s.between(0.9, 1.1))
     s.add("head", ellipsoid((x, 0, z), (head * 1.1, head * 0.85, head), 10, 5), colour=face)
     drop = 0.35 * snout
-    s.add("snout", cone((x + head * 0.5, 0, z - head * 0.2), (x + head + snout, 0, z - head * 0.3 - drop),
-                        head * 0.62, head * 0.42, 8), colour=s.material("muzzle") if category == "cow" and not dark else scaled(face, 1.12))  # fmt: skip
+    s.add(
+        "snout",
+        cone(
+            (x + head * 0.5, 0, z - head * 0.2),
+            (x + head + snout, 0, z - head * 0.3 - drop),
+            head * 0.62,
+            head * 0.42,
+            8,
+        ),
+        colour=s.material("muzzle") if category == "cow" and not dark else scaled(face, 1.12),
+    )
     tip = (x + head + snout, 0.0, z - head * 0.22 - drop)
     s.add("nose", ellipsoid(tip, (head * 0.16, head * 0.3, head * 0.22), 6, 4), colour="nose")
     s.point("nose", (x + head + snout, 0, z - head * 0.3 - drop))
@@ -137,7 +169,11 @@ def _head(
         s.add("ears", cone(root, tip, ear * 0.34, ear * 0.1, 5), colour=scaled(face, 0.82))
         if category == "cow":
             horn = (root[0] + 0.06, root[1] + side * 0.09, root[2] + 0.2)
-            s.add("horns", cone((root[0] + 0.02, root[1] * 0.7, root[2]), horn, 0.03, 0.008, 5), colour=(226, 214, 186))
+            s.add(
+                "horns",
+                cone((root[0] + 0.02, root[1] * 0.7, root[2]), horn, 0.03, 0.008, 5),
+                colour=(226, 214, 186),
+            )
         if side == 1:
             s.sides("eye", (x + head * 0.6, head * 0.68, z + head * 0.35))
             s.sides("ear tip", tip)
@@ -162,7 +198,8 @@ def bird(rng: np.random.Generator, duck: bool = False) -> ObjectModel:
     beak = s.between(0.12, 0.2)
     flat = 0.5 if duck else 0.1
     s.add(
-        "beak", cone((hx + head * 0.7, 0, hz - 0.01), (hx + head + beak, 0, hz - 0.03), 0.05, 0.05 * flat, 6),
+        "beak",
+        cone((hx + head * 0.7, 0, hz - 0.01), (hx + head + beak, 0, hz - 0.03), 0.05, 0.05 * flat, 6),
         colour="horn",
     )
     s.point("beak tip", (hx + head + beak, 0, hz - 0.03))
@@ -182,12 +219,25 @@ def bird(rng: np.random.Generator, duck: bool = False) -> ObjectModel:
             s.sides("wing root", (root[0], root[1] + 0.03, root[2]))
         if not duck:
             foot = (length * 0.15, side * girth * 0.45, 0.0)
-            s.add("legs", cone((0, side * girth * 0.4, base - girth * 0.5), foot, 0.02, 0.02, 5), colour="horn")
+            s.add(
+                "legs", cone((0, side * girth * 0.4, base - girth * 0.5), foot, 0.02, 0.02, 5), colour="horn"
+            )
             s.add("legs", box((foot[0] + 0.04, foot[1], 0.01), (0.13, 0.07, 0.025)), colour="horn")
     tail = (-length * 1.55, 0.0, base - length * 0.9 * pitch + (0.1 if duck else 0.0))
     root_z = base - length * 0.6 * pitch
-    s.add("tail", plate([(-length * 0.6, 0.06, root_z), (tail[0], 0.1, tail[2]),
-                         (tail[0], -0.1, tail[2]), (-length * 0.6, -0.06, root_z)], 0.04), colour=s.tint("body", 0.7))  # fmt: skip
+    s.add(
+        "tail",
+        plate(
+            [
+                (-length * 0.6, 0.06, root_z),
+                (tail[0], 0.1, tail[2]),
+                (tail[0], -0.1, tail[2]),
+                (-length * 0.6, -0.06, root_z),
+            ],
+            0.04,
+        ),
+        colour=s.tint("body", 0.7),
+    )
     s.point("tail tip", tail)
     s.point("breast", (length * 0.93, 0, base + length * 0.2 * pitch))
     if duck:
@@ -217,7 +267,9 @@ def person(rng: np.random.Generator) -> ObjectModel:
     s.add("skin", cone((0, 0, neck), (0, 0, neck + 0.09), 0.045, 0.045, 6), colour=skin)
     hz = neck + 0.18
     s.add("skin", ellipsoid((0, 0, hz), (0.1, 0.09, 0.12), 10, 5), colour=skin)
-    s.add("skin", cone((0.08, 0, hz - 0.01), (0.13, 0, hz - 0.025), 0.02, 0.015, 5), colour=scaled(skin, 0.93))
+    s.add(
+        "skin", cone((0.08, 0, hz - 0.01), (0.13, 0, hz - 0.025), 0.02, 0.015, 5), colour=scaled(skin, 0.93)
+    )
     s.add("hair", ellipsoid((-0.025, 0, hz + 0.045), (0.1, 0.1, 0.1), 10, 5), colour=hair)
     for side in (1, -1):
         s.add("eye", ellipsoid((0.088, side * 0.04, hz + 0.025), (0.016,) * 3, 6, 3), colour="eye")
@@ -235,8 +287,12 @@ def person(rng: np.random.Generator) -> ObjectModel:
         elbow = (-side * swing * 0.6, shoulder[1] + side * 0.05, neck - 0.24 + lift * 0.1)
         hand = (elbow[0] + 0.12 + lift * 0.2, elbow[1] + side * 0.02, elbow[2] - 0.16 + lift * 0.6)
         s.add("shirt", cone(shoulder, elbow, 0.055, 0.045, 6))
-        s.add("skin", cone(elbow, hand, 0.04, 0.03, 6), ellipsoid(hand, (0.042, 0.035, 0.042), 6, 4),
-              colour=skin)
+        s.add(
+            "skin",
+            cone(elbow, hand, 0.04, 0.03, 6),
+            ellipsoid(hand, (0.042, 0.035, 0.042), 6, 4),
+            colour=skin,
+        )
         for joint, place in (("shoulder", shoulder), ("elbow", elbow), ("hand", hand)):
             s.point(f"{name} {joint}", place)
         s.point(f"{name} knee", (knee[0] + 0.05, knee[1], knee[2]))

@@ -11,7 +11,11 @@ def _cycle_front(s: Sculptor, x: float, top: float, wide: float) -> None:
     """Handlebar with two grips, and their keypoints."""
     s.add("handlebar", cone((x, -wide, top), (x, wide, top), 0.022, 0.022, 5), colour="steel")
     for side in (1, -1):
-        s.add("grips", cone((x - 0.09, side * wide, top), (x + 0.02, side * wide, top), 0.03, 0.03, 5), colour="rubber")
+        s.add(
+            "grips",
+            cone((x - 0.09, side * wide, top), (x + 0.02, side * wide, top), 0.03, 0.03, 5),
+            colour="rubber",
+        )
     s.sides("grip", (x - 0.08, wide, top))
 
 
@@ -35,7 +39,11 @@ def bicycle(rng: np.random.Generator) -> ObjectModel:
         ((base, 0.0, r), (0.2, 0.0, r * 2 + 0.14)),
     ]
     s.add("frame", *(cone(a, b, tube, tube, 5) for a, b in joints))
-    s.add("saddle", box(saddle, (0.22, 0.12, 0.05), (0.85, 0.6)), colour=(66, 48, 38) if s.chance(0.4) else "rubber")
+    s.add(
+        "saddle",
+        box(saddle, (0.22, 0.12, 0.05), (0.85, 0.6)),
+        colour=(66, 48, 38) if s.chance(0.4) else "rubber",
+    )
     _cycle_front(s, 0.19, r * 2 + 0.16, s.between(0.17, 0.22))
     s.add("pedals", wheel(crank, 0.07, 0.05, 8), colour="steel")
     for side, dz in ((1, 0.1), (-1, -0.1)):
@@ -84,7 +92,11 @@ def motorbike(rng: np.random.Generator) -> ObjectModel:
     ]
     s.add("fender", plate(fender, 0.03), colour=s.tint("tank", 0.95))
     s.add("headlight", cone((0.3, 0, top + 0.03), (0.38, 0, top + 0.02), 0.06, 0.08, 8), colour="lamp")
-    s.add("exhaust", cone((0.05, -0.12, r * 0.75), (-base - 0.18, -0.14, r * 0.95), 0.035, 0.06, 7), colour="steel")
+    s.add(
+        "exhaust",
+        cone((0.05, -0.12, r * 0.75), (-base - 0.18, -0.14, r * 0.95), 0.035, 0.06, 7),
+        colour="steel",
+    )
     _cycle_front(s, 0.22, top + 0.16, s.between(0.18, 0.24))
     s.point("headlight", (0.38, 0, top + 0.02))
     s.point("tank top", (0.1, 0, top + 0.12))

@@ -14,8 +14,8 @@ class Keypoint:
 
     `xyz` is its place in the object frame. With a `radius` the point is view-dependent, as SPair's bottle
     keypoints are: it lies on the outline, `radius` to the picture's left (`side = -1`) or right (`side = +1`)
-    of the vertical axis through `xyz`. A `reserved` one is in no training or validation pair, so that what was
-    learned from pairs can be tried on points that it has never seen.
+    of the vertical axis through `xyz`. A `reserved` one is in no training or validation pair, so that what
+    was learned from pairs can be tried on points that it has never seen.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Sculptor:
         return self._materials[name]
 
     def add(self, part: str, *solids: Solid, colour: str | Rgb | None = None) -> None:
-        """Adds solids to a part, in its painted colour or, where no caption names it, in a material or tint."""
+        """Adds solids to a part, in its painted colour or, for what no caption names, in another."""
         rgb = self.material(colour) if isinstance(colour, str) else colour or self.paint(part)
         self.model.parts += [(part, rgb, solid) for solid in solids]
 

@@ -50,7 +50,19 @@ WOOL: Final = ("white", "white", "beige", "gray", "brown", "black")
 PLUMAGE: Final = ("brown", "gray", "black", "white", "blue", "red", "yellow", "green", "orange")
 SKIN: Final = ((236, 196, 166), (222, 172, 136), (186, 130, 92), (134, 90, 64), (92, 62, 48))
 HAIR: Final = ("black", "brown", "brown", "yellow", "orange", "gray")
-CLOTH: Final = ("red", "blue", "white", "green", "yellow", "gray", "black", "orange", "pink", "purple", "cyan")
+CLOTH: Final = (
+    "red",
+    "blue",
+    "white",
+    "green",
+    "yellow",
+    "gray",
+    "black",
+    "orange",
+    "pink",
+    "purple",
+    "cyan",
+)
 TROUSERS: Final = ("blue", "blue", "black", "gray", "brown", "beige", "green")
 PLANT: Final = ("green", "green", "green", "green", "yellow", "red")
 POT: Final = ("orange", "orange", "white", "brown", "gray", "blue", "red", "yellow")

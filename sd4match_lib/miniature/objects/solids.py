@@ -34,7 +34,8 @@ def hexahedron(bottom: list[Vec], top: list[Vec]) -> Solid:
 
 def _six_faces(vertices: np.ndarray) -> Solid:
     """The hexahedron of eight corners; faces that are not plane are folded along a diagonal, outwards."""
-    middle, faces = vertices.mean(axis=0), []
+    middle = vertices.mean(axis=0)
+    faces: list[tuple[int, ...]] = []
     for face in _HEXAHEDRON:
         a, b, c, d = vertices[list(face)]
         normal = np.cross(b - a, c - a)

@@ -25,8 +25,16 @@ def bottle(rng: np.random.Generator, wine: bool = False) -> ObjectModel:
         cone((0, 0, shoulder), (0, 0, neck), r, slim, 12),
     )
     s.add("glass", cone((0, 0, neck), (0, 0, top - 0.08), slim, slim, 10))
-    s.add("label", cone((0, 0, low), (0, 0, high), r * 1.02, r * 1.02, 12), colour=s.paint("label", ("white", "white", "beige", "yellow", "red", "blue", "black")))
-    s.add("cap", cone((0, 0, top - 0.09), (0, 0, top), slim * 1.25, slim * 1.2, 10), colour=s.tint("label", 0.8) if s.chance(0.5) else "brass")
+    s.add(
+        "label",
+        cone((0, 0, low), (0, 0, high), r * 1.02, r * 1.02, 12),
+        colour=s.paint("label", ("white", "white", "beige", "yellow", "red", "blue", "black")),
+    )
+    s.add(
+        "cap",
+        cone((0, 0, top - 0.09), (0, 0, top), slim * 1.25, slim * 1.2, 10),
+        colour=s.tint("label", 0.8) if s.chance(0.5) else "brass",
+    )
     s.outline("base", (0, 0, 0.01), r)
     s.outline("label bottom", (0, 0, low), r)
     s.outline("shoulder", (0, 0, shoulder), r)
@@ -53,9 +61,17 @@ def chair(rng: np.random.Generator) -> ObjectModel:
         s.sides(f"{end} leg", (x, w - leg, 0.01))
         s.sides(f"seat {end} corner", (d if end == "front" else -d, w, h + 0.03))
     cover = s.tint("seat", 0.95) if covered else frame
-    s.add("seat", box((0, 0, h), (2 * d, 2 * w, 0.06)), colour=s.tint("seat", 1.0) if covered else s.tint("legs", 1.08))
+    s.add(
+        "seat",
+        box((0, 0, h), (2 * d, 2 * w, 0.06)),
+        colour=s.tint("seat", 1.0) if covered else s.tint("legs", 1.08),
+    )
     if s.chance(0.5):
-        s.add("back", box((-d + 0.02, 0, (h + top) / 2 + 0.03), (0.05, 2 * w, top - h), (1, 0.95), -lean), colour=cover)
+        s.add(
+            "back",
+            box((-d + 0.02, 0, (h + top) / 2 + 0.03), (0.05, 2 * w, top - h), (1, 0.95), -lean),
+            colour=cover,
+        )
     else:
         for z in (0.45, 0.72, 0.97):
             zz = h + (top - h) * z
@@ -70,7 +86,9 @@ def chair(rng: np.random.Generator) -> ObjectModel:
         arm = h + s.between(0.17, 0.23)
         for side in (1, -1):
             s.add("arms", box((0, side * (w - 0.02), arm), (2 * d * 0.92, 0.06, 0.045)), colour=frame)
-            s.add("arms", box((d * 0.8, side * (w - 0.02), (h + arm) / 2), (0.04, 0.04, arm - h)), colour=frame)
+            s.add(
+                "arms", box((d * 0.8, side * (w - 0.02), (h + arm) / 2), (0.04, 0.04, arm - h)), colour=frame
+            )
     s.point("seat middle", (0.0, 0.0, h + 0.03), reserved=True)
     s.sides("seat side", (0.0, w, h), reserved=True)
     s.sides("leg middle", (d - leg, w - leg, h / 2), reserved=True)
@@ -84,7 +102,11 @@ def pottedplant(rng: np.random.Generator) -> ObjectModel:
     s.paint("pot", POT)
     s.paint("leaves", PLANT)
     s.add("pot", cone((0, 0, 0), (0, 0, tall), low, rim, 12))
-    s.add("rim", cone((0, 0, tall - 0.06), (0, 0, tall + 0.01), rim * 1.1, rim * 1.1, 12), colour=s.tint("pot", 1.08))
+    s.add(
+        "rim",
+        cone((0, 0, tall - 0.06), (0, 0, tall + 0.01), rim * 1.1, rim * 1.1, 12),
+        colour=s.tint("pot", 1.08),
+    )
     s.add("soil", cone((0, 0, tall), (0, 0, tall + 0.02), rim * 0.95, rim * 0.95, 12), colour="soil")
     stem = tall + s.between(0.1, 0.22)
     s.add("stem", cone((0, 0, tall), (0, 0, stem), 0.03, 0.025, 6), colour="wood")
@@ -97,8 +119,19 @@ def pottedplant(rng: np.random.Generator) -> ObjectModel:
         bend = (c * reach * 0.55, n * reach * 0.55, stem + lift)
         tip = (c * reach, n * reach, stem + lift * 0.8)
         wide = 0.07
-        s.add("leaves", plate([(0, 0, stem - 0.03), (bend[0] - n * wide, bend[1] + c * wide, bend[2]), tip,
-                               (bend[0] + n * wide, bend[1] - c * wide, bend[2])], 0.02), colour=s.tint("leaves", s.between(0.75, 1.15)))  # fmt: skip
+        s.add(
+            "leaves",
+            plate(
+                [
+                    (0, 0, stem - 0.03),
+                    (bend[0] - n * wide, bend[1] + c * wide, bend[2]),
+                    tip,
+                    (bend[0] + n * wide, bend[1] - c * wide, bend[2]),
+                ],
+                0.02,
+            ),
+            colour=s.tint("leaves", s.between(0.75, 1.15)),
+        )
     s.add("leaves", cone((0, 0, stem - 0.03), (0, 0, stem + height), 0.07, 0.012, 6))
     s.point("plant top", (0, 0, stem + height))
     s.outline("pot base", (0, 0, 0.01), low)

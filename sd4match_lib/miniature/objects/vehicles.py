@@ -37,8 +37,14 @@ def car(rng: np.random.Generator) -> ObjectModel:
         [(front, y0, waist), (back, y0, waist), (back, -y0, waist), (front, -y0, waist)],
         [(front - slope_f, y1, roof), (back + slope_b, y1, roof), (back + slope_b, -y1, roof),
          (front - slope_f, -y1, roof)]), colour="window" if s.chance(0.6) else (70, 84, 96))  # fmt: skip
-    s.add("roof", box(((front - slope_f + back + slope_b) / 2, 0, roof + 0.01),
-                      (front - slope_f - back - slope_b, 2 * y1, 0.03)), colour=s.tint("body", 0.94))  # fmt: skip
+    s.add(
+        "roof",
+        box(
+            ((front - slope_f + back + slope_b) / 2, 0, roof + 0.01),
+            (front - slope_f - back - slope_b, 2 * y1, 0.03),
+        ),
+        colour=s.tint("body", 0.94),
+    )
     s.add(
         "pillars",
         box(((front + back) / 2, 0, (waist + roof) / 2), (0.03, 2 * (y0 + y1) / 2 + 0.015, roof - waist)),
@@ -69,7 +75,11 @@ def bus(rng: np.random.Generator) -> ObjectModel:
     s.paint("body", PAINT)
     s.paint("stripe", PAINT)
     s.add("body", box((0, 0, middle), (2 * half, 2 * wide, tall)))
-    s.add("roof", box((0, 0, floor + tall + 0.015), (2 * half * 0.97, 2 * wide * 0.95, 0.04)), colour=s.tint("body", 1.25) if s.chance(0.5) else (226, 226, 222))
+    s.add(
+        "roof",
+        box((0, 0, floor + tall + 0.015), (2 * half * 0.97, 2 * wide * 0.95, 0.04)),
+        colour=s.tint("body", 1.25) if s.chance(0.5) else (226, 226, 222),
+    )
     glass = s.material("window") if s.chance(0.6) else (70, 84, 96)
     panes = int(s.rng.integers(4, 7))
     step = 2 * half * 0.84 / panes
@@ -122,11 +132,20 @@ def train(rng: np.random.Generator) -> ObjectModel:
     s.add("dome", ellipsoid((half * 0.08, 0, top + 2 * boiler), (0.07, 0.07, 0.07), 8, 4), colour="brass")
     roof = top + 2 * boiler + s.between(0.06, 0.14)
     back, front = -half * 0.95, -half * 0.3
-    s.paint("cab", ("green", "black", "blue", "red", "brown", "beige") if s.chance(0.4) else (s.model.colours["boiler"],))
+    s.paint(
+        "cab",
+        ("green", "black", "blue", "red", "brown", "beige")
+        if s.chance(0.4)
+        else (s.model.colours["boiler"],),
+    )
     s.add("cab", box(((back + front) / 2, 0, (top + roof) / 2), (front - back, 2 * wide, roof - top)))
     s.add("windows", box(((back + front) / 2, 0, roof - 0.1), ((front - back) * 0.6, 2 * wide + 0.012, 0.1)),
           colour="window")  # fmt: skip
-    s.add("roof", box(((back + front) / 2, 0, roof + 0.02), ((front - back) * 1.15, 2 * wide * 1.15, 0.04)), colour=s.tint("cab", 0.7))
+    s.add(
+        "roof",
+        box(((back + front) / 2, 0, roof + 0.02), ((front - back) * 1.15, 2 * wide * 1.15, 0.04)),
+        colour=s.tint("cab", 0.7),
+    )
     s.add(
         "catcher",
         hexahedron(

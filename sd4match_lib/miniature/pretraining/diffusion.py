@@ -61,10 +61,14 @@ class DenoisingObjective(Objective):
         self.unet.set_attn_processor(AttnProcessor())
         width = self.unet.config.block_out_channels[-1]
         self.aligner = nn.Sequential(
-            nn.Conv2d(width, 256, 1), nn.SiLU(), nn.Conv2d(256, 256, 1), nn.SiLU(), nn.Conv2d(256, patch_width, 1)
+            nn.Conv2d(width, 256, 1),
+            nn.SiLU(),
+            nn.Conv2d(256, 256, 1),
+            nn.SiLU(),
+            nn.Conv2d(256, patch_width, 1),
         )
-        scheduler = build_scheduler()
-        self.register_buffer("signal", scheduler.alphas_cumprod.clone(), persistent=False)
+        self.signal: Tensor
+        self.register_buffer("signal", build_scheduler().alphas_cumprod.clone(), persistent=False)
 
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """`denoising` is the plain error of v, `alignment` 1 - cosine to the vision model's patches."""
@@ -98,8 +102,8 @@ class DenoisingObjective(Objective):
 def encode_latents(
     vae: AutoencoderKL, objects: RenderedObjects, folder: Path, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Means and deviations of the pictures' latents, `(N, 4, 32, 32)` float16, unscaled; encoded once and kept
-    in `folder`.
+    """Means and deviations of the pictures' latents, `(N, 4, 32, 32)` float16, unscaled; encoded once and
+    kept in `folder`.
     """
     path = folder / "diffusion_latents.safetensors"
     if not path.is_file() or len(load_file(path)["mean"]) < len(objects.images):
@@ -211,7 +215,10 @@ class _Watch:
             steps = torch.full((len(noise),), t, device=self.device)
             target = self.scheduler.get_velocity(self.latents, noise, steps)
             output = torch.cat(
-                [self.objective.unet(z, t, c).sample for z, c in zip(noisy.split(32), context.split(32), strict=True)]
+                [
+                    self.objective.unet(z, t, c).sample
+                    for z, c in zip(noisy.split(32), context.split(32), strict=True)
+                ]
             )
             errors.append((output.float() - target).square().mean())
         return float(torch.stack(errors).mean())

@@ -3,7 +3,6 @@
 import csv
 import json
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,10 +15,10 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from sd4match_lib.errors import UserError
-from sd4match_lib.miniature.pretraining.memory import hold_memory
 from sd4match_lib.utils.files import atomic_write_bytes
 
 logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -122,7 +121,6 @@ def pretrain(
     """
     if budget.steps is None and budget.minutes is None:
         raise UserError(f"pretraining {name} needs --steps or --minutes, or it would never end")
-    hold_memory()
     objective.to(device).train()
     run = _Run(objective, budget)
     checkpoint, log, probe_log = (folder / f"{name}{end}" for end in (".safetensors", ".csv", "_probe.csv"))
@@ -220,7 +218,7 @@ class _Run:
     @torch.no_grad()
     def _use(self, values: list[Tensor]) -> None:
         """Puts values into the objective."""
-        torch._foreach_copy_(self.parameters, values)
+        torch._foreach_copy_(list[Tensor](self.parameters), values)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

@@ -7,9 +7,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from sd4match_lib.images import stretch_image
 from sd4match_lib.matching.points import match_points
 from sd4match_lib.miniature.objects.catalogue import CATEGORIES
-from sd4match_lib.images import stretch_image
 from sd4match_lib.miniature.pretraining.caption import full_caption, view_words
 from sd4match_lib.miniature.pretraining.renders import INPUT_SIZE, Facts
 from sd4match_lib.miniature.render.scene import Render, take_picture
@@ -70,7 +70,10 @@ def build_probe(pairs_each: int = 8) -> Probe:
             if len(shared) < _FEWEST_POINTS:
                 continue
             last = [torch.tensor(render.size, dtype=torch.float32) - 1 for render in (src, trg)]
-            points = [torch.tensor([r.keypoints[n] for n in shared]) / s for r, s in zip((src, trg), last)]
+            points = [
+                torch.tensor([r.keypoints[n] for n in shared]) / s
+                for r, s in zip((src, trg), last, strict=True)
+            ]
             reach = max(trg.box[2] - trg.box[0], trg.box[3] - trg.box[1])
             pairs.append(ProbePair(len(renders), len(renders) + 1, points[0], points[1], last[1] / reach))
             renders += [src, trg]
@@ -81,5 +84,8 @@ def build_probe(pairs_each: int = 8) -> Probe:
         for r in renders
     ]
     return Probe(
-        torch.from_numpy(np.stack(images)), [f.category for f in facts], [full_caption(f) for f in facts], pairs
+        torch.from_numpy(np.stack(images)),
+        [f.category for f in facts],
+        [full_caption(f) for f in facts],
+        pairs,
     )

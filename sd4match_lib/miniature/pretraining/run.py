@@ -24,6 +24,7 @@ from sd4match_lib.miniature.pretraining.captioner import pretrain_captioner
 from sd4match_lib.miniature.pretraining.card import draw_card
 from sd4match_lib.miniature.pretraining.diffusion import Teachers, pretrain_diffusion
 from sd4match_lib.miniature.pretraining.loop import Budget
+from sd4match_lib.miniature.pretraining.memory import hold_memory
 from sd4match_lib.miniature.pretraining.networks import build_scheduler
 from sd4match_lib.miniature.pretraining.renders import RenderedObjects, render_objects
 from sd4match_lib.miniature.pretraining.text import pretrain_text
@@ -68,6 +69,7 @@ def run(
     """
     if stage not in BUDGETS:
         raise UserError(f"there is no pretraining stage {stage!r}; choose one of {', '.join(BUDGETS)}")
+    hold_memory()
     folder = out or resolve_path("cache/miniature")
     if fresh:
         for old in folder.glob(f"{stage}*.*"):

@@ -184,5 +184,5 @@ def hidden_states(model: Dinov2Model, images: Tensor, side: int) -> Tensor:
         pictures = pictures[:, :, 8:120, 8:120]
     else:
         pictures = interpolate(pictures, size=(side, side), mode="bilinear")
-    hidden: Tensor = model(to_input(pictures)).last_hidden_state  # type: ignore[operator]
+    hidden: Tensor = model(to_input(pictures)).last_hidden_state
     return hidden.float()

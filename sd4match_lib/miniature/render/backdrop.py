@@ -34,7 +34,9 @@ def _pick(options: tuple[Rgb, ...], rng: np.random.Generator, spread: int = 8) -
     return varied(options[int(rng.integers(len(options)))], rng, spread)
 
 
-def _mottled(colour: Rgb, rng: np.random.Generator, size: tuple[int, int], cells: tuple[int, int], depth: int) -> np.ndarray:
+def _mottled(
+    colour: Rgb, rng: np.random.Generator, size: tuple[int, int], cells: tuple[int, int], depth: int
+) -> np.ndarray:
     """The colour with soft spots up to `depth` lighter and darker, `(H, W, 3)` int16."""
     grid = rng.integers(128 - depth, 129 + depth, size=cells, dtype=np.uint8)
     spots = np.asarray(Image.fromarray(grid).resize(size, Image.Resampling.BICUBIC), dtype=np.int16) - 128
@@ -110,7 +112,10 @@ def _sky(size: tuple[int, int], rng: np.random.Generator, clouds: int) -> np.nda
         for _ in range(clouds):
             x, y = int(rng.integers(0, width)), int(rng.integers(0, height * 2 // 3))
             for _ in range(3):
-                w, h = int(rng.integers(width // 10, width // 4)), int(rng.integers(height // 24, height // 9))
+                w, h = (
+                    int(rng.integers(width // 10, width // 4)),
+                    int(rng.integers(height // 24, height // 9)),
+                )
                 dx, dy = int(rng.integers(-width // 8, width // 8)), int(rng.integers(-h, h + 1))
                 draw.ellipse((x + dx - w, y + dy - h, x + dx + w, y + dy + h), fill=170)
         image.paste((248, 248, 246), mask=stencil.filter(ImageFilter.BoxBlur(width // 40)))
@@ -124,7 +129,11 @@ def _wall(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
 
 
 def _studio(
-    camera: Camera, models: list[ObjectModel], light: np.ndarray, size: tuple[int, int], rng: np.random.Generator
+    camera: Camera,
+    models: list[ObjectModel],
+    light: np.ndarray,
+    size: tuple[int, int],
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """A pale seamless ground with the objects' shadow, `(H, W, 3)` uint8."""
     tone = int(rng.integers(196, 244))
@@ -134,9 +143,11 @@ def _studio(
     return np.clip(ground - (ground * shadow[:, :, None] // 256) * 90 // 256, 0, 255).astype(np.uint8)
 
 
-def _floor(place: Place, line: tuple[float, float], size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+def _floor(
+    place: Place, line: tuple[float, float], size: tuple[int, int], rng: np.random.Generator
+) -> np.ndarray:
     """The floor all over the picture, `(H, W, 3)` int16: finer far away, hazier outdoors."""
-    width, height = size
+    height = size[1]
     colour = _pick(_FLOORS[place], rng)
     flat = place in (Place.WATER, Place.ROOM)
     cells = (16 if flat else 9, 3 if place is Place.WATER else 7)
@@ -150,7 +161,9 @@ def _floor(place: Place, line: tuple[float, float], size: tuple[int, int], rng: 
     return ((far.astype(np.int32) * (256 - share) + floor.astype(np.int32) * share) // 256).astype(np.int16)
 
 
-def _shadow(camera: Camera, models: list[ObjectModel], light: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def _shadow(
+    camera: Camera, models: list[ObjectModel], light: np.ndarray, size: tuple[int, int]
+) -> np.ndarray:
     """How dark the models' shadow on the floor is, `(H, W)` uint8."""
     stencil = Image.new("L", size)
     draw = ImageDraw.Draw(stencil)
@@ -160,12 +173,15 @@ def _shadow(camera: Camera, models: list[ObjectModel], light: np.ndarray, size: 
     return np.asarray(stencil.filter(ImageFilter.BoxBlur(max(size) // 50)))
 
 
-def _drop(draw: ImageDraw.ImageDraw, solid: Solid, camera: Camera, light: np.ndarray, size: tuple[int, int]) -> None:
+def _drop(
+    draw: ImageDraw.ImageDraw, solid: Solid, camera: Camera, light: np.ndarray, size: tuple[int, int]
+) -> None:
     """Draws one solid's shadow as the hull of its corners' shadows."""
     vertices = solid.vertices
     height = np.maximum(vertices[:, 2], 0.0)
     ground = np.stack(
-        [vertices[:, i] - height * light[i] / light[2] * 0.6 for i in (0, 1)] + [np.zeros(len(vertices))], axis=1
+        [vertices[:, i] - height * light[i] / light[2] * 0.6 for i in (0, 1)] + [np.zeros(len(vertices))],
+        axis=1,
     )
     xy, depth = camera.project(ground, size)
     if float(depth.min()) <= 0.1:
@@ -193,7 +209,12 @@ def _hull(points: list[list[int]]) -> list[tuple[int, int]]:
 
 
 def _stand(
-    draw: ImageDraw.ImageDraw, place: Place, line: tuple[float, float], size: tuple[int, int], count: int, rng: np.random.Generator
+    draw: ImageDraw.ImageDraw,
+    place: Place,
+    line: tuple[float, float],
+    size: tuple[int, int],
+    count: int,
+    rng: np.random.Generator,
 ) -> None:
     """Trees, houses, hills or, in a room, pictures and shelves: muted, and never below the line."""
     width, height = size
@@ -214,8 +235,8 @@ def _stand(
                 for column in range(x + 4, x + w - 4, 9):
                     draw.rectangle((column, row, column + 4, row + 5), fill=pane)
         elif place in (Place.SAND, Place.WATER) or int(rng.integers(3)) == 0:
-            colour = tuple((a + 2 * b) // 3 for a, b in zip(_pick(_TREES, rng), (176, 190, 198), strict=True))
-            draw.ellipse((x - w, foot - h // 3, x + 2 * w, foot + h), fill=colour)
+            far = tuple((a + 2 * b) // 3 for a, b in zip(_pick(_TREES, rng), (176, 190, 198), strict=True))
+            draw.ellipse((x - w, foot - h // 3, x + 2 * w, foot + h), fill=far)
         else:
             colour = _pick(_TREES, rng)
             pale = tuple((2 * a + b) // 3 for a, b in zip(colour, (200, 206, 208), strict=True))

@@ -1,7 +1,7 @@
 """One MiniPair picture: an object, a camera, a look; rendered with its keypoints, box, mask and flags."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np

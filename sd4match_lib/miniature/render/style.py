@@ -1,4 +1,4 @@
-"""The looks of MiniPair: which real dataset a picture takes after, how it is framed and where things stand."""
+"""The looks of MiniPair: which real dataset a picture takes after, its framing, and where things stand."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -97,7 +97,19 @@ COMPANIONS: Final[dict[Place, tuple[str, ...]]] = {
 }
 """What stands beside the object in some places; elsewhere `OUTDOORS`."""
 
-OUTDOORS: Final = ("person", "dog", "car", "bicycle", "horse", "cow", "sheep", "bird", "motorbike", "cat", "bus")
+OUTDOORS: Final = (
+    "person",
+    "dog",
+    "car",
+    "bicycle",
+    "horse",
+    "cow",
+    "sheep",
+    "bird",
+    "motorbike",
+    "cat",
+    "bus",
+)
 
 SIZES: Final[tuple[tuple[tuple[int, int], float], ...]] = (
     ((160, 120), 0.48),
@@ -108,13 +120,15 @@ SIZES: Final[tuple[tuple[tuple[int, int], float], ...]] = (
     ((160, 144), 0.03),
     ((144, 160), 0.03),
 )
-"""Widths and heights of the pictures in pixels, and how often: SPair-71k's shapes at about a third of its size."""
+"""Widths and heights of the pictures in pixels, and how often: SPair-71k's shapes at a third of its size."""
 
 
 def draw_place(kind: str, look: Look, rng: np.random.Generator) -> Place:
     """Where the kind is seen: its usual places, now and then any that is not the sky or the water."""
     if look in (Look.PF_WILLOW, Look.PF_WILLOW_CLUTTERED):
-        return Place.STUDIO if float(rng.random()) < 0.6 else PLACES[kind][int(rng.integers(len(PLACES[kind])))]
+        return (
+            Place.STUDIO if float(rng.random()) < 0.6 else PLACES[kind][int(rng.integers(len(PLACES[kind])))]
+        )
     usual = PLACES[kind]
     others = (Place.GRASS, Place.ROAD, Place.SAND, Place.SNOW, Place.STREET, Place.ROOM)
     options = others if kind != "boat" and float(rng.random()) < 0.1 else usual

@@ -75,6 +75,12 @@ def test_plain_numbers_are_not_taken_for_percent():
     assert markdown_table(frame, "").splitlines()[4:] == ["| a | 123.5 | 3 |", "| b | - | 4 |"]
 
 
+def test_points_are_shown_as_their_numbers():
+    frame = pd.DataFrame({"point": [1], "src": [[12.0, 3.25]]})
+
+    assert markdown_table(frame, "").splitlines()[-1] == "| 1 | 12, 3.25 |"
+
+
 def test_files_hold_fractions_for_machines_and_percent_for_people(frame: pd.DataFrame, tmp_path: Path):
     csv_path, md_path = write_table(frame, tmp_path / "tables", "table1", "Caption.")
 

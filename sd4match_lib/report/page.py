@@ -25,6 +25,9 @@ from sd4match_lib.runs.store import notebook_record_path
 from sd4match_lib.utils.files import atomic_write_text
 from sd4match_lib.utils.progress import format_duration
 
+_NAMED = 12
+"""Claims that the first words name; the table has all."""
+
 __all__ = ["ITEMS", "Cost", "Item", "write_report"]
 
 
@@ -80,7 +83,9 @@ def _first_words(profile: Profile, claims: pd.DataFrame) -> list[str]:
     }
     for words, verdicts in kinds.items():
         found = own[own["verdict"].isin(verdicts)]["claim"].tolist()
-        lines += [f"**{words}** ({len(found)} of {len(own)} claims): {'; '.join(found) or 'none'}.", ""]
+        more = f"; and {len(found) - _NAMED} more, in the table below" if len(found) > _NAMED else ""
+        named = "; ".join(found[:_NAMED]) or "none"
+        lines += [f"**{words}** ({len(found)} of {len(own)} claims): {named}{more}.", ""]
     if profile.decided_by and own["verdict"].isin(kinds["Cannot be told here"]).any():
         lines += [f"Run `make reproduce PROFILE={profile.decided_by}` to decide more of them.", ""]
     controls = claims[claims["control"]]

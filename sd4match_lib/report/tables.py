@@ -147,6 +147,8 @@ def _interval(value: Any) -> Interval:
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_plain, value))
     if value is None or (not isinstance(value, str) and pd.isna(value)):
         return _NOTHING
     return f"{value:.4g}" if isinstance(value, float) else _escape(str(value))

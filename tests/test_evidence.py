@@ -84,7 +84,7 @@ def test_the_report_begins_with_what_holds_what_does_not_and_what_cannot_be_told
     assert "**Holds here** (1 of 5 claims): one." in first
     assert "**Does not hold here** (2 of 5 claims): two; five." in first
     assert "**Cannot be told here** (2 of 5 claims): three; four." in first
-    assert "PROFILE=overnight" in first and "1 negative controls" in first
+    assert "PROFILE=overnight" in first and "as they must: all 1." in first
     assert f"| nothing | {Verdict.NOTHING} |" in text and "leaning" not in text
 
 

@@ -16,8 +16,8 @@ body { font: 16px/1.5 system-ui, sans-serif; color: #202020; background: #fff; m
 h1, h2 { line-height: 1.2; } h2 { margin-top: 3rem; border-bottom: 2px solid #0072B2; padding-bottom: .3rem; }
 p, ul { max-width: 62rem; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .8rem; margin: 1rem 0; }
-th, td { padding: .25rem .4rem; border-bottom: 1px solid #ddd; white-space: nowrap; }
-td:first-child { white-space: normal; min-width: 9rem; max-width: 26rem; }
+th, td { padding: .25rem .4rem; border-bottom: 1px solid #ddd; }
+td:first-child { min-width: 9rem; max-width: 26rem; }
 @media print { body { max-width: none; } .scroll { overflow: visible; }
   table { font-size: 6.5pt; } th, td { padding: 1pt 2pt; } }
 thead th { border-bottom: 2px solid #404040; } td em { color: #6b6b6b; } td strong { color: #0072B2; }

@@ -93,7 +93,7 @@ def _first_words(profile: Profile, claims: pd.DataFrame) -> list[str]:
     if loud:
         lines += [f"**The instrument finds something where there is nothing:** {'; '.join(loud)}.", ""]
     elif len(controls):
-        lines += [f"Of {len(controls)} negative controls, each comes out as nothing, as it must.", ""]
+        lines += [f"Negative controls that come out as nothing, as they must: all {len(controls)}.", ""]
     return lines
 
 

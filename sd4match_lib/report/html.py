@@ -18,6 +18,7 @@ p, ul { max-width: 62rem; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .8rem; margin: 1rem 0; }
 th, td { padding: .25rem .4rem; border-bottom: 1px solid #ddd; }
 td:first-child { min-width: 9rem; max-width: 26rem; }
+@page { size: A4 landscape; margin: 12mm; }
 @media print { body { max-width: none; } .scroll { overflow: visible; }
   table { font-size: 6.5pt; } th, td { padding: 1pt 2pt; } }
 thead th { border-bottom: 2px solid #404040; } td em { color: #6b6b6b; } td strong { color: #0072B2; }

@@ -118,6 +118,28 @@ def test_cpm_is_its_definition(encoder):
     )
 
 
+@pytest.mark.parametrize("features", ["local", "global"])
+def test_normalised_features_leave_scale_and_offset_of_the_vision_model_behind(encoder, features):
+    batch = pair_batch()
+    louder = dataclasses.replace(
+        batch, vision=VisionTokens(3 * batch.vision.patches + 2, 3 * batch.vision.cls + 2)
+    )
+    plain, normalised = (cpm(encoder, features=features, normalise=on) for on in (False, True))
+    assert not torch.allclose(plain.embeddings(louder), plain.embeddings(batch), atol=1e-2)
+    torch.testing.assert_close(
+        normalised.embeddings(louder), normalised.embeddings(batch), atol=1e-4, rtol=1e-3
+    )
+    # Off, it is the released module; on, it is that on tokens of mean 0 and deviation 1.
+    unit = [
+        VisionTokens(
+            *(torch.nn.functional.layer_norm(part, part.shape[-1:]) for part in (side.patches, side.cls))
+        )
+        for side in (batch.vision, batch.trg_vision)
+    ]
+    scaled = dataclasses.replace(batch, vision=unit[0], trg_vision=unit[1])
+    torch.testing.assert_close(normalised.embeddings(batch), plain.embeddings(scaled))
+
+
 @pytest.mark.parametrize(
     ("options", "scope", "rows"),
     [

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from sd4match_lib.matching.loss import gaussian_kernel, matching_loss
+from sd4match_lib.matching.loss import distance_loss, gaussian_kernel, matching_loss
 from sd4match_lib.matching.points import match_points
 
 ALL = torch.ones(1, 1, dtype=torch.bool)
@@ -184,3 +184,32 @@ def test_wrong_settings_and_shapes_are_refused():
         matching_loss(feat, feat, xy_ft, xy_ft, valid, temperature=0)
     with pytest.raises(ValueError, match=r"valid \(B, N\)"):
         matching_loss(feat, feat, xy_ft, xy_ft, valid[0])
+
+
+def test_the_distance_is_that_of_the_tests_own_matcher_in_shares_of_the_grid():
+    src_feat, trg_feat = random_features(2, 6, 8, 11), random_features(2, 6, 8, 11, seed=1)
+    src_ft = torch.tensor([[[1.0, 2.0], [6.5, 3.0]], [[2.0, 2.0], [0.0, 0.0]]])
+    trg_ft = torch.tensor([[[4.0, 5.0], [1.0, 1.0]], [[9.0, 7.0], [float("nan"), 0.0]]])
+    valid = torch.tensor([[True, True], [True, False]])
+    options = {"temperature": 0.04, "sigma": 1.6}
+
+    loss = distance_loss(src_feat, trg_feat, src_ft, trg_ft, valid, **options)
+    found = match_points(src_feat, trg_feat, src_ft, matcher="kernel_softargmax", **options)
+    off = (found - trg_ft).norm(dim=-1) / 10
+    assert loss.item() == pytest.approx(float(((off[0, 0] + off[0, 1]) / 2 + off[1, 0]) / 2), rel=1e-5)
+
+
+def test_descending_the_distance_moves_the_match_to_the_target_and_stays_finite_on_it():
+    src_feat = random_features(1, 6, 8, 8)
+    trg_feat = random_features(1, 6, 8, 8, seed=1).requires_grad_()
+    src_ft, trg_ft = torch.tensor([[[2.0, 2.0]]]), torch.tensor([[[5.0, 6.0]]])
+    optimizer = torch.optim.Adam([trg_feat], lr=0.05)
+    for _ in range(150):
+        optimizer.zero_grad()
+        loss = distance_loss(src_feat, trg_feat, src_ft, trg_ft, ALL, sigma=1.2)
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.03 and torch.isfinite(trg_feat.grad).all()
+    nowhere = distance_loss(src_feat, trg_feat, src_ft, trg_ft, ~ALL, sigma=1.2)
+    nowhere.backward()
+    assert nowhere.item() == 0 and torch.isfinite(trg_feat.grad).all()

@@ -79,6 +79,26 @@ def test_the_loss_of_a_batch_is_the_mean_of_its_pairs_whatever_the_split(miniatu
     assert all(p.grad is None and not p.requires_grad for p in frozen)
 
 
+def test_the_terms_that_the_paper_does_not_have_are_off_and_add_up_when_on(profile):
+    _, source = source_of(profile)
+    pairs = list(open_dataset(profile.dataset("spair"), "train")[:2])
+    back = [
+        dataclasses.replace(pair, src=pair.trg, trg=pair.src, src_px=pair.trg_px, trg_px=pair.src_px)
+        for pair in pairs
+    ]
+
+    def loss(pairs, **terms):
+        config = dataclasses.replace(profile.training, **terms)
+        return pair_loss(source, pairs, config, hw_in=(128, 128), seed="0/1").item()
+
+    plain = loss(pairs)
+    assert plain == loss(pairs, distance_weight=0.0, both_directions=False)
+    assert loss(pairs, both_directions=True) == pytest.approx((plain + loss(back)) / 2, rel=1e-4)
+    distance = loss(pairs, distance_weight=1.0) - plain
+    assert 0 < distance < 1.5
+    assert loss(pairs, distance_weight=3.0) == pytest.approx(plain + 3 * distance, rel=1e-4)
+
+
 def test_mixed_precision_gives_nearly_the_gradient_of_full(miniature):
     prompt, source = source_of(miniature)
     pairs = list(open_dataset(miniature.dataset("spair"), "train")[:3])

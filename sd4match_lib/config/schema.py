@@ -131,6 +131,9 @@ class TrainingConfig:
         checkpoint_activations: whether activations are computed twice to save memory.
         precision: what the frozen models compute in while a prompt is learned: their own `dtype`
             (`"model"`), or in mixed precision. What is learned, the loss and validation are untouched by it.
+        distance_weight: of the distance between the kernel soft-argmax and the truth, beside the paper's
+            cross-entropy; not in the paper.
+        both_directions: whether a pair's features are also matched from target to source; not in the paper.
     """
 
     steps: int = field(default=30_000, metadata={"min": 1})
@@ -144,6 +147,8 @@ class TrainingConfig:
     accumulate: int = field(default=1, metadata={"min": 1})
     checkpoint_activations: bool = False
     precision: Literal["model", "bfloat16", "float16"] = "model"
+    distance_weight: float = field(default=0.0, metadata={"min": 0.0})
+    both_directions: bool = False
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sd4match_lib.matching.correlation import Correlation, surrounding_cells
+from sd4match_lib.matching.points import kernel_softargmax
 
 BORDER_TOLERANCE = 1e-3
 """Cells by which rounding may push a position over the grid's border and still count as on it."""
@@ -56,20 +57,43 @@ def matching_loss(
         raise ValueError(f"kernel_size must be odd and at least 3, not {kernel_size}.")
     if not temperature > 0:
         raise ValueError(f"temperature must be above 0, not {temperature}.")
-    if trg_ft.shape != src_ft.shape or valid.shape != src_ft.shape[:2]:
-        raise ValueError(
-            f"src_ft and trg_ft must be (B, N, 2) and valid (B, N), not {tuple(src_ft.shape)}, "
-            f"{tuple(trg_ft.shape)} and {tuple(valid.shape)}."
-        )
-    valid = valid.bool()
-    src_ft, trg_ft = (xy.masked_fill(~valid[..., None], 0.0) for xy in (src_ft, trg_ft))
+    src_ft, trg_ft, valid = _known_points(src_ft, trg_ft, valid)
     scores = Correlation(src_feat, trg_feat)(src_ft)
     log_probability = (scores.flatten(2) / temperature).log_softmax(2)
     per_keypoint = _smoothed_cross_entropy(log_probability, trg_ft.to(scores), scores.shape[2:], kernel_size)
-    per_keypoint = per_keypoint.masked_fill(~valid, 0.0)
-    counts = valid.sum(1)
-    per_pair = per_keypoint.sum(1) / counts.clamp(min=1)
-    return per_pair.sum() / (counts > 0).sum().clamp(min=1)
+    return _mean_over_pairs(per_keypoint, valid)
+
+
+def distance_loss(
+    src_feat: Tensor,
+    trg_feat: Tensor,
+    src_ft: Tensor,
+    trg_ft: Tensor,
+    valid: Tensor,
+    *,
+    temperature: float = 0.04,
+    sigma: float = 7.0,
+) -> Tensor:
+    """Distance between where the kernel soft-argmax puts a match and where it truly is; not in the paper.
+
+    It trains what the test matches with. The cross-entropy of `matching_loss` does not know the Gaussian that
+    the kernel soft-argmax lays around the best cell, nor how far off a wrong cell is.
+
+    Args:
+        src_feat, trg_feat, src_ft, trg_ft, valid: as for `matching_loss`.
+        temperature, sigma: as for `points.kernel_softargmax`.
+
+    Returns:
+        A scalar, in fractions of the target grid's longer side, averaged as in `matching_loss`.
+
+    Raises:
+        ValueError: shapes that do not fit together.
+    """
+    src_ft, trg_ft, valid = _known_points(src_ft, trg_ft, valid)
+    score = Correlation(src_feat, trg_feat)
+    found_ft = kernel_softargmax(score, src_ft.to(score.src_feat), temperature=temperature, sigma=sigma)
+    distance = torch.linalg.vector_norm(found_ft - trg_ft.to(found_ft), dim=-1)
+    return _mean_over_pairs(distance / (max(score.trg_hw) - 1), valid)
 
 
 def gaussian_kernel(kernel_size: int) -> Tensor:
@@ -86,6 +110,25 @@ def gaussian_kernel(kernel_size: int) -> Tensor:
     steps = torch.arange(kernel_size, dtype=torch.float64) - kernel_size // 2
     along = torch.exp(-(steps**2) / (2 * sigma**2))
     return along[:, None] * along[None, :] / (2 * math.pi * sigma**2)
+
+
+def _known_points(src_ft: Tensor, trg_ft: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Points with zeros for padding, and `valid` as booleans."""
+    if trg_ft.shape != src_ft.shape or valid.shape != src_ft.shape[:2]:
+        raise ValueError(
+            f"src_ft and trg_ft must be (B, N, 2) and valid (B, N), not {tuple(src_ft.shape)}, "
+            f"{tuple(trg_ft.shape)} and {tuple(valid.shape)}."
+        )
+    valid = valid.bool()
+    padding = ~valid[..., None]
+    return src_ft.masked_fill(padding, 0.0), trg_ft.masked_fill(padding, 0.0), valid
+
+
+def _mean_over_pairs(per_keypoint: Tensor, valid: Tensor) -> Tensor:
+    """The mean over a pair's valid keypoints, then over the pairs that have any."""
+    counts = valid.sum(1)
+    per_pair = per_keypoint.masked_fill(~valid, 0.0).sum(1) / counts.clamp(min=1)
+    return per_pair.sum() / (counts > 0).sum().clamp(min=1)
 
 
 def _smoothed_cross_entropy(

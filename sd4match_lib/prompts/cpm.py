@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import adaptive_max_pool1d
+from torch.nn.functional import adaptive_max_pool1d, layer_norm
 
 from sd4match_lib.backbones.base import TextEncoder
 from sd4match_lib.backbones.vision import VisionTokens
@@ -55,6 +55,7 @@ class ConditionalPrompt(LearnedPrompt):
         use_global: bool = True,
         mix_patches: bool = True,
         modulation: Literal["released", "paper"] = "released",
+        normalise: bool = False,
         space: Space | str = Space.TOKENS,
     ) -> None:
         """Make an untrained module; `initialise` seeds its weights.
@@ -70,6 +71,8 @@ class ConditionalPrompt(LearnedPrompt):
             use_global: whether the global prompt stands before the conditional rows.
             mix_patches: whether `g_n` mixes the patches before they are pooled.
             modulation: "released": `tanh(alpha) * (F + pos)`; "paper": `F * alpha + pos`.
+            normalise: whether each token of the vision model is brought to mean 0 and deviation 1 first; not
+                in the paper.
             space: "tokens" (the paper) or "hidden".
 
         Raises:
@@ -95,6 +98,7 @@ class ConditionalPrompt(LearnedPrompt):
             "use_global": use_global,
             "mix_patches": mix_patches,
             "modulation": modulation,
+            "normalise": normalise,
             "space": str(self.space),
         }
         images = 2 if condition_on == "pair" else 1
@@ -116,12 +120,12 @@ class ConditionalPrompt(LearnedPrompt):
             sides.append(self._seen(batch.trg_vision, batch.trg_image_ids, "target"))
         weight = self.g_d.weight
         if local:
-            seen = torch.cat([side.patches.to(weight) for side in sides], dim=2)
+            seen = torch.cat([self._scaled(side.patches.to(weight)) for side in sides], dim=2)
             mixed = self.g_d(seen).transpose(1, 2)
             mixed = mixed if self.g_n is None else self.g_n(mixed)
             found = adaptive_max_pool1d(mixed, len(self.omega_pos)).transpose(1, 2)
         else:
-            found = self.g_d(torch.cat([side.cls.to(weight) for side in sides], dim=1))[:, None]
+            found = self.g_d(torch.cat([self._scaled(side.cls.to(weight)) for side in sides], dim=1))[:, None]
         if self._config["modulation"] == "released":
             conditional = torch.tanh(self.omega_alpha) * (found + self.omega_pos)
         else:
@@ -143,6 +147,9 @@ class ConditionalPrompt(LearnedPrompt):
             for layer in (self.g_d, self.g_n):
                 if layer is not None:
                     layer.reset_parameters()
+
+    def _scaled(self, tokens: Tensor) -> Tensor:
+        return layer_norm(tokens, tokens.shape[-1:]) if self._config["normalise"] else tokens
 
     def _seen(self, tokens: VisionTokens | None, image_ids: Sequence[str], side: str) -> VisionTokens:
         """The vision model's tokens of one side of the batch, known to fit."""

@@ -12,7 +12,10 @@ from sd4match_lib.data.types import Pair
 from sd4match_lib.errors import UserError
 from sd4match_lib.features.extractors import DiffusionSource
 from sd4match_lib.geometry import HW, points_to_grid
-from sd4match_lib.matching.loss import matching_loss
+from sd4match_lib.matching.loss import distance_loss, matching_loss
+
+_SIGMA_SHARE = 7 / 48
+"""The kernel soft-argmax's sigma as a share of the grid: the paper's 7 of 48 cells."""
 
 
 def pair_points(pairs: Sequence[Pair], *, hw_in: HW, hw_ft: HW) -> tuple[Tensor, Tensor, Tensor]:
@@ -48,12 +51,14 @@ def pair_loss(
 ) -> Tensor:
     """Return the mean matching loss of `B` pairs (Eq. 5 of the paper).
 
-    Sources and targets go through the UNet in one batch; gradients flow to the prompt alone.
+    Sources and targets go through the UNet in one batch; gradients flow to the prompt alone. The terms that
+    the paper does not have, `distance_weight` and `both_directions`, are off unless the profile says
+    otherwise; they read the same features.
 
     Args:
         source: the frozen features under the prompt that is learned.
         pairs: `B` pairs with known targets.
-        config: temperature and window of the loss, and the precision.
+        config: temperature, window and terms of the loss, and the precision.
         hw_in: network input.
         seed: what latents and noises are drawn from; another one each step.
     """
@@ -63,4 +68,20 @@ def pair_loss(
         src, trg = source.pair_features(pairs, seed=seed)
     hw_ft = (src.shape[2], src.shape[3])
     points = [tensor.to(src.device) for tensor in pair_points(pairs, hw_in=hw_in, hw_ft=hw_ft)]
-    return matching_loss(src, trg, *points, temperature=config.temperature, kernel_size=config.kernel_size)
+    src_ft, trg_ft, valid = points
+    loss = _directed_loss(src, trg, src_ft, trg_ft, valid, config)
+    if not config.both_directions:
+        return loss
+    return (loss + _directed_loss(trg, src, trg_ft, src_ft, valid, config)) / 2
+
+
+def _directed_loss(
+    src: Tensor, trg: Tensor, src_ft: Tensor, trg_ft: Tensor, valid: Tensor, config: TrainingConfig
+) -> Tensor:
+    """The loss of matching from one picture of each pair to the other."""
+    points = (src, trg, src_ft, trg_ft, valid)
+    loss = matching_loss(*points, temperature=config.temperature, kernel_size=config.kernel_size)
+    if config.distance_weight == 0:
+        return loss
+    sigma = _SIGMA_SHARE * max(trg.shape[2:])
+    return loss + config.distance_weight * distance_loss(*points, temperature=config.temperature, sigma=sigma)

@@ -106,7 +106,7 @@ def test_the_package_ships_what_it_reads():
     data = {
         path
         for path in package.rglob("*")
-        if path.suffix in {".toml", ".csv", ".mplstyle", ".safetensors", ".js", ".css"}
+        if path.suffix in {".toml", ".csv", ".mplstyle", ".safetensors", ".js", ".css", ".svg"}
     }
     assert data and data <= shipped
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
@@ -32,6 +34,24 @@ def plot_training(logs: dict[str, pd.DataFrame], *, title: str) -> Figure:
         right.set_xlim(0, 1.04 * max(log["step"].max() for log in logs.values()))
         figure.legend(*right.get_legend_handles_labels(), loc="outside right center")
         figure.suptitle(title)
+    return figure
+
+
+def plot_losses(losses: Mapping[str, Sequence[float]], *, title: str) -> Figure:
+    """Draw losses over the steps, from step 0, before anything was learned.
+
+    Args:
+        losses: what a line is called -> its loss before each step, and after the last.
+        title: stands above.
+    """
+    with figure_style():
+        figure, ax = plt.subplots(figsize=(5.5, 2.8))
+        for (name, line), marker in zip(losses.items(), "osD^vX", strict=False):
+            ax.plot(range(len(line)), line, marker=marker, label=name)
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.set(xlabel="steps taken", ylabel="matching loss")
+        ax.set_title(title)
+        ax.legend()
     return figure
 
 

@@ -31,6 +31,7 @@ from sd4match_lib.prompts.learned import LearnedPrompt
 from sd4match_lib.report.archive import write_archive
 from sd4match_lib.report.captions import Training, describe_runs
 from sd4match_lib.report.claims import Claim, claims_table, compare_claims, write_claims
+from sd4match_lib.report.diagram import Diagram
 from sd4match_lib.report.estimates import Results
 from sd4match_lib.report.page import write_report
 from sd4match_lib.report.style import save_figure
@@ -78,6 +79,10 @@ class Study:
     def doctor(self) -> Shown:
         """Return what the profile needs and what is here; see `doctor.check`."""
         return Shown(f"```text\n{format_report(check(self.profile))}\n```")
+
+    def diagram(self, name: str) -> Diagram:
+        """Return a drawing of the method for display: "pipeline" (Fig. 1) or "cpm" (Fig. 2)."""
+        return Diagram(name)
 
     def pairs(self, dataset: str = "spair", split: str = "test") -> PairDataset:
         """Return the pairs that evaluations of a split look at."""

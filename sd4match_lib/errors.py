@@ -29,6 +29,10 @@ class DataError(UserError):
     """A file from outside is missing, damaged or contradicts itself."""
 
 
+class NoSplitError(DataError):
+    """A data set has no such split."""
+
+
 class WriteError(UserError, OSError):
     """A file cannot be written: the disk is full, or the folder is somebody else's."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps
 
-from sd4match_lib.errors import DataError
+from sd4match_lib.errors import DataError, reason, why
 from sd4match_lib.geometry import HW
 
 if TYPE_CHECKING:
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 UInt8Image = npt.NDArray[np.uint8]
 
 _log = logging.getLogger(__name__)
+_FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "WEBP", "BMP", "GIF", "PPM", "JPEG2000", "AVIF", "TGA")
+"""What Pillow may open: pictures only. Left to itself it would start Ghostscript on a PostScript file."""
+_MOST_PIXELS = 120 * 10**6
+_ROWS = 256
 _SIDEWAYS = {5, 6, 7, 8}
 """EXIF orientations that exchange width and height."""
 
@@ -26,8 +31,8 @@ _SIDEWAYS = {5, 6, 7, 8}
 def read_image(path: Path | str) -> Image.Image:
     """Read a picture as RGB, the right way up.
 
-    The content decides, not the extension: PNG, JPEG, TIFF and whatever else Pillow reads; greyscale,
-    palette, CMYK and 16 bit; of an animation the first frame. See `to_rgb` for transparency and depth.
+    The content decides, not the extension: PNG, JPEG, TIFF and the others of `_FORMATS`; greyscale, palette,
+    CMYK and 16 bit; of an animation the first frame. See `to_rgb` for transparency and depth.
 
     Args:
         path: the file.
@@ -40,12 +45,16 @@ def read_image(path: Path | str) -> Image.Image:
     """
     image = _open(path)
     try:
-        image.load()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of what is told below, or does no harm
+            image.load()
         return to_rgb(image)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
-        raise DataError(f"{path}: the picture is damaged or cut off ({error}); copy it again.") from error
+        raise DataError(
+            f"{path}: the picture is damaged or cut off ({reason(error)}); copy it again."
+        ) from error
 
 
 def image_hw(path: Path | str) -> HW:
@@ -59,6 +68,11 @@ def image_hw(path: Path | str) -> HW:
         sideways = _orientation(image) in _SIDEWAYS
         # Pillow has already turned the size of a TIFF, but leaves the tag until it has turned the pixels.
         return (width, height) if sideways and image.format != "TIFF" else (height, width)
+
+
+def picture_suffixes() -> set[str]:
+    """Return the endings, such as ".png", of the kinds of pictures that are read."""
+    return {ending for ending, kind in Image.registered_extensions().items() if kind in _FORMATS}
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -106,18 +120,31 @@ def to_tensor(pixels: UInt8Image) -> torch.Tensor:
 
 def _open(path: Path | str) -> Image.Image:
     """Open a picture's header, with every way of failing told in one sentence."""
+    Image.init()
     try:
-        return Image.open(path)
+        # A pipe would be waited for.
+        if Path(path).exists() and not Path(path).is_file():
+            raise DataError(f"{path}: this is a folder or a pipe, not a picture; name a picture's file.")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of large pictures, and of odd EXIF blocks
+            image = Image.open(path, formats=[name for name in _FORMATS if name in Image.OPEN])
+    except DataError:
+        raise
     except FileNotFoundError as error:
-        raise DataError(
-            f"{path}: there is no such picture; check the path, or fetch the data set again."
-        ) from error
+        raise DataError(f"{path}: there is no such picture; check the path.") from error
     except Image.DecompressionBombError as error:
-        raise DataError(f"{path}: the picture is too large ({error}); make it smaller.") from error
+        raise DataError(f"{path}: the picture is too large ({reason(error)}); make it smaller.") from error
     except Exception as error:  # Pillow's readers raise nearly anything on damaged files
+        said = why(error) if isinstance(error, OSError) and error.errno else f"not {', '.join(_FORMATS)}"
+        raise DataError(f"{path}: this is not a picture that can be read ({said}); convert it.") from error
+    width, height = image.size
+    if width * height > _MOST_PIXELS:
+        image.close()
         raise DataError(
-            f"{path}: this is not a picture that can be read ({error}); copy it again."
-        ) from error
+            f"{path}: the picture is too large ({width} x {height} pixels, {_MOST_PIXELS // 10**6} million "
+            "are read); make it smaller."
+        )
+    return image
 
 
 def _orientation(image: Image.Image) -> int:
@@ -132,11 +159,15 @@ def _orientation(image: Image.Image) -> int:
 
 def _grey_to_8_bit(image: Image.Image) -> UInt8Image:
     """Scale 16-bit, whole-number and floating-point grey to 0..255."""
-    values = np.asarray(image).astype(np.float64)
+    values = np.asarray(image)
     low, high = (0.0, 1.0) if image.mode == "F" else (0.0, 65535.0)
     if not (values.min() >= low and values.max() <= high):
         raise DataError(
             f"its pixels run from {values.min():g} to {values.max():g} instead of {low:g} to {high:g}; "
             "save it with 8 or 16 bits."
         )
-    return np.rint(values / high * 255).astype(np.uint8)
+    grey = np.empty(values.shape, np.uint8)
+    for first in range(0, len(values), _ROWS):  # a whole large picture in float64 would fill the memory
+        part = values[first : first + _ROWS].astype(np.float64)
+        grey[first : first + _ROWS] = np.rint(part / high * 255).astype(np.uint8)
+    return grey

@@ -17,8 +17,10 @@ def resolve_device(device: torch.device | str | None) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         found = torch.device(device)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"device {device!r} is not known; use 'cpu' or 'cuda'.") from error
+    if found.type not in ("cpu", "cuda"):
+        raise UserError(f"device {str(device)!r} is not one that results are made on; use 'cpu' or 'cuda'.")
     if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
         raise UserError(
             f"device {str(device)!r} is not there: PyTorch sees {torch.cuda.device_count()} GPUs."

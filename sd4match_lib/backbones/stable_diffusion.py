@@ -19,10 +19,9 @@ from torch import Tensor, nn
 from sd4match_lib.backbones.base import DiffusionBackbone
 from sd4match_lib.backbones.capture import capture
 from sd4match_lib.backbones.clip_text import ClipTextEncoder
-from sd4match_lib.backbones.weights import load_part, quiet_loading
+from sd4match_lib.backbones.weights import config_levels, config_number, load_part, quiet_loading
 from sd4match_lib.errors import UserError
 from sd4match_lib.geometry import HW
-from sd4match_lib.utils.reading import read_json
 
 _SMALL = 32  # cells a side
 
@@ -93,13 +92,12 @@ class StableDiffusion(DiffusionBackbone):
     @classmethod
     def token_width(cls, folder: Path) -> int:
         """See `DiffusionBackbone.token_width`."""
-        return int(read_json(folder / "text_encoder/config.json")["hidden_size"])
+        return config_number(folder / "text_encoder/config.json", "hidden_size")
 
     @classmethod
     def grid_hw(cls, folder: Path, *, image_hw: HW, layer: str) -> HW:
         """Every up block but the last doubles the grid; see `DiffusionBackbone.grid_hw`."""
-        vae_levels = len(read_json(folder / "vae/config.json")["block_out_channels"])
-        levels = len(read_json(folder / "unet/config.json")["block_out_channels"])
+        vae_levels, levels = (config_levels(folder / part / "config.json") for part in ("vae", "unet"))
         block = _block(layer, levels)
         latent = [side // 2 ** (vae_levels - 1) for side in image_hw]
         halvings = levels - 1 - min(block + 1, levels - 1)

@@ -16,9 +16,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sd4match_lib.backbones.weights import quiet_loading
+from sd4match_lib.backbones.weights import check_kind, check_loaded, quiet_loading
 from sd4match_lib.config.schema import VisionConfig
-from sd4match_lib.errors import UserError
+from sd4match_lib.errors import UserError, reason
 from sd4match_lib.geometry import HW
 from sd4match_lib.images import stretch_image, to_rgb
 
@@ -91,24 +91,25 @@ class VisionFeatures:
         Raises:
             UserError: the model is unreadable, of another kind, or does not fit the configuration.
         """
-        from transformers import AutoConfig, AutoModel
+        from transformers import AutoModel
 
+        kind = check_kind(Path(folder) / "config.json", _KINDS)
+        # A plain ViT would otherwise get a randomly initialised pooler that nobody reads.
+        options = {"add_pooling_layer": False} if kind == "vit" else {}
         try:
             with quiet_loading():
-                kind = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
-                # A plain ViT would otherwise get a randomly initialised pooler that nobody reads.
-                options = {"add_pooling_layer": False} if kind == "vit" else {}
-                model = AutoModel.from_pretrained(
-                    folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, **options
+                model, report = AutoModel.from_pretrained(
+                    folder,
+                    local_files_only=True,
+                    trust_remote_code=False,
+                    use_safetensors=True,
+                    output_loading_info=True,
+                    dtype=torch.float32,
+                    **options,
                 )
         except Exception as error:  # the library raises anything from OSError to SafetensorError
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise UserError(f"{folder} cannot be loaded: {reason}") from error
-        if kind not in _KINDS:
-            raise UserError(
-                f"{folder} holds a {kind!r} model; the vision model must be {', '.join(_KINDS[:-1])} or "
-                f"{_KINDS[-1]} (DINO)."
-            )
+            raise UserError(f"{folder} cannot be loaded: {reason(error)}") from error
+        check_loaded(model, report, Path(folder))
         return cls(model.to(device), config)
 
     @property

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 
 from sd4match_lib import __version__
 from sd4match_lib.cli.common import add_profile, examples, open_shared
+from sd4match_lib.cli.guard import Parser, at_least, check_arguments, guarded
 from sd4match_lib.cli.leaderboard import add_leaderboard
 from sd4match_lib.cli.match import add_match
 from sd4match_lib.cli.miniature import add_miniature
 from sd4match_lib.cli.rerun import add_rerun
-from sd4match_lib.cli.score import add_reading, add_score, reading
+from sd4match_lib.cli.score import add_reading, add_score, check_reading, reading
 from sd4match_lib.cli.train import add_train
 from sd4match_lib.config.names import MATCHERS, PROMPTS, Extractor
-from sd4match_lib.errors import UserError
 
 _FIRST_STEPS = f"""\
 sd4match {__version__}: learned prompts that make Stable Diffusion match points between pictures.
@@ -53,28 +53,26 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0 done, 1 something is missing (doctor), 2 a mistake in the request, 3 a notebook's
-        cell failed, 4 it took too long, 5 its outputs are missing, 138 its kernel died, 130 interrupted.
+        cell failed, 4 it took too long, 5 its outputs are missing, 138 its kernel died, 130 interrupted, 143
+        stopped, 70 an error that nobody foresaw.
     """
-    arguments = _parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else argv
+    arguments = _parser().parse_args(given)
     if "handler" not in arguments:
         sys.stdout.write(_FIRST_STEPS)
         return 0
     _show_progress()
-    from sd4match_lib.reproduce.runner import NotebookError
 
-    try:
+    def command() -> int:
+        check_arguments(given)
         return int(arguments.handler(arguments))
-    except UserError as error:
-        return _complain(str(error), 2)
-    except NotebookError as error:
-        return _complain(str(error), int(error.kind))
-    except KeyboardInterrupt:
-        return _complain("interrupted; the same command goes on from what is complete.", 130)
+
+    return guarded(command)
 
 
 def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
+    parser: argparse.ArgumentParser = Parser(
         prog="sd4match", description="Reproduce SD4Match (CVPR 2024).", epilog=_EXAMPLES, formatter_class=raw
     )
     parser.add_argument("--version", action="version", version=f"sd4match {__version__}")
@@ -144,10 +142,15 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         default="sd",
         help="the method; default: sd, SD4Match's own",
     )
-    parser.add_argument("--timestep", type=int, metavar="T", help="diffusion step, instead of the profile's")
     parser.add_argument("--layer", metavar="NAME", help="layer that is read, instead of the profile's")
     parser.add_argument(
-        "--ensemble", type=int, metavar="E", help="number of noises, instead of the profile's"
+        "--timestep", type=at_least(0), metavar="T", help="diffusion step, instead of the profile's"
+    )
+    parser.add_argument(
+        "--up-block", type=at_least(0), metavar="K", help="up block, instead of the profile's"
+    )
+    parser.add_argument(
+        "--ensemble", type=at_least(1), metavar="E", help="number of noises, instead of the profile's"
     )
     parser.add_argument("--matcher", choices=list(MATCHERS), help="instead of the profile's")
     parser.add_argument("--max-pairs", type=int, metavar="N", help="an evenly spaced subset of N pairs")
@@ -186,6 +189,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from sd4match_lib.evaluation.evaluate import evaluate, open_pairs
     from sd4match_lib.report.summary import summarise_evaluation
 
+    check_reading(arguments)
     profile, group = open_shared(arguments)
     result = evaluate(
         profile,
@@ -214,8 +218,3 @@ def _show_progress() -> None:
     # Of several launched processes one tells how far they are.
     first = os.environ.get("RANK", "0") == "0"
     logging.getLogger("sd4match_lib").setLevel(logging.INFO if first else logging.WARNING)
-
-
-def _complain(message: str, code: int) -> int:
-    sys.stderr.write(f"sd4match: {message}\n")
-    return code

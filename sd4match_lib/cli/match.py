@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sd4match_lib.cli.common import add_profile
+from sd4match_lib.cli.guard import at_least
 from sd4match_lib.config.names import MATCHERS, Extractor
+from sd4match_lib.errors import DataError
+from sd4match_lib.utils.paths import PACKAGE_PREFIX
 
 if TYPE_CHECKING:
     from sd4match_lib.matcher.result import Match
@@ -22,6 +25,12 @@ examples:
 
 Points are x,y in pixels of the source, counted from 0 at the centre of its top left pixel. Confidence says
 how clearly one place answers, not how likely it is the right one.
+"""
+
+
+_MINIATURE = """\
+The shipped miniature knows rendered objects alone: what it finds on photographs means nothing. For those, use
+--profile paper.
 """
 
 
@@ -54,20 +63,22 @@ def add_match(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "--prompt", metavar="NAME", help="empty (default), text (with --category), captioner, or a file"
     )
     parser.add_argument("--category", metavar="WORD", help="what the pictures show, e.g. cat")
-    parser.add_argument("--timestep", type=int, metavar="T", help="diffusion step, instead of the profile's")
+    parser.add_argument(
+        "--timestep", type=at_least(0), metavar="T", help="diffusion step, instead of the profile's"
+    )
     parser.add_argument("--matcher", choices=list(MATCHERS), help="instead of the profile's")
     parser.add_argument("--device", help="cpu or cuda; default: a GPU where there is one")
     extra = parser.add_argument_group("options that the paper does not use")
     extra.add_argument(
         "--mutual", action="store_true", help="only points that are found back from the target"
     )
-    extra.add_argument("--window", type=int, metavar="CELLS", help="soft-argmax in a window, e.g. 15")
+    extra.add_argument("--window", type=at_least(1), metavar="CELLS", help="soft-argmax in a window, e.g. 15")
     extra.add_argument(
         "--flip", action="store_true", help="also try the mirrored source, and keep the better"
     )
     extra.add_argument("--dino", type=float, metavar="WEIGHT", help="add DINOv2's features, e.g. 0.5")
     extra.add_argument(
-        "--denser", type=int, default=1, metavar="N", help="make the target's grid N times finer"
+        "--denser", type=at_least(1), default=1, metavar="N", help="make the target's grid N times finer"
     )
     parser.set_defaults(handler=_match)
 
@@ -88,11 +99,16 @@ def _match(arguments: argparse.Namespace) -> int:
         read_points,
         target_entry,
     )
-    from sd4match_lib.utils.files import write_json
+    from sd4match_lib.utils.files import check_output, write_json
 
     points = read_points(arguments.points, arguments.points_file)
     image_hw(arguments.src)
-    targets = find_targets(arguments.trg)
+    targets = find_targets(arguments.trg, arguments.src)
+    quiet = str(arguments.json) == "-"
+    names = _picture_names(arguments.picture, targets) if arguments.picture else []
+    inputs = [arguments.src, *targets, *([arguments.points_file] if arguments.points_file else [])]
+    for output in [*names, *([arguments.json] if arguments.json and not quiet else [])]:
+        check_output(output, *inputs)
     options = MatchOptions(
         window=arguments.window,
         mutual=arguments.mutual,
@@ -110,21 +126,37 @@ def _match(arguments: argparse.Namespace) -> int:
         options=options,
         device=arguments.device,
     )
-    quiet = str(arguments.json) == "-"
-    entries = []
-    names = _picture_names(arguments.picture, targets) if arguments.picture else []
-    for number, (path, match) in enumerate(match_files(matcher, arguments.src, targets, points)):
-        entries.append(target_entry(path, match, only_mutual=arguments.mutual))
-        if not quiet:
-            sys.stdout.write(_table(path, match, arguments.mutual))
-        if names:
-            save_picture(picture_of(matcher, match, only_mutual=arguments.mutual), names[number])
-    document = match_document(matcher, match, entries)
-    if quiet:
-        sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
-    elif arguments.json:
-        write_json(arguments.json, document)
-    return 0
+    if matcher.profile.model.sources[0].startswith(PACKAGE_PREFIX):
+        sys.stderr.write(_MINIATURE)
+    entries: list[dict[str, Any]] = []
+    any_match: Match | None = None
+    failed: list[tuple[Path, DataError]] = []
+    try:
+        for number, (path, found) in enumerate(match_files(matcher, arguments.src, targets, points)):
+            if isinstance(found, DataError):
+                failed.append((path, found))
+                continue
+            any_match = found
+            entries.append(target_entry(path, found, only_mutual=arguments.mutual))
+            if not quiet:
+                sys.stdout.write(_table(path, found, arguments.mutual))
+            if names:
+                save_picture(picture_of(matcher, found, only_mutual=arguments.mutual), names[number])
+    finally:
+        # Whatever ends the matching, what was found until then is kept.
+        if any_match is not None and arguments.json:
+            document = match_document(matcher, any_match, entries)
+            if failed:
+                document["failed"] = [{"trg": str(path), "error": str(error)} for path, error in failed]
+            if quiet:
+                sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+            else:
+                write_json(arguments.json, document)
+    for _, error in failed:
+        sys.stderr.write(f"sd4match: {error}\n")
+    if failed:
+        sys.stderr.write(f"sd4match: {len(failed)} of {len(targets)} targets could not be matched.\n")
+    return 1 if failed else 0
 
 
 def _picture_names(path: Path, targets: list[Path]) -> list[Path]:

@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from sd4match_lib.cli.guard import at_least
+
 STAGES = ("vae", "text", "vision", "diffusion", "captioner")
 
 
@@ -16,7 +18,7 @@ def add_miniature(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     render = steps.add_parser("render", help="write MiniPair in the three datasets' layouts")
     render.add_argument("--out", type=Path, metavar="DIR", help="default: the mini profile's data folder")
     render.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="default: 0, what the profiles expect"
+        "--seed", type=at_least(0), default=0, metavar="N", help="default: 0, what the profiles expect"
     )
     render.set_defaults(handler=_render)
     pretrain = steps.add_parser(
@@ -24,14 +26,16 @@ def add_miniature(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     )
     pretrain.add_argument("stage", choices=STAGES)
     pretrain.add_argument("--out", type=Path, metavar="DIR", help="where checkpoints and logs are kept")
-    pretrain.add_argument("--steps", type=int, metavar="N", help="stop after so many steps")
-    pretrain.add_argument("--minutes", type=float, metavar="M", help="stop after so many minutes")
+    pretrain.add_argument("--steps", type=at_least(1), metavar="N", help="stop after so many steps")
+    pretrain.add_argument(
+        "--minutes", type=at_least(0, float), metavar="M", help="stop after so many minutes"
+    )
     pretrain.add_argument("--device", help="cpu or cuda; default: a GPU where there is one")
     pretrain.add_argument("--fresh", action="store_true", help="begin anew instead of going on")
     pretrain.set_defaults(handler=_pretrain)
     check = steps.add_parser("check", help="measure what the miniature must show on held-out MiniPair")
     check.add_argument(
-        "--steps", type=int, default=400, metavar="N", help="of the steering test; default: 400"
+        "--steps", type=at_least(1), default=400, metavar="N", help="of the steering test; default: 400"
     )
     check.set_defaults(handler=_check_miniature)
 

@@ -96,6 +96,23 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def check_reading(arguments: argparse.Namespace) -> None:
+    """Refuse options of `add_reading` that mean nothing.
+
+    Raises:
+        UserError: a threshold is no fraction, or there is no such column.
+    """
+    from sd4match_lib.metrics.keypoints import KEYPOINT_COLUMNS
+
+    for alpha in arguments.alpha or ():
+        if not 0 < alpha <= 1:
+            raise UserError(f"--alpha is {alpha}; thresholds are fractions above 0, at most 1, such as 0.1.")
+    if arguments.by not in (*KEYPOINT_COLUMNS, "error"):
+        raise UserError(
+            f"--by is {arguments.by!r}; use one of category, error, {', '.join(KEYPOINT_COLUMNS)}."
+        )
+
+
 def reading(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return `add_reading`'s options as arguments of `summary.summarise_evaluation`."""
     return {
@@ -110,12 +127,18 @@ def reading(arguments: argparse.Namespace) -> dict[str, Any]:
 def _score(arguments: argparse.Namespace) -> int:
     from sd4match_lib.config.profile import load_profile
     from sd4match_lib.evaluation.evaluate import open_pairs
+    from sd4match_lib.evaluation.predictions import check_predictions, parse_frame
     from sd4match_lib.evaluation.score import score, template
     from sd4match_lib.report.leaderboard import rank
     from sd4match_lib.report.summary import summarise_evaluation, summarise_ranking
     from sd4match_lib.reproduce.prepare import prepare_data
 
     profile = load_profile(arguments.profile)
+    # What can be wrong with the request is said before anything is rendered or matched.
+    check_reading(arguments)
+    parse_frame(arguments.coordinates)
+    for path in [] if arguments.template else arguments.predictions:
+        check_predictions(path)
     if arguments.data_root is None:
         profile.dataset(arguments.dataset)
         prepare_data(profile)

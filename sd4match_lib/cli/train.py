@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sd4match_lib.cli.common import add_profile, open_shared
+from sd4match_lib.cli.guard import at_least
 from sd4match_lib.config.names import BACKBONES, LEARNED_PROMPTS
 from sd4match_lib.errors import UserError
 
@@ -39,8 +40,8 @@ def add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     add_profile(train)
     train.add_argument("--dataset", default="spair", help="a dataset of the profile; default: spair")
     train.add_argument("--data-root", metavar="DIR", help="where it is, instead of the profile's folder")
-    train.add_argument("--steps", type=int, metavar="N", help="instead of the profile's")
-    train.add_argument("--seed", type=int, metavar="N", help="instead of the profile's")
+    train.add_argument("--steps", type=at_least(1), metavar="N", help="instead of the profile's")
+    train.add_argument("--seed", type=at_least(0), metavar="N", help="instead of the profile's")
     train.add_argument(
         "--set",
         action="append",
@@ -63,7 +64,11 @@ def add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     convert.add_argument("source", type=Path, help="a released .pt file, or a learned prompt's .safetensors")
     convert.add_argument("target", type=Path, help="the .safetensors file to write")
     convert.add_argument(
-        "--length", type=int, default=75, metavar="P", help="learned rows of a caption.pt; default: 75"
+        "--length",
+        type=at_least(1),
+        default=75,
+        metavar="P",
+        help="learned rows of a caption.pt; default: 75",
     )
     convert.add_argument("--word", help="write a textual-inversion embedding of this word, for diffusers")
     convert.add_argument("--category", help="of a class prompt, whose word it becomes")
@@ -80,7 +85,7 @@ def _options(settings: list[str]) -> dict[str, Any]:
             raise UserError(f"--set {setting!r} lacks a '='; write OPTION=VALUE, such as modulation=paper.")
         try:
             found[name] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             found[name] = text
     return found
 
@@ -110,7 +115,9 @@ def _train(arguments: argparse.Namespace) -> int:
 def _convert(arguments: argparse.Namespace) -> int:
     from sd4match_lib.prompts.factory import load_prompt
     from sd4match_lib.prompts.released import read_released
+    from sd4match_lib.utils.files import check_output
 
+    check_output(arguments.target, arguments.source)
     if arguments.word is None:
         prompt = read_released(arguments.source, length=arguments.length)
         prompt.save(arguments.target, prompt.about)

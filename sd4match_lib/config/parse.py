@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 import types
 from enum import StrEnum
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -17,7 +19,8 @@ def parse_dataclass(cls: type[T], table: dict[str, Any], *, where: str, prefix: 
 
     Types understood: dataclasses, str, int, float, bool, Any, Literal, StrEnum, `X | None`, `tuple[X, ...]`,
     `tuple[X, X]` and `dict[str, X]`. A field's metadata may hold "min", "max" (inclusive), "above"
-    (exclusive) and "choices".
+    (exclusive), "multiple" and "odd", which hold for every value inside and ask for at least one; "choices";
+    or the "pattern" of a text, or of a table's keys, with the "words" that say it.
 
     Args:
         cls: the dataclass.
@@ -50,6 +53,8 @@ def _parse(hint: Any, value: Any, where: str, key: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return parse_dataclass(hint, _expect(value, dict, where, key), where=where, prefix=f"{key}.")  # type: ignore[arg-type]
     if origin in (Union, types.UnionType):
+        if value is None and type(None) in args:
+            return None
         return _parse(next(arg for arg in args if arg is not type(None)), value, where, key)
     if origin is Literal:
         return _choose(args, value, where, key)
@@ -64,9 +69,10 @@ def _parse(hint: Any, value: Any, where: str, key: str) -> Any:
         return tuple(_parse(args[0], item, where, f"{key}[{place}]") for place, item in enumerate(items))
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return hint(_choose(tuple(member.value for member in hint), value, where, key))
-    if hint is float and type(value) is int:
-        return float(value)
-    return _expect(value, hint, where, key)
+    number = float(value) if hint is float and type(value) is int else _expect(value, hint, where, key)
+    if hint is float and not math.isfinite(number):
+        raise UserError(f"{where}: '{key}' must be a finite number, not {number}.")
+    return number
 
 
 def _expect(value: Any, kind: type, where: str, key: str) -> Any:
@@ -88,7 +94,21 @@ def _check_range(value: Any, limits: Any, where: str, key: str) -> None:
         return
     if "choices" in limits:
         _choose(tuple(limits["choices"]), value, where, key)
-    for number in value if isinstance(value, tuple) else (value,):
+    if "pattern" in limits:
+        for name in value if isinstance(value, dict) else (value,):
+            if not re.fullmatch(limits["pattern"], name):
+                raise UserError(f"{where}: '{key}' names {name!r}; use {limits['words']}.")
+        return
+    if isinstance(value, tuple) and not value:
+        raise UserError(f"{where}: '{key}' is an empty list; give at least one value.")
+    numbers = value.values() if isinstance(value, dict) else value if isinstance(value, tuple) else (value,)
+    for number in numbers:
+        if "multiple" in limits and number % limits["multiple"]:
+            raise UserError(
+                f"{where}: '{key}' must be made of multiples of {limits['multiple']}, not {number}."
+            )
+        if limits.get("odd") and not number % 2:
+            raise UserError(f"{where}: '{key}' must be odd, not {number}.")
         if "min" in limits and number < limits["min"]:
             raise UserError(f"{where}: '{key}' must be at least {limits['min']}, not {number}.")
         if "max" in limits and number > limits["max"]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from sd4match_lib.config.parse import parse_dataclass
 from sd4match_lib.config.schema import (
+    NAME,
     BaselinesConfig,
     DatasetConfig,
     EvaluationConfig,
@@ -26,7 +26,8 @@ from sd4match_lib.config.schema import (
 )
 from sd4match_lib.errors import UserError
 from sd4match_lib.utils.files import sha256_text
-from sd4match_lib.utils.paths import package_path, resolve_path
+from sd4match_lib.utils.paths import package_path, resolve_path, user_path
+from sd4match_lib.utils.reading import read_toml
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ class Profile:
         prepare: what must be generated before the data can be read: "minipair", or "" for nothing.
     """
 
-    name: str
-    seed: int
+    name: str = field(metadata=NAME)
+    seed: int = field(metadata={"min": 0, "max": 2**32 - 1})
     results_dir: str
     cache_dir: str
     model: ModelConfig
@@ -61,7 +62,7 @@ class Profile:
     features: FeatureConfig
     evaluation: EvaluationConfig
     baselines: BaselinesConfig
-    datasets: dict[str, DatasetConfig]
+    datasets: dict[str, DatasetConfig] = field(metadata=NAME)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     notebooks: NotebooksConfig = field(default_factory=NotebooksConfig)
     captioner: str | None = None
@@ -142,7 +143,7 @@ def resize_profile(profile: Profile, scale: float) -> Profile:
 def _find(name_or_path: str, base: Path) -> Path:
     if name_or_path in profile_names():
         return package_path(f"config/{name_or_path}.toml")
-    path = base / Path(name_or_path).expanduser()
+    path = base / user_path(name_or_path)
     if path.suffix == ".toml" and path.is_file():
         return path
     names = ", ".join(profile_names())
@@ -150,12 +151,10 @@ def _find(name_or_path: str, base: Path) -> Path:
 
 
 def _read_table(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    path = path.resolve()
     if path in seen:
         raise UserError(f"{path}: 'extends' leads back to the file itself; remove it there.")
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not valid TOML: {error}.") from error
+    table = read_toml(path, fix="correct it")
     parent = table.pop("extends", None)
     if parent is None:
         return table

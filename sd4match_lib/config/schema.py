@@ -13,6 +13,15 @@ from typing import Any, Literal
 from sd4match_lib.config.names import BACKBONES, DATASETS, MATCHERS
 from sd4match_lib.utils.paths import resolve_path
 
+LARGEST_SIDE = 4096
+"""Pixels: the paper's largest is 840, and memory grows with the fourth power."""
+
+NAME = {
+    "pattern": r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}",
+    "words": "up to 64 letters, digits, '.', '_' and '-', beginning with a letter or digit",
+}
+"""What names of profiles and data sets are: they become parts of paths and of reports."""
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -27,8 +36,8 @@ class ModelConfig:
         sha256: what the loaded UNet's weights must hash to, or None for anything.
     """
 
-    sources: tuple[str, ...]
-    image_hw: tuple[int, int] = field(metadata={"min": 8})
+    sources: tuple[str, ...] = field(metadata={"items": 1})
+    image_hw: tuple[int, int] = field(metadata={"min": 8, "max": LARGEST_SIDE, "multiple": 8})
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     backbone: str = field(default="stable_diffusion", metadata={"choices": BACKBONES})
     revision: str | None = None
@@ -48,10 +57,10 @@ class VisionConfig:
         sha256: what the loaded weights must hash to, or None for anything.
     """
 
-    sources: tuple[str, ...]
-    resize: int = field(metadata={"min": 14})
-    crop: int = field(metadata={"min": 14})
-    dense_hw: tuple[int, int] = field(metadata={"min": 14})
+    sources: tuple[str, ...] = field(metadata={"items": 1})
+    resize: int = field(metadata={"min": 14, "max": LARGEST_SIDE})
+    crop: int = field(metadata={"min": 14, "max": LARGEST_SIDE})
+    dense_hw: tuple[int, int] = field(metadata={"min": 14, "max": LARGEST_SIDE})
     revision: str | None = None
     sha256: str | None = None
 
@@ -70,7 +79,7 @@ class FeatureConfig:
     layer: str
     timestep: int = field(metadata={"min": 0, "max": 999})
     train_timestep: int = field(metadata={"min": 0, "max": 999})
-    ensemble: int = field(metadata={"min": 1})
+    ensemble: int = field(metadata={"min": 1, "max": 1000})
 
 
 @dataclass(frozen=True)
@@ -86,8 +95,8 @@ class DatasetConfig:
 
     kind: str = field(metadata={"choices": DATASETS})
     root: str
-    published_counts: dict[str, int] = field(default_factory=dict)
-    max_pairs: dict[str, int] = field(default_factory=dict)
+    published_counts: dict[str, int] = field(default_factory=dict, metadata={"min": 0})
+    max_pairs: dict[str, int] = field(default_factory=dict, metadata={"min": 1})
 
     @property
     def path(self) -> Path:
@@ -107,10 +116,10 @@ class EvaluationConfig:
         alphas: the PCK thresholds as fractions; the paper has no 0.01, which the field has since added.
     """
 
-    batch_size: int = field(metadata={"min": 1})
+    batch_size: int = field(metadata={"min": 1, "max": 4096})
     matcher: str = field(default="kernel_softargmax", metadata={"choices": MATCHERS})
-    temperature: float = field(default=0.04, metadata={"above": 0.0})
-    sigma: float = field(default=7.0, metadata={"above": 0.0})
+    temperature: float = field(default=0.04, metadata={"above": 0.0, "max": 1e6})
+    sigma: float = field(default=7.0, metadata={"above": 0.0, "max": 1e6})
     alphas: tuple[float, ...] = field(default=(0.01, 0.05, 0.10, 0.15), metadata={"above": 0.0, "max": 1.0})
 
 
@@ -136,15 +145,15 @@ class TrainingConfig:
         both_directions: whether a pair's features are also matched from target to source; not in the paper.
     """
 
-    steps: int = field(default=30_000, metadata={"min": 1})
-    batch_size: int = field(default=9, metadata={"min": 1})
-    learning_rate: float = field(default=1e-2, metadata={"above": 0.0})
-    linear_learning_rate: float = field(default=1e-3, metadata={"above": 0.0})
-    temperature: float = field(default=0.04, metadata={"above": 0.0})
-    kernel_size: int = field(default=7, metadata={"min": 3})
-    validate_every: int = field(default=1000, metadata={"min": 1})
+    steps: int = field(default=30_000, metadata={"min": 1, "max": 10**9})
+    batch_size: int = field(default=9, metadata={"min": 1, "max": 4096})
+    learning_rate: float = field(default=1e-2, metadata={"above": 0.0, "max": 1e6})
+    linear_learning_rate: float = field(default=1e-3, metadata={"above": 0.0, "max": 1e6})
+    temperature: float = field(default=0.04, metadata={"above": 0.0, "max": 1e6})
+    kernel_size: int = field(default=7, metadata={"min": 3, "max": 999, "odd": True})
+    validate_every: int = field(default=1000, metadata={"min": 1, "max": 10**9})
     validation_pairs: int | None = field(default=None, metadata={"min": 1})
-    accumulate: int = field(default=1, metadata={"min": 1})
+    accumulate: int = field(default=1, metadata={"min": 1, "max": 4096})
     checkpoint_activations: bool = False
     precision: Literal["model", "bfloat16", "float16"] = "model"
     distance_weight: float = field(default=0.0, metadata={"min": 0.0})
@@ -164,7 +173,7 @@ class DiftConfig:
 
     layer: str
     timestep: int = field(metadata={"min": 0, "max": 999})
-    ensemble: int = field(metadata={"min": 1})
+    ensemble: int = field(metadata={"min": 1, "max": 1000})
     matcher: str = field(default="nn", metadata={"choices": MATCHERS})
 
 
@@ -185,10 +194,10 @@ class SdDinoConfig:
 
     model: ModelConfig
     timestep: int = field(metadata={"min": 0, "max": 999})
-    ensemble: int = field(metadata={"min": 1})
+    ensemble: int = field(metadata={"min": 1, "max": 1000})
     layers: tuple[str, str, str]
-    pca_dim: int = field(metadata={"min": 1})
-    grid_hw: tuple[int, int] = field(metadata={"min": 1})
+    pca_dim: int = field(metadata={"min": 1, "max": 65_536})
+    grid_hw: tuple[int, int] = field(metadata={"min": 2, "max": 512})
     sd_weight: float = field(default=0.5, metadata={"min": 0.0, "max": 1.0})
     matcher: str = field(default="nn", metadata={"choices": MATCHERS})
 
@@ -218,6 +227,6 @@ class NotebooksConfig:
         parameters: notebook stem -> parameters that differ from the notebook's own.
     """
 
-    timeout_s: int = field(default=600, metadata={"min": 1})
+    timeout_s: int = field(default=600, metadata={"min": 1, "max": 10**7})
     offline: bool = False
     parameters: dict[str, dict[str, Any]] = field(default_factory=dict)

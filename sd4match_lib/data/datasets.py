@@ -9,6 +9,7 @@ from sd4match_lib.config.names import DATASETS
 from sd4match_lib.config.schema import DatasetConfig
 from sd4match_lib.data.types import PairDataset
 from sd4match_lib.errors import DataError
+from sd4match_lib.utils.paths import user_path
 
 SPLITS = ("train", "val", "test")
 
@@ -29,6 +30,6 @@ def open_dataset(config: DatasetConfig, split: str, root: Path | str | None = No
     known = dict.fromkeys((*SPLITS, *layout.splits))
     if split not in known:
         raise DataError(f"there is no split {split!r}; use one of {', '.join(known)}.")
-    path = config.path if root is None else Path(root).expanduser()
+    path = config.path if root is None else user_path(root)
     dataset: PairDataset = layout(path, split, config.max_pairs.get(split))
     return dataset

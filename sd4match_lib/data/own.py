@@ -2,8 +2,8 @@
 
 CSV has the columns ``src,trg,src_points`` and may have ``category`` and ``trg_points``; points are
 ``"x,y;x,y"`` (in double quotes, because of the commas). JSON is a list of objects with the same fields, where
-points may also be ``[[x, y], ...]``. Paths are relative to the file. Points are pixels of the upright
-picture, counted from 0 at the centre of the top left pixel.
+points may also be ``[[x, y], ...]``. Paths are relative to the file, and lie below its folder. Points are
+pixels of the upright picture, counted from 0 at the centre of the top left pixel.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sd4match_lib.data.categories import DEFAULT_CATEGORY
 from sd4match_lib.data.reading import XY, evenly_spaced, parse_points
 from sd4match_lib.data.types import Pair, PairDataset, ThresholdRule
 from sd4match_lib.errors import DataError
-from sd4match_lib.utils.paths import user_path
+from sd4match_lib.utils.paths import inside
 from sd4match_lib.utils.reading import read_csv, read_json
 
 _LONGEST_CATEGORY = 80
@@ -46,7 +46,10 @@ class OwnPairs(PairDataset):
 
     splits = ("test",)
     threshold = ThresholdRule.IMAGE
-    how_to_get = "write the pairs to {root}, as a .csv or .json file (the README shows both)"
+    how_to_get = (
+        'write the pairs to {root}: a .csv with columns src,trg,src_points (points as "x,y;x,y"; category '
+        "and trg_points as you like), or a .json list of objects with these fields"
+    )
 
     def __init__(self, file: Path, split: str, max_pairs: int | None = None) -> None:
         """Read the file.
@@ -80,7 +83,7 @@ class OwnPairs(PairDataset):
             value = fields.get(field)
             if not (isinstance(value, str) and value.strip()):
                 raise DataError(f"{where}, field {field!r}: this must be the path of a picture.")
-            paths.append(self._file.parent / user_path(value.strip()))
+            paths.append(inside(self._file.parent, value.strip(), f"{where}, field {field!r}"))
         src_px = parse_points(fields.get("src_points"), f"{where}, field 'src_points'")
         if not len(src_px):
             raise DataError(f"{where}, field 'src_points': there is no point; give at least one as 'x,y'.")

@@ -164,7 +164,7 @@ def _image_id(row: _Row, picture: str) -> str:
 
 def _category(text: str, where: str) -> str:
     """The category of a PASCAL VOC class index, 1 to 20."""
-    if not (text.isdecimal() and len(text) <= 2 and 1 <= int(text) <= len(VOC_CATEGORIES)):
+    if not (text.isascii() and text.isdecimal() and len(text) <= 2 and 1 <= int(text) <= len(VOC_CATEGORIES)):
         raise DataError(f"{where}, column 'class': {text!r} is not 1 to 20; fetch the list again.")
     return VOC_CATEGORIES[int(text) - 1]
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from sd4match_lib.data.reading import FETCH, XY, as_numbers, as_points, check_unique, evenly_spaced, read_mat
 from sd4match_lib.data.types import Pair, PairDataset, ThresholdRule
-from sd4match_lib.errors import DataError
+from sd4match_lib.errors import DataError, NoSplitError
 from sd4match_lib.utils.paths import inside
 from sd4match_lib.utils.reading import read_csv
 
@@ -61,7 +61,7 @@ class PfWillowDataset(PairDataset):
             DataError: another split is asked for, or the data is missing or damaged.
         """
         if split != "test":
-            raise DataError(f"PF-Willow has no {split!r} split; use 'test'.")
+            raise NoSplitError(f"PF-Willow has no {split!r} split; use 'test'.")
         super().__init__("pf_willow", split, root)
         self._list = root / "test_pairs.csv"
         self._annotations: list[Path] = []

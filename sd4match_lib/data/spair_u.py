@@ -14,7 +14,7 @@ from typing import ClassVar
 from sd4match_lib.data.reading import FETCH
 from sd4match_lib.data.spair import SpairDataset
 from sd4match_lib.data.symmetry import SYMMETRY_FILE, Symmetry, read_symmetry
-from sd4match_lib.errors import DataError
+from sd4match_lib.errors import DataError, NoSplitError
 
 _ORIGINAL = "SPair-71k"
 
@@ -41,7 +41,7 @@ class SpairUDataset(SpairDataset):
             DataError: another split is asked for, or there are no annotations.
         """
         if split != "test":
-            raise DataError(f"SPair-U has no {split!r} split; use 'test'.")
+            raise NoSplitError(f"SPair-U has no {split!r} split; use 'test'.")
         super().__init__(root, split, max_pairs)
 
     @property

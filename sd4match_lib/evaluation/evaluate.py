@@ -114,6 +114,7 @@ def evaluate(
     if batch_size is not None and batch_size < 1:
         raise UserError(f"batch_size is {batch_size}; use at least 1.")
     seed = profile.seed if seed is None else seed
+    check_seed(seed)
     settings = method_settings(
         profile, extractor, layer=layer, timestep=timestep, ensemble=ensemble, matcher=matcher
     )
@@ -136,23 +137,37 @@ def evaluate(
     )
     alphas = profile.evaluation.alphas
     # The main process's word counts: it is the one that writes the record.
-    if group.broadcast(run.complete):
-        return EvaluationResult(
-            read_keypoints(run.folder / KEYPOINTS_FILE), run.record, run.folder, alphas, True
-        )
-    with run if group.main else nullcontext():
-        source = models.load(where, seed)
-        matching = PairMatcher(source, models, where, run.folder, batch_size or profile.evaluation.batch_size)
-        rows = matching.match_all(pairs, group)
-        passes = group.gather_sum(source.passes)
-        if group.main:
-            write_keypoints(rows, run.output(KEYPOINTS_FILE))
-            run.metrics.update(pck_metrics(rows, alphas, seed), unet_passes=passes, processes=group.size)
-    group.barrier()
-    if group.main:
-        matching.clear()
-    record = run.record if group.main else RunRecord.read(run.folder / RECORD_FILE)
-    return EvaluationResult(rows, record, run.folder, alphas, False)
+    reused = group.broadcast(run.complete)
+    if not reused:
+        with run if group.main else nullcontext():
+            # Another job may have computed it while this one waited for the folder.
+            reused = group.broadcast(run.complete)
+            if not reused:
+                source = models.load(where, seed)
+                batch = batch_size or profile.evaluation.batch_size
+                matching = PairMatcher(source, models, where, run.folder, batch)
+                rows = matching.match_all(pairs, group)
+                passes = group.gather_sum(source.passes)
+                if group.main:
+                    write_keypoints(rows, run.output(KEYPOINTS_FILE))
+                    numbers = pck_metrics(rows, alphas, seed)
+                    run.metrics.update(numbers, unet_passes=passes, processes=group.size)
+                    # Only once the record says "complete" nothing of it is needed any more.
+                    run.when_complete(matching.clear)
+        group.barrier()
+    record = run.record if group.main or reused else RunRecord.read(run.folder / RECORD_FILE)
+    rows = read_keypoints(run.folder / KEYPOINTS_FILE) if reused else rows
+    return EvaluationResult(rows, record, run.folder, alphas, reused)
+
+
+def check_seed(seed: int) -> None:
+    """Refuse, before any work, a seed that random generators do not take.
+
+    Raises:
+        UserError: it is negative or has more than 32 bits.
+    """
+    if not 0 <= seed < 2**32:
+        raise UserError(f"seed is {seed}; use a whole number from 0 to {2**32 - 1}.")
 
 
 def open_pairs(

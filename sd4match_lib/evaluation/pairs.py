@@ -25,7 +25,9 @@ from sd4match_lib.matching.correlation import Correlation
 from sd4match_lib.matching.points import match_points
 from sd4match_lib.matching.similarity import pair_scalars
 from sd4match_lib.metrics.keypoints import (
+    all_keypoints,
     keypoint_frame,
+    matched_rows,
     read_keypoints,
     score_pair,
     thresholds,
@@ -97,10 +99,10 @@ class PairMatcher:
     def _work(self, pairs: Sequence[Pair], parts: Mapping[Path, range]) -> Iterator[Any]:
         """Write the parts (file to places of pairs) that are not there yet, yielding once per pair."""
         for path, places in parts.items():
-            if _is_finished(path):
+            part = [pairs[place] for place in places]
+            if _is_finished(path, part):
                 yield from places
                 continue
-            part = [pairs[place] for place in places]
             rows: list[dict[str, Any]] = []
             for batch, src, trg in self._extracted(part):
                 rows += self._match(batch, src, trg)
@@ -188,15 +190,26 @@ def _in_cells(xy_px: XY, image: ImageRecord, hw_in: HW, hw_ft: HW) -> Tensor:
     return torch.from_numpy(points_to_grid(xy_px, hw_px=image.hw_px, hw_in=hw_in, hw_ft=hw_ft))
 
 
-def _is_finished(path: Path) -> bool:
-    if not path.is_file():
+def _is_finished(path: Path, part: Sequence[Pair]) -> bool:
+    """Whether a file holds the rows of these pairs: every keypoint of each, and nothing else."""
+    if not path.exists():
         return False
     try:
-        read_keypoints(path)
+        rows = read_keypoints(path)
     except DataError as error:
         _log.warning("%s Its pairs are matched again.", error)
         return False
-    return True
+    wanted = sorted((pair.pair_id, keypoint) for pair in part for keypoint in all_keypoints(pair))
+    found = sorted(zip(rows["pair_id"], rows["keypoint"], strict=True))
+    whole = found == wanted and len(matched_rows(rows)) == sum(len(pair.keypoint_ids) for pair in part)
+    if not whole:
+        _log.warning(
+            "%s holds %d rows, not the %d of its pairs, which are matched again.",
+            path,
+            len(found),
+            len(wanted),
+        )
+    return whole
 
 
 def _grid(maps: Tensor) -> HW:

@@ -27,7 +27,7 @@ from sd4match_lib.data.types import Pair
 from sd4match_lib.errors import DataError, UserError
 from sd4match_lib.geometry import HW, stretch_points
 from sd4match_lib.utils.files import atomic_write_text
-from sd4match_lib.utils.reading import read_csv
+from sd4match_lib.utils.reading import check_file, read_csv
 
 COLUMNS = ("pair_id", "keypoint", "x", "y")
 _CONTEXT = ("category", "src_image", "trg_image", "src_x", "src_y")
@@ -53,7 +53,7 @@ def parse_frame(frame: str) -> HW | None:
     """
     if frame == "px":
         return None
-    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", frame)
+    found = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", frame)
     if not found:
         raise UserError(
             f"there is no frame {frame!r}; use px for pixels of the original target picture, or the size "
@@ -77,8 +77,7 @@ def read_predictions(path: Path, pairs: Sequence[Pair], frame: HW | None) -> lis
         DataError: a column, pair or keypoint is missing, unknown or there twice, or a number is none.
         UserError: so many points lie outside their pictures that they belong to another frame.
     """
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file; `sd4match score {path} --template` writes a form.")
+    check_predictions(path)
     known = {pair.pair_id: pair for pair in pairs}
     found: dict[str, dict[str, tuple[float, float]]] = {}
     for number, row in enumerate(read_csv(path, COLUMNS), start=2):
@@ -101,6 +100,15 @@ def read_predictions(path: Path, pairs: Sequence[Pair], frame: HW | None) -> lis
     predicted = [_in_order(pair, found.get(pair.pair_id, {}), path) for pair in pairs]
     _check_frame(path, pairs, predicted, frame)
     return predicted
+
+
+def check_predictions(path: Path) -> None:
+    """Make sure that there is a file of predictions.
+
+    Raises:
+        DataError: it is missing or no file.
+    """
+    check_file(path, fix=f"`sd4match score {path} --template` writes a form")
 
 
 def to_input(pair: Pair, points: Points, frame: HW | None, hw_in: HW) -> Points:

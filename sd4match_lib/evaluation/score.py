@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -13,13 +14,15 @@ from sd4match_lib.metrics.keypoints import keypoint_frame, read_keypoints, score
 from sd4match_lib.runs.store import open_run
 from sd4match_lib.utils.files import sha256_file
 from sd4match_lib.utils.fingerprint import tree_hash
-from sd4match_lib.utils.paths import package_path
+from sd4match_lib.utils.paths import package_path, user_path
 
 KIND = "score"
 """What records call these runs; the reports find them by it."""
 
 Supervision = Literal["Z", "I", "K"]
 """What a system learned from: zero-shot, image labels, or keypoints (paper, Table 2)."""
+
+_LONGEST_NAME = 80
 
 _CODE = ("data/**/*.py", "geometry.py", "evaluation/predictions.py", "metrics/keypoints.py")
 
@@ -56,10 +59,11 @@ def score(
     Raises:
         UserError: the file does not cover the pairs, or its frame cannot be right.
     """
-    path = Path(predictions).expanduser()
+    path = user_path(predictions)
     name = method or path.stem
-    if not name.strip() or "/" in name:
+    if not name.strip() or "/" in name or not name.isprintable() or len(name) > _LONGEST_NAME:
         raise UserError(f"the method's name is {name!r}; give one that tables and folders can use.")
+    in_path = re.sub("[^A-Za-z0-9.+-]+", "_", name)
     hw_frame = parse_frame(frame)
     pairs = open_pairs(profile, dataset, split, data_root, max_pairs)
     all_pairs = list(pairs)
@@ -67,7 +71,7 @@ def score(
     hw_in = profile.model.image_hw
     run = open_run(
         profile.results_path if results_dir is None else results_dir,
-        f"{dataset}-{split}-{KIND}-{name}".replace(" ", "_"),
+        f"{dataset}-{split}-{KIND}-{in_path}",
         KIND,
         {
             "dataset": dataset,
@@ -87,19 +91,20 @@ def score(
         seed=profile.seed,
     )
     alphas = profile.evaluation.alphas
-    if run.complete:
-        return EvaluationResult(
-            read_keypoints(run.folder / KEYPOINTS_FILE), run.record, run.folder, alphas, True
-        )
-    with run:
-        rows = keypoint_frame(
-            row
-            for pair, found in zip(all_pairs, points, strict=True)
-            for row in score_pair(pair, to_input(pair, found, hw_frame, hw_in), hw_in)
-        )
-        write_keypoints(rows, run.output(KEYPOINTS_FILE))
-        run.metrics.update(pck_metrics(rows, alphas, profile.seed))
-    return EvaluationResult(rows, run.record, run.folder, alphas, False)
+    reused = run.complete
+    if not reused:
+        with run:
+            reused = run.complete
+            if not reused:
+                rows = keypoint_frame(
+                    row
+                    for pair, found in zip(all_pairs, points, strict=True)
+                    for row in score_pair(pair, to_input(pair, found, hw_frame, hw_in), hw_in)
+                )
+                write_keypoints(rows, run.output(KEYPOINTS_FILE))
+                run.metrics.update(pck_metrics(rows, alphas, profile.seed))
+    rows = read_keypoints(run.folder / KEYPOINTS_FILE)
+    return EvaluationResult(rows, run.record, run.folder, alphas, reused)
 
 
 def template(
@@ -117,6 +122,4 @@ def template(
         profile, dataset, split, data_root, max_pairs: as for `score`.
         path: the file to write; it must not exist.
     """
-    return write_template(
-        Path(path).expanduser(), list(open_pairs(profile, dataset, split, data_root, max_pairs))
-    )
+    return write_template(user_path(path), list(open_pairs(profile, dataset, split, data_root, max_pairs)))

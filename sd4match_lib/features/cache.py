@@ -10,16 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from sd4match_lib.errors import WriteError, reason
 from sd4match_lib.utils.files import atomic_write_bytes
 from sd4match_lib.utils.fingerprint import content_hash
+from sd4match_lib.utils.reading import read_tensor_header
 
 _log = logging.getLogger(__name__)
 
 Tensors = dict[str, Tensor]
+Shapes = dict[str, tuple[int, ...]]
 
 
 class DiskCache:
@@ -29,14 +31,16 @@ class DiskCache:
         folder: where the files lie.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, Any], shapes: Shapes | None = None) -> None:
         """Open a cache.
 
         Args:
             folder: shared by any number of caches.
             settings: plain data that every entry depends on: hashes of weights, sizes, types.
+            shapes: of the tensors that every entry holds, where they are the same in all.
         """
         self.folder = folder
+        self._shapes = shapes
         self._settings = dict(settings)
 
     def path(self, key: str) -> Path:
@@ -47,22 +51,27 @@ class DiskCache:
     def get(self, key: str) -> Tensors | None:
         """Return an entry, or None where there is none; a damaged one is reported and counts as none."""
         path = self.path(key)
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
+        if not path.exists():
             return None
         try:
-            return load(data)
-        except (SafetensorError, ValueError, RuntimeError) as error:
-            _log.warning("%s is damaged (%s) and is computed again.", path, error)
+            read_tensor_header(path)  # promises no more than it holds
+            tensors = load(path.read_bytes())
+            shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+            if self._shapes is not None and shapes != self._shapes:
+                raise ValueError(f"it holds {shapes}, not {self._shapes}")
+            if not all(tensor.isfinite().all() for tensor in tensors.values()):
+                raise ValueError("it holds numbers that are not finite")
+        except Exception as error:  # the library raises anything from SafetensorError to AttributeError
+            _log.warning("%s is damaged (%s) and is computed again.", path, reason(error))
             return None
+        return tensors
 
     def put(self, key: str, tensors: Mapping[str, Tensor]) -> None:
         """Write an entry atomically; a full disk is reported once per entry and otherwise ignored."""
         data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
         try:
             atomic_write_bytes(self.path(key), data)
-        except OSError as error:
+        except WriteError as error:
             _log.warning("%s could not be kept (%s); it will be computed again.", self.path(key), error)
 
     def clear(self) -> None:

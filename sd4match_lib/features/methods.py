@@ -63,8 +63,8 @@ def method_settings(
             raise UserError(f"{name} means nothing to the extractor {extractor.value!r}; leave it out.")
     if timestep is not None and not 0 <= timestep < 1000:
         raise UserError(f"timestep is {timestep}; diffusion steps run from 0 to 999.")
-    if ensemble is not None and ensemble < 1:
-        raise UserError(f"ensemble is {ensemble}; average at least 1 noise.")
+    if ensemble is not None and not 1 <= ensemble <= 1000:
+        raise UserError(f"ensemble is {ensemble}; average 1 to 1000 noises.")
     defaults = _defaults(profile, extractor)
     matcher = matcher or defaults.matcher
     if matcher not in MATCHERS:

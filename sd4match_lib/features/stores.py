@@ -34,7 +34,10 @@ class LatentStore:
         self._image_hw = image_hw
         vae = [found.files[name] for name in model.encoder_files]
         settings = {"what": "latents", "vae": vae, "image_hw": image_hw, "dtype": str(model.dtype)}
-        self._cache = DiskCache(cache_dir / "latents", settings)
+        config = model.vae.config
+        side = 2 ** (len(config.block_out_channels) - 1)
+        shape = (config.latent_channels, image_hw[0] // side, image_hw[1] // side)
+        self._cache = DiskCache(cache_dir / "latents", settings, {"mean": shape, "std": shape})
         self.encoded = 0
 
     def get(self, records: Sequence[ImageRecord]) -> Latents:
@@ -61,9 +64,10 @@ class VisionStore:
         """Keep tokens below `cache_dir`."""
         self._model = model
         sizes = [model.config.resize, model.config.crop]
-        self._cache = DiskCache(
-            cache_dir / "vision", {"what": "tokens", "model": found.sha256, "sizes": sizes}
-        )
+        settings = {"what": "tokens", "model": found.sha256, "sizes": sizes}
+        patches = (model.config.crop // model.patch) ** 2
+        shapes = {"patches": (patches, model.width), "cls": (model.width,)}
+        self._cache = DiskCache(cache_dir / "vision", settings, shapes)
 
     def get(self, records: Sequence[ImageRecord]) -> VisionTokens:
         """Return the tokens of `B` pictures.

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from sd4match_lib.errors import UserError
 from sd4match_lib.utils.files import atomic_write_bytes
+from sd4match_lib.utils.paths import user_path
 
 POINT_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
 """Okabe and Ito's, told apart with any kind of colour vision; beyond eight, a point's number tells."""
@@ -23,6 +24,7 @@ HEAT_ALPHA = 0.75
 """Opacity of the highest value."""
 
 _LIGHT = {"#E69F00", "#56B4E9", "#F0E442", "#CC79A7"}
+_WRITTEN = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF")
 _OVERSAMPLE = 2
 _WIDEST = 2.5
 _GAP, _MARGIN, _RADIUS = 12, 8, 11
@@ -107,9 +109,9 @@ def save_picture(image: Image.Image, path: Path | str) -> Path:
     """Write a picture atomically, in the format that the path's ending says.
 
     Raises:
-        UserError: Pillow writes no such format.
+        UserError: pictures are not written in this format.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     kind = check_picture_path(path)
     buffer = io.BytesIO()
     image.save(buffer, kind)
@@ -121,10 +123,10 @@ def check_picture_path(path: Path) -> str:
     """Return the format that a path's ending says.
 
     Raises:
-        UserError: Pillow writes no such format.
+        UserError: pictures are not written in this format.
     """
     kind = Image.registered_extensions().get(path.suffix.lower(), "")
-    if kind not in Image.SAVE:
+    if kind not in _WRITTEN:
         raise UserError(f"{path}: a picture cannot be written as {path.suffix!r}; use .png or .jpg.")
     return kind
 

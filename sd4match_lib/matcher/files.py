@@ -12,7 +12,7 @@ from PIL import Image
 
 from sd4match_lib.data.reading import XY, count_outside, parse_points
 from sd4match_lib.errors import DataError
-from sd4match_lib.images import image_hw
+from sd4match_lib.images import image_hw, picture_suffixes
 from sd4match_lib.matcher.drawing import draw_match
 from sd4match_lib.matcher.matcher import Matcher
 from sd4match_lib.matcher.result import Match
@@ -48,31 +48,48 @@ def read_points(text: str | None, file: Path | None) -> XY:
     return points
 
 
-def find_targets(paths: Sequence[Path]) -> list[Path]:
+def find_targets(paths: Sequence[Path], src: Path) -> list[Path]:
     """Return files as they are, and of folders their pictures in the order of their numbers.
 
+    Of a folder, hidden files and the source itself are left out; a damaged frame shows when it is matched.
+
+    Args:
+        paths: files and folders.
+        src: the source.
+
     Raises:
-        DataError: a file is missing or is no picture, or a folder has none.
+        DataError: a file that was named is missing or is no picture, or a folder has none.
     """
     found: list[Path] = []
     for path in paths:
         if not path.is_dir():
+            image_hw(path)
             found.append(path)
             continue
-        known = Image.registered_extensions()
-        frames = [entry for entry in path.iterdir() if entry.suffix.lower() in known and entry.is_file()]
+        known = picture_suffixes()
+        frames = [
+            entry
+            for entry in path.iterdir()
+            if entry.suffix.lower() in known
+            and not entry.name.startswith(".")
+            and entry.is_file()
+            and not entry.samefile(src)
+        ]
         if not frames:
-            raise DataError(f"{path}: there is no picture in this folder; name a folder of frames or files.")
+            raise DataError(
+                f"{path}: there is no picture in this folder beside the source; name a folder of "
+                "frames, or files."
+            )
         found += sorted(frames, key=_by_number)
-    for path in found:
-        image_hw(path)  # a broken frame must not be found out after an hour
     return found
 
 
 def match_files(
     matcher: Matcher, src: Path, targets: Sequence[Path], points: XY, *, maps: bool = False
-) -> Iterator[tuple[Path, Match]]:
+) -> Iterator[tuple[Path, Match | DataError]]:
     """Match one source with one target after the other, showing progress when there are several.
+
+    A damaged target does not end the others' matching.
 
     Args:
         matcher: how.
@@ -82,16 +99,21 @@ def match_files(
         maps: whether the matches carry their correlation maps.
 
     Yields:
-        Each target with its match.
+        Each target with its match, or with what is wrong with its picture.
 
     Raises:
-        DataError: a picture cannot be read, or a point lies outside the source.
+        DataError: the source cannot be read, or a point lies outside it.
     """
     count_outside(points, image_hw(src), tolerance_px=1.0, where=f"points in {src}")
     source = matcher.picture(src)
     steps = targets if len(targets) == 1 else progress(targets, description="matching", unit="picture")
     for path in steps:
-        yield path, matcher.match(source, path, points, maps=maps)
+        try:
+            target = matcher.picture(path)
+        except DataError as error:
+            yield path, error
+        else:
+            yield path, matcher.match(source, target, points, maps=maps)
 
 
 def match_document(matcher: Matcher, source: Match, targets: Sequence[dict[str, Any]]) -> dict[str, Any]:

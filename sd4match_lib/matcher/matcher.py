@@ -196,7 +196,7 @@ class Matcher:
             mutual = found_back(src_map, trg_map, asked_ft).cpu().numpy() if options.mutual else None
         trg_in = from_grid(trg_ft, hw_in=hw_in, hw_ft=score.trg_hw)
         trg_px = unstretch_points(trg_in, target.hw_px, hw_in)
-        if not trg_px.isfinite().all():
+        if not (trg_px.isfinite().all() and similarity.isfinite().all()):
             raise UserError("the features are not finite: set the model's dtype to float32 or bfloat16.")
         return Match(
             source,

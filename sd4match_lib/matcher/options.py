@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sd4match_lib.errors import UserError
 
 MAX_DENSER = 8
+MAX_WINDOW = 999
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class MatchOptions:
         Raises:
             UserError: one is out of range.
         """
-        if self.window is not None and (self.window < 1 or self.window % 2 == 0):
+        if self.window is not None and (not 1 <= self.window <= MAX_WINDOW or self.window % 2 == 0):
             raise UserError(
                 f"window is {self.window}; give an odd number of cells such as 15, or leave it out."
             )

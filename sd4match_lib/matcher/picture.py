@@ -16,6 +16,7 @@ from sd4match_lib.data.categories import DEFAULT_CATEGORY
 from sd4match_lib.data.record import ImageRecord
 from sd4match_lib.errors import DataError
 from sd4match_lib.images import read_image, to_rgb
+from sd4match_lib.utils.paths import user_path
 
 if TYPE_CHECKING:
     import torch
@@ -80,7 +81,8 @@ def open_picture(picture: PictureLike, category: str = DEFAULT_CATEGORY, *, what
         }
         return Picture(**known, **_pixels(picture.read(), picture.content_key()))
     if isinstance(picture, str | PathLike):
-        path, image = Path(picture).expanduser(), read_image(Path(picture).expanduser())
+        path = user_path(picture)
+        image = read_image(path)
     else:
         path = Path(what)
         image = to_rgb(picture) if isinstance(picture, Image.Image) else _from_array(picture, what)

@@ -45,7 +45,7 @@ def match_points(
         ``(B, N, 2)`` positions in target cells; NaN where the source keypoint is not finite.
 
     Raises:
-        UserError: there is no such matcher, or temperature or sigma is not positive.
+        UserError: there is no such matcher, temperature or sigma is not positive, or features are not finite.
         ValueError: shapes do not fit together.
     """
     given = {"temperature": temperature, "sigma": sigma}
@@ -55,6 +55,12 @@ def match_points(
     find: Callable[..., Tensor] = MATCHERS.load(matcher)
     options = {name: given[name] for name in matcher_options(matcher)}
     score = Correlation(src_feat, trg_feat)
+    # An argmax over NaN would be the first cell, which looks like an answer.
+    if not (src_feat.isfinite().all() and trg_feat.isfinite().all()):
+        raise UserError(
+            "The features are not finite, so there is nothing to match: are weights and prompt whole? Use "
+            "the dtype float32 or bfloat16."
+        )
     src_ft = src_ft.to(score.src_feat)
     with torch.autocast(src_feat.device.type, enabled=False):
         found = [find(score, part, **options) for part in src_ft.split(chunk_size(score), dim=1)]

@@ -9,6 +9,7 @@ Frames: ``_px`` pixels of the original picture, ``_in`` pixels of the network's 
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pyarrow import parquet
 
 from sd4match_lib.data.types import Pair, ThresholdRule
-from sd4match_lib.errors import DataError, UserError
+from sd4match_lib.errors import DataError, UserError, reason
 from sd4match_lib.geometry import HW, FloatArray, clamp_points, stretch_points, unstretch_points
 from sd4match_lib.utils.files import atomic_write_bytes
+from sd4match_lib.utils.reading import check_file
 
 KEYPOINT_COLUMNS: dict[str, str] = {
     "pair_id": "str",
@@ -56,6 +59,9 @@ predictions."""
 
 LATER_COLUMNS = tuple(list(KEYPOINT_COLUMNS)[list(KEYPOINT_COLUMNS).index("occlusion") + 1 :])
 """Columns that older tables lack; they are read as missing values."""
+
+_MOST_ROWS = 20_000_000
+"""A few bytes of parquet can stand for any number of rows; real data sets give a hundred thousand."""
 
 FLAGS = ("viewpoint", "scale", "truncation", "occlusion")
 SCALARS = ("cell_distance_in", "similarity_inside", "similarity_outside")
@@ -181,6 +187,12 @@ def score_pair(
     return [{**missing, **row} for row in rows]
 
 
+def all_keypoints(pair: Pair) -> tuple[str, ...]:
+    """Return the names of a pair's rows: of the keypoints that both pictures show, and that only one does."""
+    only = pair.one_sided
+    return pair.keypoint_ids if only is None else (*pair.keypoint_ids, *only.src_ids, *only.trg_ids)
+
+
 def keypoint_frame(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
     """Collect `score_pair`'s rows of many pairs into one typed table, sorted by pair and keypoint.
 
@@ -216,18 +228,27 @@ def read_keypoints(path: Path | str) -> pd.DataFrame:
     Raises:
         DataError: the file is missing, damaged, lacks a column, or holds a keypoint twice.
     """
+    again = "delete it and evaluate again"
+    if not os.path.exists(path):
+        raise DataError(f"{path} does not exist: evaluate first.")
+    check_file(path, fix=again)
     try:
-        frame = pd.read_parquet(path)
-    except FileNotFoundError as error:
-        raise DataError(f"{path} does not exist: evaluate first.") from error
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is not readable parquet ({error}): delete it and evaluate again.") from error
-    frame = frame.assign(**{column: np.nan for column in LATER_COLUMNS if column not in frame})
-    missing = [column for column in KEYPOINT_COLUMNS if column not in frame]
+        about = parquet.read_metadata(path)
+        known = about.schema.to_arrow_schema().names
+        missing = [column for column in KEYPOINT_COLUMNS if column not in (*known, *LATER_COLUMNS)]
+        if not missing and about.num_rows <= _MOST_ROWS:
+            columns = [column for column in KEYPOINT_COLUMNS if column in known]
+            frame = pd.read_parquet(path, columns=columns)
+            frame = frame.assign(**{column: np.nan for column in KEYPOINT_COLUMNS if column not in known})
+            frame = frame[list(KEYPOINT_COLUMNS)].astype(KEYPOINT_COLUMNS)
+    except Exception as error:  # pyarrow raises nearly anything on damaged files
+        raise DataError(f"{path} is not readable parquet ({reason(error)}): {again}.") from error
     if missing:
-        raise DataError(f"{path} lacks the column {missing[0]}: delete it and evaluate again.")
+        raise DataError(f"{path} lacks the column {missing[0]}: {again}.")
+    if about.num_rows > _MOST_ROWS:
+        raise DataError(f"{path} promises {about.num_rows:,} rows, more than any data set has: {again}.")
     _check_unique(frame, str(path))
-    return frame[list(KEYPOINT_COLUMNS)].astype(KEYPOINT_COLUMNS)
+    return frame
 
 
 def matched_rows(rows: pd.DataFrame) -> pd.DataFrame:

@@ -7,14 +7,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sd4match_lib.backbones.weights import find_diffusion, find_vision
+from sd4match_lib.backbones.weights import config_number, find_diffusion, find_vision
 from sd4match_lib.config.names import BACKBONES, LEARNED_PROMPTS, PROMPTS
 from sd4match_lib.config.profile import Profile
 from sd4match_lib.errors import UserError
 from sd4match_lib.prompts.base import Prompt
 from sd4match_lib.prompts.learned import LearnedPrompt
 from sd4match_lib.prompts.prompt_file import read_prompt_file, restore_module
-from sd4match_lib.utils.reading import read_json
+from sd4match_lib.utils.paths import user_path
+
+_MOST_ROWS = 1000
+"""No text model has so many positions; how many fit this one, `learned.check_fit` says once it is loaded."""
 
 
 def make_prompt(name: str, profile: Profile) -> Prompt:
@@ -28,7 +31,7 @@ def make_prompt(name: str, profile: Profile) -> Prompt:
         UserError: there is no such prompt, or its weights are missing or damaged.
     """
     if name.endswith(".safetensors"):
-        return load_prompt(Path(name).expanduser())
+        return load_prompt(user_path(name))
     if name not in PROMPTS:
         raise UserError(
             f"there is no prompt {name!r}; use one of {', '.join(PROMPTS)}, or the .safetensors file of a "
@@ -72,16 +75,31 @@ def new_prompt(
     """
     cls: type[LearnedPrompt] = LEARNED_PROMPTS.load(name)
     parameters = inspect.signature(cls).parameters.values()
-    known = [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+    known = {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise UserError(f"a {name} prompt has no option {unknown[0]!r}; it has: {', '.join(known)}.")
+    for option, value in options.items():
+        _check_option(name, option, value, known[option])
     folder = find_diffusion(profile.model, profile.cache_path).folder
     backbone = BACKBONES.load(profile.model.backbone)
     sizes: dict[str, Any] = {"token_width": backbone.token_width(folder), "categories": list(categories)}
     if cls.needs_vision:
-        vision = read_json(find_vision(profile.vision, profile.cache_path).folder / "config.json")
-        sizes["vision_width"] = vision["hidden_size"]
-        sizes["patches"] = (profile.vision.crop // vision["patch_size"]) ** 2
+        vision = find_vision(profile.vision, profile.cache_path).folder / "config.json"
+        sizes["vision_width"] = config_number(vision, "hidden_size")
+        sizes["patches"] = (profile.vision.crop // config_number(vision, "patch_size")) ** 2
     wanted = {p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD}
     return cls(**{key: value for key, value in sizes.items() if key in wanted}, **options)
+
+
+def _check_option(kind: str, name: str, value: Any, default: Any) -> None:
+    """Refuse a value of another type than the option's default, and lengths that no text model has."""
+    if type(default) is int:
+        if type(value) is not int or not 1 <= value <= _MOST_ROWS:
+            raise UserError(
+                f"{name} of a {kind} prompt is {value!r}; use a whole number of rows, such as {default}."
+            )
+    elif isinstance(default, bool) and type(value) is not bool:
+        raise UserError(f"{name} of a {kind} prompt is {value!r}; use True or False.")
+    elif isinstance(default, str) and not isinstance(value, str):
+        raise UserError(f"{name} of a {kind} prompt is {value!r}; use a text, such as {str(default)!r}.")

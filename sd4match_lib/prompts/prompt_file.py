@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from safetensors import SafetensorError, safe_open
+import torch
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from sd4match_lib.errors import UserError
+from sd4match_lib.errors import UserError, reason
 from sd4match_lib.utils.files import atomic_write_bytes
+from sd4match_lib.utils.reading import check_file, parse_json, read_tensor_header
 
 M = TypeVar("M", bound=nn.Module)
 
 HEADER_KEY = "sd4match"
 FORMAT = 1
+_MOST_BYTES = 64 * 2**20
+"""The largest prompt for Stable Diffusion, a class prompt of 20 categories, has 6 MB."""
+_OPTIONAL = ("theta_global",)
+"""What may have no rows: a CPM without its global prompt."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,16 +68,18 @@ def read_prompt_file(path: Path | str, kinds: Sequence[str]) -> PromptFile:
     Raises:
         UserError: the file is missing, cut off, not written by this library, or holds another kind of prompt.
     """
+    wanted = " or ".join(kinds)
+    if not os.path.exists(path):
+        raise UserError(f"{path} does not exist; it should hold a {wanted} prompt.")
+    check_file(path, limit=_MOST_BYTES, fix=f"name a {wanted} prompt")
+    again = "copy or make it again"
+    known, about = read_tensor_header(path, fix=again)
+    header = parse_json(path, about.get(HEADER_KEY, "null"), fix=again)
     try:
         with safe_open(path, framework="pt", device="cpu") as stream:
-            header = json.loads((stream.metadata() or {}).get(HEADER_KEY, "null"))
-            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist; it should hold a {' or '.join(kinds)} prompt.") from error
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(
-            f"{path} is not a complete safetensors file ({error}); copy or make it again."
-        ) from error
+            tensors = {name: stream.get_tensor(name) for name in known}
+    except Exception as error:  # the library raises anything from SafetensorError to AttributeError
+        raise UserError(f"{path} is not a complete safetensors file ({reason(error)}); {again}.") from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise UserError(
             f"{path} has no '{HEADER_KEY}' header of format {FORMAT}, so it is not a prompt of this library."
@@ -80,7 +89,34 @@ def read_prompt_file(path: Path | str, kinds: Sequence[str]) -> PromptFile:
         raise UserError(
             f"{path} holds a {kind!r} prompt, but a prompt of kind {' or '.join(kinds)} is needed."
         )
-    return PromptFile(str(kind), dict(header.get("config", {})), dict(header.get("about", {})), tensors)
+    config, source = header.get("config", {}), header.get("about", {})
+    if not (isinstance(config, dict) and isinstance(source, dict)):
+        raise UserError(f"{path}: 'config' and 'about' in its '{HEADER_KEY}' header must be tables; {again}.")
+    for name, tensor in tensors.items():
+        check_tensor(tensor, f"{path}: the tensor {name!r}")
+    return PromptFile(str(kind), config, source, tensors)
+
+
+def check_tensor(tensor: Tensor, what: str) -> None:
+    """Refuse what cannot be the weights of a prompt.
+
+    Args:
+        tensor: what was read.
+        what: file and tensor, for the message.
+
+    Raises:
+        UserError: it is sparse, quantised, complex, of whole numbers, not finite, or larger than any prompt.
+    """
+    plain = tensor.layout is torch.strided and not tensor.is_quantized and tensor.device.type == "cpu"
+    if not plain or not tensor.is_floating_point():
+        raise UserError(f"{what} is not made of plain floating-point numbers; get the original file.")
+    # An expanded tensor is any size for a few bytes on the disk.
+    if tensor.numel() * 4 > _MOST_BYTES:
+        raise UserError(
+            f"{what} has the shape {tuple(tensor.shape)}, larger than any prompt; get the original."
+        )
+    if not tensor.float().isfinite().all():
+        raise UserError(f"{what} holds numbers that are not finite; make it again.")
 
 
 def restore_module(cls: type[M], content: PromptFile, path: Path | str) -> M:
@@ -95,11 +131,19 @@ def restore_module(cls: type[M], content: PromptFile, path: Path | str) -> M:
         UserError: configuration and weights do not belong together.
     """
     try:
-        module = cls(**content.config)
-        module.load_state_dict({name: tensor.float() for name, tensor in content.tensors.items()})
-    except (TypeError, RuntimeError) as error:
+        # On the device "meta" nothing is allocated: what a configuration asks for may not be what is there.
+        with torch.device("meta"):
+            module = cls(**content.config)
+        empty = [
+            name for name, tensor in content.tensors.items() if not tensor.numel() and name not in _OPTIONAL
+        ]
+        if empty:
+            raise ValueError(f"{empty[0]} is empty")
+        tensors = {name: tensor.float() for name, tensor in content.tensors.items()}
+        module.load_state_dict(tensors, assign=True)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise UserError(
-            f"{path} does not hold the weights of a {content.kind} prompt ({error}); make it again."
+            f"{path} does not hold the weights of a {content.kind} prompt ({reason(error)}); make it again."
         ) from error
     return module.eval().requires_grad_(False)
 

@@ -6,19 +6,22 @@
 
 from __future__ import annotations
 
+import os
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sd4match_lib.errors import UserError
+from sd4match_lib.errors import UserError, reason
 from sd4match_lib.prompts.cpm import ConditionalPrompt
 from sd4match_lib.prompts.learned import DEFAULT_LENGTH, LearnedPrompt
 from sd4match_lib.prompts.per_class import ClassPrompt
+from sd4match_lib.prompts.prompt_file import check_tensor
 from sd4match_lib.prompts.single import SinglePrompt
+from sd4match_lib.utils.reading import check_file
 
 _DATASET_KEY = "dataset"
 _NAMES = {
@@ -30,6 +33,12 @@ _NAMES = {
     "linear_N.weight": "g_n.weight",
     "linear_N.bias": "g_n.bias",
 }
+_DIMENSIONS = {
+    "global_embeds": (2, 3), "positional_embedding": (2, 3), "alpha_cond": (2, 3), "linear_C.weight": (2,),
+    "linear_C.bias": (1,), "linear_N.weight": (2,), "linear_N.bias": (1,),
+}  # fmt: skip
+_ORIGINAL = "get the original file"
+_MOST_BYTES = 256 * 2**20
 _OPTIONAL = ("global_embeds", "linear_N.weight", "linear_N.bias")
 
 
@@ -61,22 +70,33 @@ def read_released(path: Path | str, *, length: int = DEFAULT_LENGTH) -> LearnedP
 
 
 def _load(path: Path) -> dict[str, Any]:
+    if not os.path.exists(path):
+        raise UserError(f"{path} does not exist; name a released caption.pt or ckpt.pt.")
+    check_file(path, limit=_MOST_BYTES, fix=_ORIGINAL)
     try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                unpacked = sum(entry.file_size for entry in archive.infolist())
+            if unpacked > _MOST_BYTES:
+                raise ValueError(f"it unpacks to {unpacked / 2**20:,.0f} MB")
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist; name a released caption.pt or ckpt.pt.") from error
-    except (UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+    except Exception as error:  # pickle's and zip's readers raise nearly anything on damaged files
         raise UserError(
             f"{path} is damaged or holds more than tensors, so it is not opened "
-            f"({str(error).splitlines()[0] if str(error) else type(error).__name__}); get the original file."
+            f"({reason(error).partition('. ')[0]}); {_ORIGINAL}."
         ) from error
     if not isinstance(content, Mapping):
-        raise UserError(f"{path} holds a {type(content).__name__}, not a released checkpoint's table.")
+        raise UserError(
+            f"{path} holds a {type(content).__name__}, not a released checkpoint's table; {_ORIGINAL}."
+        )
+    for key, value in content.items():
+        if isinstance(value, Tensor):
+            check_tensor(value, f"{path}: {key!r}")
     return {str(key).removeprefix("module."): value for key, value in content.items()}
 
 
 def _is_caption(value: Any) -> bool:
-    return isinstance(value, Tensor) and value.ndim == 3 and value.shape[0] == 1
+    return isinstance(value, Tensor) and value.ndim == 3 and value.shape[0] == 1 and value.numel() > 0
 
 
 def _captions(content: dict[str, Any], length: int, path: Path | str) -> LearnedPrompt:
@@ -104,6 +124,13 @@ def _conditional(content: dict[str, Any], path: Path | str) -> ConditionalPrompt
             f"{path} is not a released CPM: it lacks {', '.join(missing) or 'nothing'} and has the unknown "
             f"{', '.join(unknown) or 'nothing'}; get the original file."
         )
+    odd = [
+        name
+        for name, value in content.items()
+        if not isinstance(value, Tensor) or value.ndim not in _DIMENSIONS[name]
+    ]
+    if odd:
+        raise UserError(f"{path}: {odd[0]!r} has not the shape of a released CPM's; {_ORIGINAL}.")
     tensors = {_NAMES[name]: value.float() for name, value in content.items()}
     for name in ("theta_global", "omega_pos", "omega_alpha"):
         if name in tensors:
@@ -111,17 +138,19 @@ def _conditional(content: dict[str, Any], path: Path | str) -> ConditionalPrompt
     width, features = tensors["g_d.weight"].shape
     mixed = "g_n.weight" in tensors
     tensors.setdefault("theta_global", torch.zeros(0, width))
-    prompt = ConditionalPrompt(
-        width,
-        features // 2,
-        tensors["g_n.weight"].shape[0] if mixed else 256,
-        length_global=len(tensors["theta_global"]),
-        length_condition=len(tensors["omega_pos"]),
-        use_global=len(tensors["theta_global"]) > 0,
-        mix_patches=mixed,
-    )
     try:
-        prompt.load_state_dict(tensors)
+        # On the device "meta" nothing is allocated for tensors that do not fit each other.
+        with torch.device("meta"):
+            prompt = ConditionalPrompt(
+                width,
+                features // 2,
+                tensors["g_n.weight"].shape[0] if mixed else 256,
+                length_global=len(tensors["theta_global"]),
+                length_condition=len(tensors["omega_pos"]),
+                use_global=len(tensors["theta_global"]) > 0,
+                mix_patches=mixed,
+            )
+        prompt.load_state_dict(tensors, assign=True)
     except RuntimeError as error:
-        raise UserError(f"{path}: the tensors do not fit together ({error}).") from error
+        raise UserError(f"{path}: the tensors do not fit together ({reason(error)}); {_ORIGINAL}.") from error
     return prompt

@@ -36,7 +36,7 @@ def html_page(markdown: str, title: str, folder: Path) -> str:
         folder: where the pictures are. Of a picture's PNG and SVG the smaller one is taken.
     """
     body = str(mistune.create_markdown(escape=True, plugins=["table"])(markdown))
-    body = re.sub(r'<img src="([^"]+)"', lambda found: f'<img src="{_data_url(folder / found[1])}"', body)
+    body = re.sub(r'<img src="([^"]*)"', lambda found: f'<img src="{_picture(folder, found[1])}"', body)
     body = body.replace("<table>", '<div class="scroll"><table>').replace("</table>", "</table></div>")
     sections = re.findall(r"<h2>(.*?)</h2>", body)
     for number, section in enumerate(sections):
@@ -48,6 +48,12 @@ def html_page(markdown: str, title: str, folder: Path) -> str:
     return (
         f'<!doctype html>\n<html lang="en"><head>{head}{viewport}</head>\n<body>{nav}\n{body}</body></html>\n'
     )
+
+
+def _picture(folder: Path, name: str) -> str:
+    """A figure as data; nothing for what a name from outside makes of other files and addresses."""
+    own = re.fullmatch(r"figures/[\w-][\w.-]*\.(png|svg)", name) and (folder / name).is_file()
+    return _data_url(folder / name) if own else ""
 
 
 def _data_url(path: Path) -> str:

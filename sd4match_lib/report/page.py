@@ -19,11 +19,12 @@ from sd4match_lib.report.comparison import TOLERANCE, compare_item, gpu_hours
 from sd4match_lib.report.html import html_page
 from sd4match_lib.report.items import ITEMS, Cost, Item
 from sd4match_lib.report.repeated import repeated_numbers
-from sd4match_lib.report.tables import markdown_table
+from sd4match_lib.report.tables import escape_markdown, markdown_table
 from sd4match_lib.runs.record import RunRecord
 from sd4match_lib.runs.store import notebook_record_path
 from sd4match_lib.utils.files import atomic_write_text
 from sd4match_lib.utils.progress import format_duration
+from sd4match_lib.utils.reading import read_text
 
 _NAMED = 12
 """Claims that the first words name; the table has all."""
@@ -143,7 +144,7 @@ def _measured(item: Item, profile: Profile) -> list[str]:
     record, root = _record(item, profile), profile.results_path
     if record is None:
         return _missing(item, profile)
-    when = f"{record.started[:10]}, {format_duration(record.wall_s)}, {record.device}"
+    when = f"{record.started[:10]}, {format_duration(record.wall_s)}, {escape_markdown(record.device)}"
     lines = [f"**Measured** ({when}):", ""]
     compared = compare_item(item, profile)
     if not compared.empty:
@@ -156,7 +157,7 @@ def _measured(item: Item, profile: Profile) -> list[str]:
         if not path.is_file():
             lines += [f"*`{path.name}` is missing; run `{_command(item, profile)}` again.*", ""]
         elif path.suffix == ".md":
-            lines += [path.read_text(encoding="utf-8").strip(), ""]
+            lines += [read_text(path).strip(), ""]
         else:
             lines += [f"![{item.title}](figures/{path.name})", ""]
     return lines

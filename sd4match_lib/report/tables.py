@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from sd4match_lib.errors import one_line
 from sd4match_lib.metrics.bootstrap import Interval
 from sd4match_lib.utils.files import atomic_write_text
 
@@ -113,7 +114,9 @@ def _block(frame: pd.DataFrame, as_percent: Sequence[str], *, marked: bool) -> l
         if marked:
             cells = [f"*{cell}{'' if position else ' †'}*" for cell in cells]
         right = column in as_percent or pd.api.types.is_numeric_dtype(frame[column])
-        columns.append([_escape(_SHORT.get(str(column), str(column))), "---:" if right else ":---", *cells])
+        columns.append(
+            [escape_markdown(_SHORT.get(str(column), str(column))), "---:" if right else ":---", *cells]
+        )
     return ["| " + " | ".join(line) + " |" for line in zip(*columns, strict=True)]
 
 
@@ -151,11 +154,12 @@ def _plain(value: Any) -> str:
         return ", ".join(map(_plain, value))
     if value is None or (not isinstance(value, str) and pd.isna(value)):
         return _NOTHING
-    return f"{value:.4g}" if isinstance(value, float) else _escape(str(value))
+    return f"{value:.4g}" if isinstance(value, float) else escape_markdown(str(value))
 
 
-def _escape(text: str) -> str:
-    """Keep Markdown from reading names such as ``SD+DINO*`` or ``a|b`` as markup."""
-    for mark in ("\\", "|", "*", "_"):
+def escape_markdown(text: str) -> str:
+    """Keep Markdown from reading names such as ``SD+DINO*``, ``a|b`` or ``![x](y)`` as markup."""
+    text = one_line(text.replace("\n", " "))
+    for mark in ("\\", "|", "*", "_", "<", "](", "!["):
         text = text.replace(mark, f"\\{mark}")
-    return text.replace("\n", " ")
+    return text

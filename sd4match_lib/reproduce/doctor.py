@@ -15,9 +15,10 @@ from sd4match_lib.config.profile import Profile
 from sd4match_lib.config.schema import DatasetConfig, ModelConfig, VisionConfig
 from sd4match_lib.data.datasets import open_dataset
 from sd4match_lib.data.types import PairDataset
-from sd4match_lib.errors import UserError
+from sd4match_lib.errors import UserError, one_line
 from sd4match_lib.runs.machine import versions
 from sd4match_lib.utils.paths import PACKAGE_PREFIX, resolve_path
+from sd4match_lib.utils.reading import read_tensor_header
 
 _RENDER = "run `sd4match miniature render`; `sd4match reproduce` does it by itself"
 _GB = 1e9
@@ -134,10 +135,19 @@ def _check_weights(profile: Profile) -> Iterator[Finding]:
     if profile.captioner is not None:
         path = resolve_path(profile.captioner)
         if path.is_file():
-            yield Finding("weights", "captioner", Status.OK, str(path))
+            yield _check_captioner(path)
         else:
             fix = "only the implicit captioner needs it: train it with the recipe in the README"
             yield Finding("weights", "captioner", Status.NOTE, f"{path} does not exist", fix)
+
+
+def _check_captioner(path: Path) -> Finding:
+    try:
+        read_tensor_header(path)
+    except UserError as error:
+        fix = "copy it again, or train it with the recipe in the README"
+        return Finding("weights", "captioner", Status.MISSING, str(error), fix)
+    return Finding("weights", "captioner", Status.OK, str(path))
 
 
 def _check_model(profile: Profile, subject: str, config: ModelConfig | VisionConfig) -> Finding:
@@ -253,8 +263,9 @@ def format_report(findings: Sequence[Finding]) -> str:
     for place, finding in enumerate(findings):
         if place == 0 or finding.section != findings[place - 1].section:
             lines += [*([""] if lines else []), finding.section.capitalize()]
-        lines.append(f"  {_MARKS[finding.status]:<8}{finding.subject:<{width}}  {finding.detail}".rstrip())
+        detail = one_line(finding.detail)
+        lines.append(f"  {_MARKS[finding.status]:<8}{finding.subject:<{width}}  {detail}".rstrip())
         following = findings[place + 1].fix if place + 1 < len(findings) else ""
         if finding.fix and finding.fix != following:
-            lines.append(f"{'':<10}-> {finding.fix}")
+            lines.append(f"{'':<10}-> {one_line(finding.fix)}")
     return "\n".join(lines)

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sd4match_lib.config.profile import Profile
-from sd4match_lib.errors import UserError
+from sd4match_lib.errors import UserError, reason
 from sd4match_lib.runs.record import RunRecord
 from sd4match_lib.runs.store import notebook_record_path
 from sd4match_lib.utils.files import atomic_write_text
 from sd4match_lib.utils.fingerprint import plain
+from sd4match_lib.utils.reading import read_json
+
+_RESTORE = "restore it, or open and save it in JupyterLab"
 
 INJECTED_TAG = "injected-parameters"
 _ERROR_MARKER_TAG = "papermill-error-cell-tag"
-# What a terminal would have overwritten: everything up to the last carriage return of a line.
-_OVERWRITTEN = re.compile(r"[^\n]*\r(?!\n)")
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,15 @@ def open_notebook(source: Path, profile: Profile, overrides: Mapping[str, Any]) 
         overrides: parameters that differ from what the file says, as JSON-able values.
 
     Raises:
-        UserError: the notebook has no parameter of a name in `overrides`.
+        UserError: the file is no notebook of format 4, or has no parameter of a name in `overrides`.
     """
     import papermill
 
-    known = papermill.inspect_notebook(str(source))
+    _check_source(source)
+    try:
+        known = papermill.inspect_notebook(literal_path(source))
+    except Exception as error:  # papermill and nbformat raise nearly anything on odd notebooks
+        raise UserError(f"{source} cannot be opened ({reason(error)}); {_RESTORE}.") from error
     unknown = sorted(set(overrides) - set(known))
     if unknown:
         names = ", ".join(known) or "none"
@@ -86,10 +90,27 @@ def open_notebook(source: Path, profile: Profile, overrides: Mapping[str, Any]) 
     return Notebook(source, profile, {**defaults, **changed}, changed)
 
 
+def literal_path(path: Path) -> str:
+    """Return a path as papermill takes it, which fills in what stands in braces."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
+def _check_source(source: Path) -> None:
+    content = read_json(source, fix=_RESTORE)
+    if not isinstance(content, dict) or content.get("nbformat") != 4:
+        raise UserError(f"{source} is not a notebook of format 4; {_RESTORE}.")
+    import nbformat
+
+    try:
+        nbformat.validate(content)
+    except Exception as error:  # its own ValidationError, and whatever odd content makes it stumble over
+        raise UserError(f"{source} is not a whole notebook ({reason(error)}); {_RESTORE}.") from error
+
+
 def _literal(text: str) -> Any:
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return text
 
 
@@ -117,6 +138,8 @@ def clean_notebook(path: Path, root: Path) -> Any:
         cell.metadata.pop("execution", None)
         if INJECTED_TAG in cell.metadata.get("tags", []):
             cell.id = INJECTED_TAG
+        if "outputs" in cell:
+            cell.outputs = _join_streams(cell.outputs)
         for output in cell.get("outputs", []):
             _clean_output(output, str(root))
     return notebook
@@ -141,12 +164,42 @@ def failure_in(path: Path) -> str:
     return ""
 
 
+def _join_streams(outputs: list[Any]) -> list[Any]:
+    """Join a cell's texts of each stream at the first one's place, and put the error stream behind the other.
+
+    They arrive in pieces of any size, and the two streams in any order.
+    """
+    joined: list[Any] = []
+    streams: dict[str, Any] = {}
+    for output in outputs:
+        if output.output_type == "stream" and output.name in streams:
+            streams[output.name].text += output.text
+        else:
+            joined.append(output)
+            if output.output_type == "stream":
+                streams[output.name] = output
+    if {"stdout", "stderr"} <= set(streams):
+        first, second = sorted(joined.index(streams[name]) for name in ("stdout", "stderr"))
+        joined[first], joined[second] = streams["stdout"], streams["stderr"]
+    return joined
+
+
+def _as_overwritten(text: str) -> str:
+    """What a terminal shows in the end: of each line what stands behind its last carriage return."""
+    # By hand: the regular expression for it takes quadratic time on a long line.
+    lines = text.split("\n")
+    for place, line in enumerate(lines):
+        end = "\r" if line.endswith("\r") and place < len(lines) - 1 else ""
+        lines[place] = line[: len(line) - len(end)].rpartition("\r")[2] + end
+    return "\n".join(lines)
+
+
 def _clean_output(output: Any, root: str) -> None:
     def relative(text: str) -> str:
         return text.replace(f"{root}/", "").replace(root, ".")
 
     if "text" in output:
-        output.text = relative(_OVERWRITTEN.sub("", output.text))
+        output.text = relative(_as_overwritten(output.text))
     for mime, data in output.get("data", {}).items():
         # Pictures are base64 and cannot hold a path.
         if isinstance(data, str) and not mime.startswith("image/p"):

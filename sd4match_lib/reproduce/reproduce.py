@@ -7,6 +7,7 @@ import os
 import uuid
 from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from sd4match_lib.config.profile import Profile, load_profile, profile_names
 from sd4match_lib.errors import UserError
@@ -21,8 +22,12 @@ from sd4match_lib.runs.record import RunRecord, utc
 from sd4match_lib.runs.store import is_whole, listing_hash
 from sd4match_lib.utils.files import atomic_write_text, sha256_file
 from sd4match_lib.utils.fingerprint import content_hash, library_hash, weights_hash
-from sd4match_lib.utils.paths import project_root
+from sd4match_lib.utils.locks import WorkLock
+from sd4match_lib.utils.paths import inside, project_root, user_path
 from sd4match_lib.utils.progress import format_duration
+from sd4match_lib.utils.reading import read_text
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +66,13 @@ def reproduce(
     found = [_open(path, profile, profile_name) for path in _find(folder)]
     chosen = _choose([notebook.stem for notebook in found], only)
     _check_parameters(profile, [notebook.stem for notebook in found])
+    with WorkLock(profile.results_path, "reproduce"):
+        return _run_in_order(profile, found, chosen, fresh)
+
+
+def _run_in_order(
+    profile: Profile, found: Sequence[Notebook], chosen: Collection[str], fresh: bool
+) -> list[RunRecord]:
     prepare_data(profile)
     _check_ready(profile, chosen)
     common = {"profile": profile.hash, "library": library_hash(), "weights": weights_hash()}
@@ -92,7 +104,7 @@ def reproduce(
 
 def _open(path: Path, profile: Profile, profile_name: str) -> Notebook:
     # The kernel's working directory is another one.
-    name = profile_name if profile_name in profile_names() else str(Path(profile_name).expanduser().resolve())
+    name = profile_name if profile_name in profile_names() else str(user_path(profile_name).resolve())
     overrides = {"PROFILE": name, **profile.notebooks.parameters.get(path.stem, {})}
     return open_notebook(path, profile, overrides)
 
@@ -139,7 +151,8 @@ def _check_ready(profile: Profile, stems: Collection[str]) -> None:
         if is_comparable(profile, "spair")
         else ""
     )
-    raise UserError(f"profile {profile.name!r} is not ready.\n\n{format_report(told)}{estimate}")
+    report = f"\n\n{format_report(told)}{estimate}"
+    raise UserError(f"profile {profile.name!r} is not ready.", report=report)
 
 
 def _place(profile: Profile) -> str:
@@ -147,7 +160,7 @@ def _place(profile: Profile) -> str:
     path = profile.cache_path / "place.txt"
     if not path.is_file():
         atomic_write_text(path, uuid.uuid4().hex)
-    return path.read_text(encoding="utf-8")
+    return read_text(path, limit=1024, fix="delete it")
 
 
 def _outputs(notebook: Notebook) -> dict[str, str]:
@@ -162,11 +175,28 @@ def _is_done(notebook: Notebook, record: RunRecord, fingerprint: str) -> bool:
         and record.inputs.get("fingerprint") == fingerprint
         and notebook.executed_path.is_file()
         and not record.missing_outputs(results)
-        and all(is_whole(results / "runs" / run) for run in record.config.get("runs", []))
+        and all(map(is_whole, _runs_of(notebook, record)))
         and all(
-            listing_hash(results, kind) == seen for kind, seen in record.config.get("searched", {}).items()
+            listing_hash(results, kind) == seen
+            for kind, seen in _config(notebook, record, "searched", dict).items()
         )
     )
+
+
+def _runs_of(notebook: Notebook, record: RunRecord) -> list[Path]:
+    """The folders of the runs that a notebook asked for."""
+    where = f"{notebook.record_path}, config.runs"
+    names = _config(notebook, record, "runs", list)
+    return [inside(notebook.profile.results_path / "runs", name, where) for name in names]
+
+
+def _config(notebook: Notebook, record: RunRecord, name: str, kind: type[T]) -> T:
+    found = record.config.get(name, kind())
+    if not isinstance(found, kind):
+        raise UserError(
+            f"{notebook.record_path}: config.{name} is {found!r}; delete the record and run again."
+        )
+    return found
 
 
 def _expected_s(notebooks: Sequence[Notebook]) -> float | None:

@@ -18,7 +18,13 @@ from pathlib import Path
 
 from sd4match_lib.config.profile import Profile
 from sd4match_lib.reproduce.heartbeat import Heartbeat
-from sd4match_lib.reproduce.notebook import Notebook, clean_notebook, failure_in, save_notebook
+from sd4match_lib.reproduce.notebook import (
+    Notebook,
+    clean_notebook,
+    failure_in,
+    literal_path,
+    save_notebook,
+)
 from sd4match_lib.runs.record import RunRecord
 from sd4match_lib.utils.paths import project_root
 
@@ -117,8 +123,8 @@ def _execute(notebook: Notebook, cwd: Path, heartbeat: Heartbeat, fresh_since: s
     try:
         with _environment(notebook.profile, fresh_since):
             papermill.execute_notebook(
-                str(notebook.source),
-                str(notebook.partial_path),
+                literal_path(notebook.source),
+                literal_path(notebook.partial_path),
                 notebook.overrides,
                 kernel_name="python3",
                 cwd=str(cwd),
@@ -129,7 +135,6 @@ def _execute(notebook: Notebook, cwd: Path, heartbeat: Heartbeat, fresh_since: s
                 autosave_cell_every=60,
                 iopub_timeout=IOPUB_TIMEOUT_S,
                 store_widget_state=False,
-                coalesce_streams=True,
                 record_timing=False,
                 config=Config({"KernelManager": {"transport_encryption": "auto"}}),
                 on_cell_execute=heartbeat.enter_cell,

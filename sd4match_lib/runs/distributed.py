@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from sd4match_lib.backbones.device import resolve_device
+from sd4match_lib.errors import UserError, reason
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -94,9 +95,20 @@ def current_group(device: torch.device | str | None = None) -> ProcessGroup:
     Args:
         device: where the work will be done; on the CPU the processes talk through gloo.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    said = os.environ.get("WORLD_SIZE") or "1"
+    if not said.isascii() or not said.isdecimal() or not 1 <= int(said[:9]) <= 10**6:
+        raise UserError(
+            f"WORLD_SIZE is {said!r}, not a number of processes; unset it, or use accelerate launch."
+        )
+    if int(said) == 1:
         return ProcessGroup()
     from accelerate import PartialState
 
     cpu = resolve_device(device).type == "cpu"
-    return ProcessGroup(PartialState(cpu=cpu, timeout=PATIENCE))
+    try:
+        return ProcessGroup(PartialState(cpu=cpu, timeout=PATIENCE))
+    except (ValueError, KeyError, RuntimeError) as error:
+        raise UserError(
+            f"the {said} processes that WORLD_SIZE says do not find each other ({reason(error)}); start them "
+            "with accelerate launch, or unset it."
+        ) from error

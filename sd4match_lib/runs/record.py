@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from sd4match_lib.config.parse import parse_dataclass
 from sd4match_lib.errors import UserError
 from sd4match_lib.runs import machine
 from sd4match_lib.utils.files import sha256_file, write_json
 from sd4match_lib.utils.fingerprint import plain
+from sd4match_lib.utils.paths import inside
 from sd4match_lib.utils.reading import read_json
 
 Status = Literal["running", "complete", "failed"]
@@ -65,11 +67,17 @@ class RunRecord:
         Raises:
             UserError: the file is missing, no JSON, or no record.
         """
-        table = read_json(path)
+        again = "delete it and run again"
+        table = read_json(path, fix=again)
         try:
-            return cls(**table)
-        except TypeError as error:
-            raise UserError(f"{path} is not a run record ({error}); delete it and run again.") from error
+            if not isinstance(table, dict):
+                raise UserError(f"it holds a {type(table).__name__}.")
+            record = parse_dataclass(cls, table, where="the record")
+            for name in record.outputs:
+                inside(path.parent, name, "outputs")
+        except UserError as error:
+            raise UserError(f"{path} is not a run record ({str(error).rstrip('.')}); {again}.") from error
+        return record
 
     def write(self, path: Path) -> None:
         """Write the record atomically."""

@@ -10,17 +10,18 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from sd4match_lib.config.profile import Profile
-from sd4match_lib.errors import UserError
+from sd4match_lib.errors import UserError, WriteError
 from sd4match_lib.runs import machine
 from sd4match_lib.runs.record import RunRecord, utc
 from sd4match_lib.utils.files import sha256_file
 from sd4match_lib.utils.fingerprint import content_hash, plain
+from sd4match_lib.utils.locks import WorkLock
 
 RECORD_FILE = "run.json"
 
@@ -33,6 +34,8 @@ _SEARCHED: set[tuple[Path, str]] = set()
 class Run:
     """A run and its folder; leaving its `with` block marks how it ended.
 
+    One process at a time is inside the block; another one waits, and may find the run complete then.
+
     Attributes:
         folder: where its files belong; a half-done run's files are still there to go on from.
         record: what will be written.
@@ -43,8 +46,10 @@ class Run:
         self.folder = folder
         self.record = record
         self._device = device
+        self._lock = _lock(folder)
         self._declared: list[str] = []
         self._clock = 0.0
+        self._clean_up: Callable[[], None] | None = None
 
     @property
     def run_id(self) -> str:
@@ -67,8 +72,29 @@ class Run:
             self._declared.append(name)
         return self.folder / name
 
+    def when_complete(self, clean_up: Callable[[], None]) -> None:
+        """Have something done once the record says "complete", while no other process is in the folder."""
+        self._clean_up = clean_up
+
     def __enter__(self) -> Self:
-        """Start an attempt: the record says "running" from here on."""
+        """Start an attempt: the record says "running" from here on.
+
+        Where another process has completed the run while this one waited for it, `complete` says so, and
+        nothing is to be done.
+        """
+        self._lock.__enter__()
+        try:
+            return self._begin()
+        except BaseException:
+            self._lock.__exit__(None, None, None)
+            raise
+
+    def _begin(self) -> Self:
+        path = self.folder / RECORD_FILE
+        if path.is_file():
+            self.record = RunRecord.read(path)
+            if self.complete:
+                return self
         self._declared.clear()
         self._clock = time.monotonic()
         self.record.begin(self._device)
@@ -83,6 +109,18 @@ class Run:
         Raises:
             UserError: a declared output was not written.
         """
+        try:
+            if not self.complete:
+                self._end(kind, error)
+            if self._clean_up is not None and self.record.status == "complete":
+                self._clean_up()
+        except WriteError:
+            if error is None:  # what stopped the run says more than that the record of it has no room either
+                raise
+        finally:
+            self._lock.__exit__(None, None, None)
+
+    def _end(self, kind: type[BaseException] | None, error: BaseException | None) -> None:
         missing = [name for name in self._declared if not (self.folder / name).is_file()]
         if error is None and missing:
             error = UserError(f"run {self.run_id} did not write {', '.join(missing)}.")
@@ -117,8 +155,9 @@ def open_run(
         run = open_run(profile.results_path, "table1-text", "evaluate", config, inputs, profile=profile.name)
         if not run.complete:
             with run:
-                write_keypoints(run.output("keypoints.parquet"))
-                run.metrics["pck@0.10"] = 0.42
+                if not run.complete:  # nor by another process in the meantime
+                    write_keypoints(run.output("keypoints.parquet"))
+                    run.metrics["pck@0.10"] = 0.42
 
     Args:
         results_dir: the profile's results; the run lives in `runs/<run_id>` below it.
@@ -136,14 +175,27 @@ def open_run(
     record = RunRecord(run_id, name, kind, profile, identity["config"], identity["inputs"], seed)
     path = folder / RECORD_FILE
     if path.is_file():
-        found = RunRecord.read(path)
-        if found.started < os.environ.get("SD4MATCH_FRESH_SINCE", ""):
-            # `reproduce --fresh` wants everything computed again, once; nothing half-done may be taken up.
-            shutil.rmtree(folder)
-        else:
-            record = found
+        if RunRecord.read(path).started < os.environ.get("SD4MATCH_FRESH_SINCE", ""):
+            _clear_stale(folder)
+        if path.is_file():
+            record = RunRecord.read(path)
     _ASKED[run_id] = folder
     return Run(folder, record, device)
+
+
+def _clear_stale(folder: Path) -> None:
+    """Empty a run's folder: `reproduce --fresh` wants all computed again, and takes up nothing half-done."""
+    with _lock(folder):
+        path = folder / RECORD_FILE
+        # Another process may have computed it again while this one waited.
+        if path.is_file() and RunRecord.read(path).started >= os.environ.get("SD4MATCH_FRESH_SINCE", ""):
+            return
+        shutil.rmtree(folder)
+
+
+def _lock(folder: Path) -> WorkLock:
+    """The right to write in a run's folder, kept beside the runs: a folder holds its run's files alone."""
+    return WorkLock(folder.parent.parent, folder.name)
 
 
 def is_whole(folder: Path) -> bool:

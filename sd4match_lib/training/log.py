@@ -7,10 +7,9 @@ import io
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from sd4match_lib.errors import UserError
+from sd4match_lib.errors import DataError, UserError, reason
 from sd4match_lib.utils.files import atomic_write_text
+from sd4match_lib.utils.reading import read_csv
 
 COLUMNS = ("step", "seconds", "loss", "pck")
 
@@ -28,12 +27,12 @@ class TrainingLog:
 
         Raises:
             UserError: TensorBoard is asked for and not installed.
+            DataError: the file is damaged.
         """
         self._path = path
         self._rows: list[dict[str, Any]] = []
         if path.is_file():
-            found = pd.read_csv(path)
-            self._rows = found[found["step"] <= step].to_dict("records")
+            self._rows = [row for row in _read_rows(path) if row["step"] <= step]
         self._writer = _open_writer(tensorboard) if tensorboard is not None else None
 
     def add(self, step: int, seconds: float, loss: float, pck: float | None) -> None:
@@ -54,6 +53,19 @@ class TrainingLog:
         """Flush what TensorBoard has not written yet."""
         if self._writer is not None:
             self._writer.close()
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    fix = "delete it: the training goes on, and the log begins there"
+    rows = []
+    for line, cells in enumerate(read_csv(path, COLUMNS, fix=fix), start=2):
+        try:
+            numbers = {name: float(cells[name]) for name in COLUMNS[1:3]}
+            pck = float(cells["pck"]) if cells["pck"] else None
+            rows.append({"step": int(cells["step"]), **numbers, "pck": pck})
+        except ValueError as error:
+            raise DataError(f"{path}, line {line}: a cell is no number ({reason(error)}); {fix}.") from error
+    return rows
 
 
 def _open_writer(folder: Path) -> Any:

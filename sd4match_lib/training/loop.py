@@ -79,6 +79,11 @@ def train_loop(
     half = task.source.model.dtype == torch.float16 or config.precision == "float16"
     scaler = torch.amp.GradScaler(task.source.model.device.type, enabled=half)
     done = load_state(task.folder / STATE_FILE, optimizer, scaler)
+    if done.best_step and not (task.folder / BEST_FILE).is_file():
+        raise UserError(
+            f"{task.folder / BEST_FILE} is missing, without which {STATE_FILE} beside it is worth nothing; "
+            "delete that too, and the training begins anew."
+        )
     log = TrainingLog(task.folder / LOG_FILE, done.step, tensorboard) if group.main else None
     order = PairOrder(len(task.pairs), config.batch_size, task.seed)
     before_s, start = done.elapsed_s, time.monotonic()
@@ -100,6 +105,11 @@ def train_loop(
         pck = None
         if done.step % config.validate_every == 0 or last:
             pck = validate(done.step)
+            if not math.isfinite(pck):
+                raise UserError(
+                    f"training {prompt.kind}: the validation PCK is not a number; are the target points "
+                    "of all validation pairs known?"
+                )
             if pck > done.best_pck:
                 done.best_pck, done.best_step = pck, done.step
                 if group.main:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 
-from sd4match_lib.errors import UserError
+from sd4match_lib.config.parse import parse_dataclass
+from sd4match_lib.errors import UserError, WriteError, reason
 from sd4match_lib.prompts.learned import LearnedPrompt
 from sd4match_lib.utils.files import atomic_write_bytes
+from sd4match_lib.utils.reading import parse_json, read_tensor_header
 
 # Adam's own count of steps is not the loop's: the gradient scaler skips steps that overflow.
 _ADAM = ("step", "exp_avg", "exp_avg_sq")
@@ -30,10 +32,10 @@ class Progress:
         best_step: after how many steps that was.
     """
 
-    step: int = 0
+    step: int = field(default=0, metadata={"min": 0, "max": 10**9})
     elapsed_s: float = 0.0
     best_pck: float = -1.0
-    best_step: int = 0
+    best_step: int = field(default=0, metadata={"min": 0, "max": 10**9})
 
 
 def save_state(
@@ -46,7 +48,7 @@ def save_state(
     """Write weights, Adam's state, the loss scale and the progress in one atomic step.
 
     Raises:
-        UserError: the disk is full or cannot be written; the last good file stays.
+        WriteError: the disk is full or cannot be written; the last good file stays.
     """
     tensors = {f"weight.{i}": p.detach() for i, p in enumerate(_parameters(optimizer))}
     for i, parameter in enumerate(_parameters(optimizer)):
@@ -56,11 +58,8 @@ def save_state(
     data = save({name: tensor.contiguous().cpu() for name, tensor in tensors.items()}, metadata=header)
     try:
         atomic_write_bytes(path, data)
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be written ({error}); make room and start again: training goes on from the last "
-            "state that was kept."
-        ) from error
+    except WriteError as error:
+        raise WriteError(f"{error} Training goes on from the last state that was kept.") from error
 
 
 def load_state(path: Path, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> Progress:
@@ -69,23 +68,30 @@ def load_state(path: Path, optimizer: torch.optim.Optimizer, scaler: torch.amp.G
     Raises:
         UserError: the file is damaged.
     """
-    if not path.is_file():
+    if not path.exists():
         return Progress()
+    again = "delete it to train from the beginning"
+    known, header = read_tensor_header(path, fix=again)
     try:
+        progress = parse_dataclass(Progress, parse_json(path, header["progress"], fix=again), where=str(path))
+        scale = parse_json(path, header["scaler"], fix=again)
         with safe_open(path, framework="pt") as file:
-            header, keys = file.metadata(), set(file.keys())
-            progress = Progress(**json.loads(header["progress"]))
             for i, parameter in enumerate(_parameters(optimizer)):
-                parameter.data.copy_(file.get_tensor(f"weight.{i}"))
-                if f"{_ADAM[0]}.{i}" in keys:
+                for name in (f"weight.{i}", *(f"{key}.{i}" for key in _ADAM[1:])):
+                    if name in known and known[name].shape != tuple(parameter.shape):
+                        raise ValueError(f"the shape of {name} is {known[name].shape}")
+                weight = file.get_tensor(f"weight.{i}")
+                if not weight.isfinite().all():
+                    raise ValueError(f"weight.{i} holds numbers that are not finite")
+                parameter.data.copy_(weight)
+                if f"{_ADAM[0]}.{i}" in known:
                     step, *moments = (file.get_tensor(f"{key}.{i}") for key in _ADAM)
                     average, square = (moment.to(parameter) for moment in moments)
                     optimizer.state[parameter] = {"step": step, "exp_avg": average, "exp_avg_sq": square}
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is damaged ({error}); delete it to train from the beginning.") from error
-    state = json.loads(header["scaler"])
-    if state:
-        scaler.load_state_dict(state)
+        if scale:
+            scaler.load_state_dict(scale)
+    except Exception as error:  # the libraries raise anything from SafetensorError to AttributeError
+        raise UserError(f"{path} is damaged ({reason(error)}); {again}.") from error
     return progress
 
 

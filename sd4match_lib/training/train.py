@@ -20,8 +20,8 @@ from sd4match_lib.config.profile import Profile
 from sd4match_lib.data.record import ImageRecord
 from sd4match_lib.data.shuffled import ShuffledPairs
 from sd4match_lib.data.types import PairDataset
-from sd4match_lib.errors import UserError
-from sd4match_lib.evaluation.evaluate import open_pairs
+from sd4match_lib.errors import NoSplitError, UserError
+from sd4match_lib.evaluation.evaluate import check_seed, open_pairs
 from sd4match_lib.evaluation.pairs import PairMatcher
 from sd4match_lib.features.build import MethodModels
 from sd4match_lib.features.extractors import DiffusionSource
@@ -103,10 +103,19 @@ def train(
     config = profile.training if steps is None else replace(profile.training, steps=steps)
     if config.steps < 1:
         raise UserError(f"steps is {config.steps}; use at least 1.")
-    pairs = open_pairs(profile, dataset, "train", data_root, None)
+    check_seed(seed)
+    try:
+        pairs = open_pairs(profile, dataset, "train", data_root, None)
+    except NoSplitError as error:
+        raise UserError(
+            f"{dataset} has pairs to test on only; train on another data set, such as spair."
+        ) from error
     if shuffled:
         pairs = ShuffledPairs(pairs, seed)
     held_out = open_pairs(profile, dataset, "val", data_root, config.validation_pairs)
+    for part in (pairs, held_out):
+        if not len(part):
+            raise UserError(f"{dataset} {part.split} at {part.root} has no pairs; training needs some.")
     learned = new_prompt(prompt, profile, pairs.categories, options or {})
     settings = method_settings(
         profile, Extractor.SD, timestep=profile.features.train_timestep, ensemble=1, matcher="nn"
@@ -131,13 +140,16 @@ def train(
     reused = bool(group.broadcast(run.complete))
     if not reused:
         with run if group.main else nullcontext():
-            source = models.load(where, seed)
-            assert isinstance(source, DiffusionSource)
-            _fill_caches(source, {**pairs.images(), **held_out.images()}, group)
-            learned.requires_grad_(True).initialise(source.model.text, seed)
-            task = Task(learned.to(where), source, pairs, config, models.image_hw, seed, run.folder)
-            with source.model.learning(checkpoint_activations=config.checkpoint_activations):
-                _learn(task, held_out, models, group, run, tensorboard=tensorboard)
+            # Another job may have learned it while this one waited for the folder.
+            reused = bool(group.broadcast(run.complete))
+            if not reused:
+                source = models.load(where, seed)
+                assert isinstance(source, DiffusionSource)
+                _fill_caches(source, {**pairs.images(), **held_out.images()}, group)
+                learned.requires_grad_(True).initialise(source.model.text, seed)
+                task = Task(learned.to(where), source, pairs, config, models.image_hw, seed, run.folder)
+                with source.model.learning(checkpoint_activations=config.checkpoint_activations):
+                    _learn(task, held_out, models, group, run, tensorboard=tensorboard)
         group.barrier()
     record = run.record if group.main or reused else RunRecord.read(run.folder / RECORD_FILE)
     log = pd.read_csv(run.folder / LOG_FILE)
@@ -175,12 +187,7 @@ def _learn(
             folder.rmdir()
         return pck(rows, ALPHA)
 
-    try:
-        done = train_loop(task, group, validate, run.folder / "tensorboard" if tensorboard else None)
-    except OSError as error:
-        raise UserError(
-            f"training stopped: {error}. Make room on the disk and start again; it goes on where it was."
-        ) from error
+    done = train_loop(task, group, validate, run.folder / "tensorboard" if tensorboard else None)
     if not group.main:
         return
     best = load_prompt(run.folder / BEST_FILE)
@@ -188,8 +195,13 @@ def _learn(
     best.save(run.output(PROMPT_FILE), {**_origin(run.record), **metrics})
     run.output(LOG_FILE)
     run.metrics.update(metrics, training_s=round(done.elapsed_s, 2), processes=group.size)
+    # Until the record says "complete", a start after a kill goes on from these.
+    run.when_complete(lambda: _forget_state(run.folder))
+
+
+def _forget_state(folder: Path) -> None:
     for name in (BEST_FILE, STATE_FILE):
-        (run.folder / name).unlink(missing_ok=True)
+        (folder / name).unlink(missing_ok=True)
 
 
 def _origin(record: RunRecord) -> dict[str, Any]:

@@ -18,20 +18,23 @@ from sd4match_lib.utils.reading import read_json
 
 _log = logging.getLogger(__name__)
 
-LOCK_FILE = ".lock"
-_OWNER_FILE = ".owner.json"
+LOCKS_FOLDER = ".locks"
 _TOLD_EVERY_S = 600.0
 _ASKED_EVERY_S = 0.2
 
 
 class WorkLock:
-    """The right to write in a folder; whoever asks while another process has it waits, and says for whom."""
+    """The right to write one thing; whoever asks while another process has it waits, and says for whom.
 
-    def __init__(self, folder: Path, what: str) -> None:
-        """Say which folder it is, and what it holds, for messages."""
-        self._folder = folder
-        self._what = what
-        self._lock = FileLock(folder / LOCK_FILE)
+    The lock's own file is never deleted, because others may be waiting for it.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        """Say what it is the right to write: `name`, among what lies below `folder`."""
+        self._name = name
+        self._folder = folder / LOCKS_FOLDER
+        self._lock = FileLock(self._folder / f"{name}.lock")
+        self._owner_path = self._folder / f"{name}.json"
 
     def __enter__(self) -> Self:
         """Take the lock, waiting for its holder to end; that of a dead process is free.
@@ -44,20 +47,24 @@ class WorkLock:
             self._acquire()
         except OSError as error:
             raise WriteError(storage_sentence(error, self._folder)) from error
-        owner = {
-            "process": os.getpid(),
-            "host": platform.node(),
-            "since": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        }
-        write_json(self._folder / _OWNER_FILE, owner)
+        try:
+            self._sign()
+        except BaseException:
+            self._lock.release()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Let the next one in."""
-        (self._folder / _OWNER_FILE).unlink(missing_ok=True)
+        self._owner_path.unlink(missing_ok=True)
         self._lock.release()
+
+    def _sign(self) -> None:
+        since = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+        owner = {"process": os.getpid(), "host": platform.node(), "since": since}
+        write_json(self._owner_path, owner)
 
     def _acquire(self) -> None:
         wait = 0.0
@@ -66,12 +73,12 @@ class WorkLock:
                 self._lock.acquire(timeout=wait, poll_interval=_ASKED_EVERY_S)
                 return
             except Timeout:
-                _log.warning("%s: %s works on it; waiting until that is done", self._what, self._owner())
+                _log.warning("%s: %s works on it; waiting until that is done", self._name, self._owner())
                 wait = _TOLD_EVERY_S
 
     def _owner(self) -> str:
         try:
-            owner = read_json(self._folder / _OWNER_FILE)
+            owner = read_json(self._owner_path)
             return f"process {owner['process']} on {owner['host']}, since {owner['since']},"
         except (UserError, KeyError, TypeError):  # it has only just begun
             return "another process"

@@ -111,6 +111,11 @@ def read_json(path: Path | str, *, fix: str = AGAIN) -> Any:
     return _parse(path, read_bytes(path, limit=_JSON_MB * _MB, fix=fix), json.loads, "JSON", fix)
 
 
+def parse_json(path: Path | str, text: str, *, fix: str = AGAIN) -> Any:
+    """Parse JSON that stands inside a file, under the rules of `read_json`."""
+    return _parse(path, text.encode("utf-8", "surrogatepass"), json.loads, "JSON", fix)
+
+
 def read_toml(path: Path | str, *, fix: str = AGAIN) -> dict[str, Any]:
     """Read a TOML file; see `read_json` for what is refused."""
     data = read_bytes(path, limit=_TOML_MB * _MB, fix=fix)

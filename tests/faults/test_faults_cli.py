@@ -1,0 +1,222 @@
+"""Commands with values that mean nothing: exit code 2 and one line, before anything is rendered or loaded."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import layouts
+import pytest
+
+from sd4match_lib.cli import main as cli
+from sd4match_lib.cli.guard import guarded
+
+EVALUATE = ["evaluate", "--dataset", "spair", "--data-root", "gone"]
+TRAIN = ["train", "--prompt", "single", "--data-root", "gone"]
+MATCH = ["match", "a.png", "b.png"]
+POINT = [*MATCH, "--points", "5,6"]
+SCORE = ["score", "p.csv", "--dataset", "spair", "--data-root", "gone"]
+PRETRAIN = ["miniature", "pretrain", "vae"]
+
+COMMANDS = [
+    ["evalute"],
+    ["matc"],
+    ["reproduse"],
+    ["--profil", "mini"],
+    ["evaluate", "--dataset"],
+    ["evaluate"],
+    [*EVALUATE, "--timestep", "-1"],
+    [*EVALUATE, "--timestep", "x"],
+    [*EVALUATE, "--timestep", "1000"],
+    [*EVALUATE, "--timestep", "9" * 5000],
+    [*EVALUATE, "--ensemble", "0"],
+    [*EVALUATE, "--ensemble", "1000000"],
+    [*EVALUATE, "--max-pairs", "0"],
+    [*EVALUATE, "--max-pairs", "1e3"],
+    [*EVALUATE, "--batch-size", "-1"],
+    [*EVALUATE, "--batch-size", "nan"],
+    [*EVALUATE, "--split", "../x"],
+    [*EVALUATE, "--matcher", "best"],
+    [*EVALUATE, "--alpha", "inf"],
+    [*EVALUATE, "--alpha", "nan"],
+    [*EVALUATE, "--alpha", "0"],
+    [*EVALUATE, "--alpha", "2"],
+    [*EVALUATE, "--alpha"],
+    [*EVALUATE, "--alpha", "x"],
+    [*EVALUATE, "--by", "colour"],
+    [*EVALUATE, "--average", "mean"],
+    [*EVALUATE, "--frame", "cm"],
+    [*EVALUATE, "--prompt", "poem"],
+    [*EVALUATE, "--prompt", "gone.safetensors"],
+    [*EVALUATE, "--device", "mps"],
+    [*EVALUATE, "--device", "xpu"],
+    [*EVALUATE, "--device", "meta"],
+    [*EVALUATE, "--device", "cuda:99"],
+    [*EVALUATE, "--device", "cuda:x"],
+    [*EVALUATE, "--device", ""],
+    [*EVALUATE, "--profile", "gone.toml"],
+    [*EVALUATE, "--profile", "~nobody/x.toml"],
+    [*EVALUATE, "--profile", "x" * 300],
+    ["evaluate", "--dataset", "../spair"],
+    ["evaluate", "--dataset", "spair", "--data-root", "x" * 300],
+    ["evaluate", "--dataset", "own", "--data-root", "gone.csv"],
+    [*EVALUATE, "--data-root", "~nobody/data"],
+    [*EVALUATE, "--data-root", "\udcff"],
+    [*TRAIN, "--steps", "0"],
+    [*TRAIN, "--steps", "-5"],
+    [*TRAIN, "--steps", "1.5"],
+    [*TRAIN, "--steps", "1" * 30],
+    [*TRAIN, "--seed", "-1"],
+    [*TRAIN, "--seed", str(2**70)],
+    [*TRAIN, "--set", "length"],
+    [*TRAIN, "--device", "meta"],
+    ["train", "--prompt", "double"],
+    ["train"],
+    ["convert", "gone.pt", "x.safetensors"],
+    ["convert", "a.png", "a.png"],
+    ["convert", "a.png", "folder"],
+    ["convert", "a.png", "x.safetensors"],
+    ["convert", "a.png", "x.safetensors", "--length", "0"],
+    [*MATCH],
+    [*MATCH, "--points", ""],
+    [*MATCH, "--points", "5"],
+    [*MATCH, "--points", "inf,1"],
+    [*MATCH, "--points", "x,y"],
+    [*MATCH, "--points-file", "gone.csv"],
+    [*MATCH, "--points-file", "a.png"],
+    [*MATCH, "--points-file", "folder"],
+    [*POINT, "--points-file", "p.csv"],
+    ["match", "gone.png", "b.png", "--points", "5,6"],
+    ["match", "a.png", "gone.png", "--points", "5,6"],
+    ["match", "folder", "b.png", "--points", "5,6"],
+    ["match", "a.png", "folder", "--points", "5,6"],
+    ["match", "a.png", "pipe", "--points", "5,6"],
+    ["match", "a.png", "text.png", "--points", "5,6"],
+    [*POINT, "--picture", "a.png"],
+    [*POINT, "--picture", "b.png"],
+    [*POINT, "--picture", "link.png"],
+    [*POINT, "--picture", "m.xyz"],
+    [*POINT, "--picture", "m.eps"],
+    [*POINT, "--picture", "m.pdf"],
+    [*POINT, "--picture", "m"],
+    [*POINT, "--picture", "folder"],
+    [*POINT, "--json", "folder"],
+    [*POINT, "--json", "a.png"],
+    [*POINT, "--json", "a.png/x.json"],
+    ["match", "a.png", "b.png", "--points-file", "p.json", "--json", "p.json"],
+    [*POINT, "--window", "4"],
+    [*POINT, "--window", "0"],
+    [*POINT, "--window", "1000001"],
+    [*POINT, "--dino", "nan"],
+    [*POINT, "--dino", "2"],
+    [*POINT, "--denser", "0"],
+    [*POINT, "--denser", "1000"],
+    [*POINT, "--timestep", "-3"],
+    [*POINT, "--matcher", "x"],
+    [*POINT, "--profile", "pipe"],
+    [*SCORE],
+    ["score", "folder", *SCORE[2:]],
+    ["score", "pipe", *SCORE[2:]],
+    [*SCORE, "--coordinates", "0x0"],
+    [*SCORE, "--coordinates", "9" * 50 + "x1"],
+    [*SCORE, "--supervision", "X"],
+    [*SCORE, "--alpha", "-1"],
+    [*SCORE, "--by", "![x](y)"],
+    [*SCORE, "--max-pairs", "x"],
+    [*PRETRAIN, "--steps", "-1"],
+    [*PRETRAIN, "--steps", "0"],
+    [*PRETRAIN, "--minutes", "nan"],
+    [*PRETRAIN, "--minutes", "inf"],
+    [*PRETRAIN, "--minutes", "-1"],
+    ["miniature", "pretrain", "cat"],
+    ["miniature", "render", "--seed", "-1"],
+    ["miniature", "check", "--steps", "0"],
+    ["miniature"],
+    ["doctor", "--profile", "gone"],
+    ["reproduce", "--profile", ""],
+    ["reproduce", "--only"],
+]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    for name in ("a.png", "b.png"):
+        layouts.write_picture(tmp_path / name)
+    (tmp_path / "link.png").symlink_to("a.png")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "p.json").write_text("[[5, 6]]")
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.chdir(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    yield tmp_path
+    after = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    assert after == before, "nothing that was there is changed, and nothing is left behind"
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(command)[:60])
+def test_a_command_that_cannot_be_met_is_one_line(command, capsys, monkeypatch):
+    monkeypatch.setattr(
+        "sd4match_lib.reproduce.prepare.prepare_data", lambda *_: pytest.fail("data was rendered")
+    )
+    monkeypatch.setattr("sd4match_lib.features.loaded.LoadedModels", None, raising=False)
+    try:
+        code = cli.main(command)
+    except SystemExit as error:
+        code = error.code
+    err = capsys.readouterr().err
+    said = [line for line in err.splitlines() if line.startswith("sd4match")]
+    assert code == 2 and len(said) == 1, err
+    assert "Traceback" not in err and "unexpected" not in err
+    assert said[0].isprintable() and len(said[0]) < 4200
+
+
+@pytest.mark.parametrize("size", ["many", "0", "-1", "2.5", "9" * 30, "\u0663"])
+def test_a_number_of_processes_that_is_none_is_one_line(size, capsys, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", size)
+    assert cli.main(EVALUATE) == 2
+    assert "WORLD_SIZE" in capsys.readouterr().err
+
+
+def test_a_mistyped_command_is_answered_with_the_nearest(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["evalute"])
+    assert "did you mean 'evaluate'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (OSError(28, "No space left on device", "results/x"), 2, "the disk is full: results/x"),
+        (PermissionError(13, "Permission denied", "results/x"), 2, "results/x is not ours to use"),
+        (NotADirectoryError(20, "Not a directory", "results/x"), 2, "results/x cannot be used"),
+        (MemoryError("3 GB"), 2, "there is not enough memory (3 GB)"),
+        (KeyError("config"), 70, "unexpected KeyError: 'config'; the full traceback is in "),
+        (RuntimeError("two\nlines"), 70, "unexpected RuntimeError: two lines; the full traceback is in "),
+    ],
+)
+def test_whatever_ends_a_command_is_one_line(error, code, said, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "folder"))
+
+    def command():
+        raise error
+
+    assert guarded(command) == code
+    err = capsys.readouterr().err
+    assert said in err and err.count("\n") == 1
+    kept = list((tmp_path / "folder").iterdir())
+    assert len(kept) == (code == 70) and all("Traceback" in path.read_text() for path in kept)
+
+
+def test_sigterm_ends_a_command_as_ctrl_c_does():
+    script = (
+        "import sys, time\nfrom sd4match_lib.cli.guard import guarded\n"
+        "def work():\n    print('works', flush=True)\n    try:\n        time.sleep(60)\n"
+        "    finally:\n        print('cleaned up', flush=True)\nsys.exit(guarded(work))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=-1, stderr=-1, text=True)
+    assert process.stdout.readline() == "works\n"
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 143 and out == "cleaned up\n"
+    assert err == "sd4match: stopped; the same command goes on from what is complete.\n"

@@ -1,0 +1,156 @@
+"""Damaged files of a user's own: pairs, points, and the predictions of other systems."""
+
+import json
+
+import layouts
+import pytest
+from refusal import refused
+
+from sd4match_lib.data.own import OwnPairs
+from sd4match_lib.evaluation.predictions import parse_frame, read_predictions
+from sd4match_lib.matcher.files import read_points
+
+GOOD = {"src": "a.png", "trg": "b.png", "src_points": [[5, 6]], "trg_points": [[7, 8]], "category": "cat"}
+INFINITE, NAN = float("inf"), float("nan")
+
+FIELDS = [
+    *(
+        ("src", value)
+        for value in (None, "", "  ", 3, [], "gone.png", "x" * 300, "folder", "pairs.json", "~nobody/x")
+    ),
+    *(("trg", value) for value in (None, "", True, {}, "gone/b.png", "a.png/b.png", "nul\\u0000")),
+    *(
+        ("src_points", value)
+        for value in (
+            None,
+            [],
+            3,
+            "5",
+            "5,6,7",
+            "x,y",
+            "5;6",
+            [[1]],
+            [[1, 2, 3]],
+            [[None, 1]],
+            [["1", "2"]],
+            [[True, False]],
+            [[NAN, 1]],
+            [[INFINITE, 2]],
+            [[1e39, 1]],
+            [[500, 5]],
+            [[-5, 5]],
+            {"x": 1},
+            "nan,1",
+            "inf,1",
+            "1e400,2",
+        )
+    ),
+    *(("trg_points", value) for value in ([[1, 2], [3, 4]], [[900, 1]], "1,2;3,4", [[1, "2"]], 7, {"a": 1})),
+    *(
+        ("category", value)
+        for value in ("a/b", "../x", 3, ["cat"], "x" * 100, "two\\nlines", "\\u0000", "\\u202e")
+    ),
+    ("surplus", 1),
+]
+
+FILES = {
+    "empty.json": "",
+    "object.json": "{}",
+    "numbers.json": "[1, 2]",
+    "none.json": "[]",
+    "deep.json": "[" * 100_000,
+    "surrogate.json": '[{"src": "\\ud800"}]',
+    "empty.csv": "",
+    "header.csv": "src,trg,src_points\n",
+    "lacks.csv": "src,trg\na.png,b.png\n",
+    "commas.csv": "src,trg,src_points\na.png,b.png,1,2\n",
+    "twice.csv": "src,src,trg,src_points\na.png,a.png,b.png,1\n",
+    "wide.csv": 'src,trg,src_points\na.png,b.png,"' + "1,2;" * 60_000 + '"\n',
+    "nul.csv": "src,trg,src_points\n\0,b.png,1\n",
+    "text.txt": "src trg",
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("a.png", "b.png"):
+        layouts.write_picture(tmp_path / name)
+    (tmp_path / "folder").mkdir()
+    return tmp_path
+
+
+@pytest.mark.parametrize(("field", "value"), FIELDS, ids=lambda value: repr(value)[:30])
+def test_a_field_of_a_pair_that_means_nothing_is_named(folder, field, value):
+    text = json.dumps([GOOD | {field: value}]).replace("\\\\u", "\\u").replace("\\\\n", "\\n")
+    (folder / "pairs.json").write_text(text)
+    refused(lambda: OwnPairs(folder / "pairs.json", "test")[0])
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_of_pairs_that_is_none_is_named(folder, name):
+    (folder / name).write_text(FILES[name])
+    refused(lambda: OwnPairs(folder / name, "test")[0], name)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "5", "5,6,7", "a,b", "5,6;", "nan,1", "inf,1", "1e400,1", "5,,6", "5.5.5,1", "9" * 5000 + ",x"],
+)
+def test_points_that_are_none_are_refused(text):
+    if text == "5,6;":  # a semicolon too many does no harm
+        assert len(read_points(text, None)) == 1
+    else:
+        refused(lambda: read_points(text, None), "--points")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("p.csv", "a,b\n1,2\n"),
+        ("p.csv", "x,y\n1\n"),
+        ("p.csv", "x,y\n"),
+        ("p.json", "3"),
+        ("p.json", '{"x": 1}'),
+        ("p.json", "[[1]]"),
+        ("p.json", "[[NaN, 1]]"),
+        ("p.json", '{"points": [[1, "2"]]}'),
+        ("p.txt", "1,2"),
+    ],
+)
+def test_a_file_of_points_that_is_none_is_named(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    refused(lambda: read_points(None, tmp_path / name), name)
+
+
+ROWS = {
+    "no such pair": "000009:cat/a-b,0,1,1",
+    "no such keypoint": "{id},7,1,1",
+    "twice": "{id},0,1,1\n{id},0,2,2",
+    "no x": "{id},0,,1",
+    "words": "{id},0,left,1",
+    "nan": "{id},0,nan,1",
+    "infinite": "{id},0,inf,1",
+    "too large": "{id},0,1e999,1",
+    "5,000 digits": "{id},0," + "9" * 5000 + ".x,1",
+    "too few cells": "{id},0,1",
+    "too many cells": "{id},0,1,1,1,1",
+    "nothing": "",
+    "outside": "{id},0,9000,9000",
+    "markup": "![x](a.png),0,1,1",
+}
+
+
+@pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS)
+def test_predictions_that_do_not_fit_are_named(folder, rows):
+    (folder / "pairs.json").write_text(json.dumps([GOOD]))
+    pairs = list(OwnPairs(folder / "pairs.json", "test"))
+    path = folder / "predictions.csv"
+    path.write_text("pair_id,keypoint,x,y\n" + rows.replace("{id}", pairs[0].pair_id) + "\n")
+    refused(lambda: read_predictions(path, pairs, None), "predictions.csv")
+
+
+@pytest.mark.parametrize(
+    "frame", ["", "pixels", "0x240", "240x", "240", "-1x5", "240x240x3", "9" * 400 + "x1", "1e3x1", "PX"]
+)
+def test_a_frame_that_is_none_is_refused(frame):
+    refused(lambda: parse_frame(frame), "frame")

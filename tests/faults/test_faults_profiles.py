@@ -1,0 +1,159 @@
+"""Profiles with mistakes, huge sizes and hostile names: one sentence that names the file and the key."""
+
+import pytest
+from refusal import refused
+
+from sd4match_lib.config.profile import load_profile
+
+LINES = [
+    'name = ""',
+    "name = 3",
+    'name = "../x"',
+    'name = "a/b"',
+    'name = "![x](../secret.png)"',
+    'name = "<script>"',
+    'name = "two\\nlines"',
+    'name = ".hidden"',
+    'name = "-option"',
+    f'name = "{"x" * 65}"',
+    'name = "\\u202e"',
+    "seed = -1",
+    "seed = 1.5",
+    'seed = "0"',
+    "seed = true",
+    f"seed = {2**32}",
+    f"seed = {'9' * 400}",
+    f"seed = {'9' * 5000}",
+    f"seed = 0x{'f' * 6000}",
+    "seed = nan",
+    "seed = 1979-05-27",
+    "results_dir = 3",
+    'results_dir = "nul\\u0000"',
+    "cache_dir = []",
+    'prepare = "everything"',
+    "captioner = 7",
+    "surprise = 1",
+    "model = 3",
+    "model = []",
+    "datasets = 1",
+    "extends = 3",
+    'extends = "gone"',
+    'extends = "tiny.toml"',
+    "[model]\nimage_hw = [20000, 20000]",
+    "[model]\nimage_hw = [0, 8]",
+    "[model]\nimage_hw = [-8, 8]",
+    "[model]\nimage_hw = [100, 100]",
+    "[model]\nimage_hw = [8]",
+    "[model]\nimage_hw = [8, 8, 8]",
+    '[model]\nimage_hw = ["8", "8"]',
+    "[model]\nimage_hw = 128",
+    "[model]\nimage_hw = [128.0, 128.0]",
+    "[model]\nsources = []",
+    "[model]\nsources = [3]",
+    '[model]\nsources = "a"',
+    '[model]\ndtype = "int8"',
+    "[model]\ndtype = 16",
+    "[model]\nrevision = 3",
+    "[model]\nsize = 3",
+    "[vision]\nresize = 0",
+    "[vision]\ncrop = 100000",
+    "[vision]\ndense_hw = [20000, 20000]",
+    "[vision]\ndense_hw = []",
+    "[features]\nensemble = 0",
+    "[features]\nensemble = 1000000000",
+    "[features]\ntimestep = 1000",
+    "[features]\ntimestep = -1",
+    "[features]\ntrain_timestep = 1e3",
+    '[features]\nensemble = "many"',
+    "[evaluation]\nalphas = []",
+    "[evaluation]\nalphas = [inf]",
+    "[evaluation]\nalphas = [nan]",
+    "[evaluation]\nalphas = [0.0]",
+    "[evaluation]\nalphas = [1.5]",
+    "[evaluation]\nalphas = [-0.1]",
+    '[evaluation]\nalphas = ["0.1"]',
+    "[evaluation]\nalphas = 0.1",
+    "[evaluation]\nbatch_size = 0",
+    "[evaluation]\nbatch_size = 1000000000",
+    "[evaluation]\ntemperature = 0",
+    "[evaluation]\ntemperature = inf",
+    "[evaluation]\nsigma = nan",
+    '[evaluation]\nmatcher = "best"',
+    "[evaluation]\nmatcher = 1",
+    "[training]\nsteps = 0",
+    "[training]\nsteps = 1000000000000",
+    "[training]\nlearning_rate = -1.0",
+    "[training]\nlearning_rate = inf",
+    "[training]\nkernel_size = 4",
+    "[training]\nkernel_size = 100000001",
+    "[training]\naccumulate = 0",
+    "[training]\nvalidate_every = 0",
+    "[training]\nvalidation_pairs = 0",
+    '[training]\nprecision = "float8"',
+    "[training]\ncheckpoint_activations = 1",
+    "[baselines.sd_dino]\npca_dim = 0",
+    "[baselines.sd_dino]\nsd_weight = 1.5",
+    "[baselines.sd_dino]\ngrid_hw = [0, 0]",
+    "[baselines.sd_dino]\ngrid_hw = [100000, 100000]",
+    "[baselines.dift]\nensemble = -1",
+    "[baselines.best]\nx = 1",
+    '[datasets."../a/b"]\nkind = "spair"\nroot = "data"',
+    '[datasets."a b"]\nkind = "spair"\nroot = "data"',
+    '[datasets."![x](y)"]\nkind = "spair"\nroot = "data"',
+    '[datasets.""]\nkind = "spair"\nroot = "data"',
+    '[datasets.x]\nkind = "tss"\nroot = "data"',
+    '[datasets.x]\nkind = "spair"',
+    "[datasets.x]\nroot = 3\nkind = 'own'",
+    '[datasets.x]\nkind = "spair"\nroot = "d"\nmax_pairs = {test = 0}',
+    '[datasets.x]\nkind = "spair"\nroot = "d"\nmax_pairs = {test = -5}',
+    '[datasets.x]\nkind = "spair"\nroot = "d"\nmax_pairs = {test = "all"}',
+    "[notebooks]\ntimeout_s = 0",
+    "[notebooks]\ntimeout_s = 1000000000000",
+    '[notebooks]\noffline = "yes"',
+    "[notebooks]\nparameters = 3",
+    "[notebooks.parameters]\nx = 3",
+]
+
+FILES = {
+    "empty": b"",
+    "json": b'{"name": "x"}',
+    "binary": bytes(range(256)),
+    "utf-16": "name = 1".encode("utf-16"),
+    "conflict marks": b"<<<<<<< ours\nseed = 1\n",
+    "nested deep": b"name = " + b"[" * 100_000,
+    "tables nested deep": b"[" + b"a." * 5000 + b"a]\nb = 1",
+    "twice": b"seed = 1\nseed = 2\n",
+    "cut off": b'name = "tin',
+    "too large": b"# " + b"x" * 2**21,
+    "nul": b"name = 'a\0b'",
+}
+
+
+@pytest.mark.parametrize("lines", LINES, ids=lambda lines: lines.replace("\n", " ")[:40])
+def test_a_mistake_is_named_with_its_file(tmp_path, lines):
+    path = tmp_path / "tiny.toml"
+    extends = "" if lines.startswith("extends") else 'extends = "mini"\n'
+    path.write_text(f"{extends}{lines}\n", encoding="utf-8")
+    refused(lambda: load_profile(path).results_path)
+
+
+@pytest.mark.parametrize("content", FILES.values(), ids=FILES)
+def test_a_file_that_is_no_profile_is_named(tmp_path, content):
+    (tmp_path / "tiny.toml").write_bytes(content)
+    refused(lambda: load_profile(tmp_path / "tiny.toml"), "tiny.toml")
+
+
+@pytest.mark.parametrize(
+    "name", ["gone.toml", "folder.toml", "x" * 300 + ".toml", "nul\0.toml", "~nobody/x.toml", "mini.txt", ""]
+)
+def test_a_profile_that_is_not_there_is_named(tmp_path, monkeypatch, name):
+    (tmp_path / "folder.toml").mkdir()
+    monkeypatch.chdir(tmp_path)
+    refused(lambda: load_profile(name))
+
+
+def test_profiles_that_extend_each_other_are_refused_however_they_are_spelt(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "a.toml").write_text('extends = "sub/../b.toml"\n')
+    (tmp_path / "b.toml").write_text('extends = "./sub/../a.toml"\n')
+    refused(lambda: load_profile(tmp_path / "a.toml"), "leads back")

@@ -66,7 +66,7 @@ class ImageRecord:
         if self.mask_path is None:
             return None
         try:
-            with Image.open(self.mask_path) as image:
+            with Image.open(self.mask_path, formats=["PNG"]) as image:
                 classes = np.asarray(image)
         except Exception as error:  # Pillow's readers raise nearly anything on damaged files
             raise DataError(

@@ -57,28 +57,25 @@ def test_a_prompt_that_a_batch_repeats_has_one_gradient(encoder, two_threads, ki
 TRAIN_ALL = """
 import dataclasses, sys
 
-import torch
-
 from sd4match_lib.config.profile import load_profile
 from sd4match_lib.training.train import train
 
-torch.set_num_threads(int(sys.argv[1]))
 smoke = load_profile("smoke")
 for precision in ("model", "bfloat16"):
     few = dataclasses.replace(smoke.training, steps=2, validation_pairs=1)
     profile = dataclasses.replace(smoke, training=dataclasses.replace(few, precision=precision))
     for kind in ("single", "class", "cpm"):
-        train(profile, kind, results_dir=f"{sys.argv[2]}/{precision}-{kind}", device="cpu")
+        train(profile, kind, results_dir=f"{sys.argv[1]}/{precision}-{kind}", device="cpu")
 """
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("threads", [1, 2])
-def test_a_training_gives_the_same_prompt_in_another_process(tmp_path, threads):
+def test_a_training_gives_the_same_prompt_in_another_process_on_two_threads(tmp_path):
     prepare_data(load_profile("smoke"))
+    # Threads that wait must not keep a core from those that work.
+    env = {**os.environ, "OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive"}
     for name in "ab":
-        command = [sys.executable, "-c", TRAIN_ALL, str(threads), str(tmp_path / name)]
-        env = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        command = [sys.executable, "-c", TRAIN_ALL, str(tmp_path / name)]
         subprocess.run(command, check=True, env=env, stdout=subprocess.DEVNULL)
     first = {
         path.relative_to(tmp_path / "a"): path for path in tmp_path.glob("a/*/runs/*/prompt.safetensors")

@@ -10,8 +10,12 @@ import time
 
 import pandas as pd
 import pytest
+import tiny
 from processes import accelerate
 from safetensors.torch import load_file
+
+from sd4match_lib.config.profile import load_profile
+from sd4match_lib.reproduce.prepare import prepare_data
 
 
 def command(*arguments):
@@ -19,9 +23,19 @@ def command(*arguments):
     return [sys.executable, "-m", "sd4match_lib", *arguments], env
 
 
+@pytest.fixture(scope="module")
+def profile(tmp_path_factory):
+    """Of tiny models on MiniPair, as a file."""
+    prepare_data(load_profile("smoke"))
+    path = tiny.write_profile(tmp_path_factory.mktemp("tiny"))
+    training = "[training]\nbatch_size = 2\nvalidate_every = 20\nvalidation_pairs = 4\n"
+    path.write_text(path.read_text() + training)
+    return str(path)
+
+
 @pytest.mark.slow
-def test_a_killed_training_ends_with_the_same_prompt_bit_for_bit(tmp_path):
-    arguments = ["train", "--prompt", "cpm", "--profile", "smoke", "--steps", "14"]
+def test_a_killed_training_ends_with_the_same_prompt_bit_for_bit(tmp_path, profile):
+    arguments = ["train", "--prompt", "cpm", "--profile", profile, "--steps", "60"]
     straight, env = command(*arguments, "--results", str(tmp_path / "a"))
     subprocess.run(straight, env=env, check=True, capture_output=True)
     killed, _ = command(*arguments, "--results", str(tmp_path / "b"))
@@ -64,9 +78,9 @@ torch.optim.Adam = Adam
 
 
 @pytest.mark.slow
-def test_two_processes_learn_what_one_does(tmp_path):
+def test_two_processes_learn_what_one_does(tmp_path, profile):
     (tmp_path / "sitecustomize.py").write_text(KEEP_GRADIENTS)
-    tail = ["train", "--prompt", "cpm", "--profile", "smoke", "--steps", "3"]
+    tail = ["train", "--prompt", "cpm", "--profile", profile, "--steps", "3"]
     alone, env = command(*tail, "--results", str(tmp_path / "a"))
     env["PYTHONPATH"] = os.pathsep.join([str(tmp_path), env.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     subprocess.run(

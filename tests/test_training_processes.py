@@ -28,8 +28,9 @@ def profile(tmp_path_factory):
     """Of tiny models on MiniPair, as a file."""
     prepare_data(load_profile("smoke"))
     path = tiny.write_profile(tmp_path_factory.mktemp("tiny"))
+    pairs = "[datasets.spair.max_pairs]\ntrain = 12\nval = 4\n"
     training = "[training]\nbatch_size = 2\nvalidate_every = 20\nvalidation_pairs = 4\n"
-    path.write_text(path.read_text() + training)
+    path.write_text(path.read_text() + pairs + training)
     return str(path)
 
 

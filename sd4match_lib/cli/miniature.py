@@ -33,10 +33,13 @@ def add_miniature(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     pretrain.add_argument("--device", help="cpu or cuda; default: a GPU where there is one")
     pretrain.add_argument("--fresh", action="store_true", help="begin anew instead of going on")
     pretrain.set_defaults(handler=_pretrain)
-    check = steps.add_parser("check", help="measure what the miniature must show on held-out MiniPair")
+    check = steps.add_parser("check", help="measure what the miniature must show on held-out data")
     check.add_argument(
-        "--steps", type=at_least(1), default=400, metavar="N", help="of the steering test; default: 400"
+        "--steps", type=at_least(1), default=400, metavar="N", help="of tuning the hidden context; default: 400"
     )
+    check.add_argument("--profile", default="mini", metavar="NAME", help="default: mini")
+    check.add_argument("--weights", type=Path, metavar="DIR", help="other weights than the package's")
+    check.add_argument("--out", type=Path, metavar="DIR", help="where the renders of pretraining are kept")
     check.set_defaults(handler=_check_miniature)
 
 
@@ -67,10 +70,15 @@ def _pretrain(arguments: argparse.Namespace) -> int:
 
 def _check_miniature(arguments: argparse.Namespace) -> int:
     from sd4match_lib.config.profile import load_profile
-    from sd4match_lib.miniature.pretraining.check import check_miniature, format_findings
+    from sd4match_lib.miniature.pretraining.check import check_miniature, format_findings, with_weights
+    from sd4match_lib.miniature.pretraining.run import FOLDER
     from sd4match_lib.reproduce.prepare import prepare_data
+    from sd4match_lib.utils.paths import resolve_path
 
-    profile = load_profile("mini")
+    profile = load_profile(arguments.profile)
     prepare_data(profile)
-    sys.stdout.write(format_findings(check_miniature(profile, steps=arguments.steps)))
+    if arguments.weights is not None:
+        profile = with_weights(profile, arguments.weights)
+    folder = arguments.out or resolve_path(FOLDER)
+    sys.stdout.write(format_findings(check_miniature(profile, folder, steps=arguments.steps)))
     return 0

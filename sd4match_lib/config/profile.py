@@ -50,7 +50,8 @@ class Profile:
         captioner: the implicit captioner's weights, or None where there are none.
         world: what this experiment's numbers are and are not evidence for, in a few sentences of Markdown.
         decided_by: the profile that decides what this one is too small for, or "".
-        prepare: what must be generated before the data can be read: "minipair", or "" for nothing.
+        prepare: what must be generated before the data can be read: "minipair", "minipair-whole" with all of
+            its test split, or "" for nothing.
     """
 
     name: str = field(metadata=NAME)
@@ -68,7 +69,7 @@ class Profile:
     captioner: str | None = None
     world: str = ""
     decided_by: str = ""
-    prepare: Literal["", "minipair"] = ""
+    prepare: Literal["", "minipair", "minipair-whole"] = ""
 
     @property
     def hash(self) -> str:

@@ -90,7 +90,7 @@ def _layout(config: DatasetConfig) -> type[PairDataset]:
 
 
 def _missing_data(profile: Profile, subject: str, config: DatasetConfig, detail: str) -> Finding:
-    if profile.prepare == "minipair":
+    if profile.prepare:
         return Finding("data", subject, Status.NOTE, detail, _RENDER)
     return Finding(
         "data", subject, Status.MISSING, detail, _layout(config).how_to_get.format(root=config.path)

@@ -13,10 +13,11 @@ logger = logging.getLogger(__name__)
 
 def prepare_data(profile: Profile) -> None:
     """Render MiniPair where the profile asks for it and it is not there yet; else do nothing."""
-    if profile.prepare == "minipair":
-        from sd4match_lib.miniature.dataset.write import ensure_minipair
+    if profile.prepare:
+        from sd4match_lib.miniature.dataset.write import WHOLE, Sizes, ensure_minipair
 
-        ensure_minipair(minipair_root(profile))
+        sizes = WHOLE if profile.prepare == "minipair-whole" else Sizes()
+        ensure_minipair(minipair_root(profile), sizes)
 
 
 def minipair_root(profile: Profile) -> Path:

@@ -65,14 +65,18 @@ class Sizes:
     """
 
     categories: tuple[str, ...] = SPAIR_CATEGORIES
-    spair: tuple[Amount, Amount, Amount] = (Amount(24, 80), Amount(6, 16), Amount(40, 480, every=4))
+    spair: tuple[Amount, Amount, Amount] = (
+        Amount(24, 64),
+        Amount(6, 13),
+        Amount(40, 300, every=4),
+    )
     pascal_pairs: tuple[int, int, int] = (8, 3, 4)
     sub_classes: tuple[str, ...] = tuple(write_pf.SUB_CLASSES)
     willow_pictures: int = 10
 
 
-WHOLE: Final = Sizes(spair=(Amount(24, 80), Amount(6, 16), Amount(40, 480)))
-"""All 40 test pictures of a category, and the pairs among them."""
+WHOLE: Final = Sizes(spair=(Amount(24, 64), Amount(6, 13), Amount(40, 300)))
+"""All 40 test pictures of a category, and the pairs among them: 5,200."""
 
 
 def render_minipair(out: Path, seed: int = 0, sizes: Sizes | None = None) -> None:

@@ -4,6 +4,8 @@ On top of denoising: min-SNR weights (Hang et al. 2023), and alignment of inner 
 self-supervised vision model (REPA, Yu et al. 2024).
 """
 
+import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
+from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, normalize
@@ -102,41 +105,56 @@ class DenoisingObjective(Objective):
 def encode_latents(
     vae: AutoencoderKL, objects: RenderedObjects, folder: Path, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Means and deviations of the pictures' latents, `(N, 4, 32, 32)` float16, unscaled; encoded once and
-    kept in `folder`.
-    """
-    path = folder / "diffusion_latents.safetensors"
-    if not path.is_file() or len(load_file(path)["mean"]) < len(objects.images):
-        vae.to(device).eval()
-        means, deviations = [], []
-        batches = torch.from_numpy(objects.images).split(64)
-        for batch in progress(batches, description="encoding the pictures", unit="batch"):
-            with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16):
-                posterior = vae.encode(to_unit(batch).to(device)).latent_dist
-            means.append(posterior.mean.half().cpu())
-            deviations.append(posterior.std.half().cpu())
-        kept = {"mean": torch.cat(means).contiguous(), "std": torch.cat(deviations).contiguous()}
-        atomic_write_bytes(path, save(kept))
-    tensors = load_file(path)
-    return tensors["mean"], tensors["std"]
+    """Means and deviations of the pictures' latents, `(N, 4, 32, 32)` float16, unscaled; kept in `folder`."""
+    vae.to(device).eval()
+
+    def encode(batch: Tensor) -> dict[str, Tensor]:
+        posterior = vae.encode(to_unit(batch).to(device)).latent_dist
+        return {"mean": posterior.mean, "std": posterior.std}
+
+    found = _encoded("latents", vae, encode, objects, folder, device)
+    return found["mean"], found["std"]
 
 
 def encode_patches(
     vision: Dinov2Model, objects: RenderedObjects, folder: Path, device: torch.device
 ) -> Tensor:
     """The vision model's patch tokens of the pictures, `(N, 256, D)` float16, centred; kept in `folder`."""
-    path = folder / "diffusion_patches.safetensors"
-    if not path.is_file() or len(load_file(path)["patches"]) < len(objects.images):
-        vision.to(device).eval()
-        parts = []
-        batches = torch.from_numpy(objects.images).split(64)
-        for batch in progress(batches, description="patches of the pictures", unit="batch"):
-            with torch.autocast(device.type, dtype=torch.bfloat16):
-                parts.append(hidden_states(vision, batch, 224)[:, 1:].half().cpu())
-        whole = torch.cat(parts)
-        whole -= whole[::64].float().mean(dim=(0, 1)).half()
-        atomic_write_bytes(path, save({"patches": whole.contiguous()}))
-    return load_file(path)["patches"]
+    vision.to(device).eval()
+
+    def encode(batch: Tensor) -> dict[str, Tensor]:
+        return {"patches": hidden_states(vision, batch, 224)[:, 1:]}
+
+    patches = _encoded("patches", vision, encode, objects, folder, device)["patches"]
+    return patches - patches[::64].float().mean(dim=(0, 1)).half()
+
+
+def _encoded(
+    name: str,
+    model: nn.Module,
+    encode: Callable[[Tensor], dict[str, Tensor]],
+    objects: RenderedObjects,
+    folder: Path,
+    device: torch.device,
+) -> dict[str, Tensor]:
+    """What a model makes of the pictures, in float16; made once and kept until model or pictures change."""
+    path = folder / f"diffusion_{name}.safetensors"
+    digest = hashlib.sha256(objects.images[::97].tobytes())
+    for weight in model.state_dict().values():
+        digest.update(weight.cpu().contiguous().numpy().tobytes())
+    made_of = {"made_of": digest.hexdigest(), "pictures": str(len(objects.images))}
+    if path.is_file():
+        with safe_open(path, framework="pt") as file:
+            if file.metadata() == made_of:
+                return load_file(path)
+    parts: list[dict[str, Tensor]] = []
+    batches = torch.from_numpy(objects.images).split(64)
+    for batch in progress(batches, description=f"{name} of the pictures", unit="batch"):
+        with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16):
+            parts.append({key: value.half().cpu() for key, value in encode(batch).items()})
+    whole = {key: torch.cat([part[key] for part in parts]).contiguous() for key in parts[0]}
+    atomic_write_bytes(path, save(whole, metadata=made_of))
+    return whole
 
 
 def pretrain_diffusion(
@@ -148,7 +166,9 @@ def pretrain_diffusion(
     patches = encode_patches(teachers.vision, objects, folder, device)
     factor = teachers.vae.config.scaling_factor
     objective = DenoisingObjective(teachers.text, patches.shape[2], factor)
-    watch = _Watch(build_probe(), teachers, objective, device)
+    watch = DiffusionProbe(
+        build_probe(), teachers.vae, teachers.text, teachers.tokenizer, objective.unet, device
+    )
 
     def batches(step: int, generator: torch.Generator) -> Batch:
         index = torch.randint(len(mean), (budget.batch,), generator=generator)
@@ -162,42 +182,50 @@ def pretrain_diffusion(
     return objective.unet
 
 
-class _Watch:
+class DiffusionProbe:
     """Measures on the probe: PCK with the empty, the text and the full prompt, the text's influence on the
     features, and the denoising error of pictures that were not trained on. The probe's keypoints are for this
     measurement alone.
     """
 
     def __init__(
-        self, probe: Probe, teachers: Teachers, objective: DenoisingObjective, device: torch.device
+        self,
+        probe: Probe,
+        vae: AutoencoderKL,
+        text: CLIPTextModel,
+        tokenizer: CLIPTokenizer,
+        unet: UNet2DConditionModel,
+        device: torch.device,
     ) -> None:
-        """Encodes the probe's pictures once."""
-        self.probe, self.objective, self.device = probe, objective, device
+        """Encodes the probe's pictures and captions once; `unet` may go on training between measurements."""
+        self.probe, self.unet, self.device = probe, unet, device
         self.scheduler: DDIMScheduler = build_scheduler()
-        vae = teachers.vae.to(device).eval()
-        with torch.no_grad():
-            parts = [vae.encode(to_unit(b).to(device)).latent_dist.mean for b in probe.images.split(32)]
-        self.latents = torch.cat(parts) * vae.config.scaling_factor
+        vae.to(device).eval()
         texts = {
             "empty": [""] * len(probe.categories),
             "text": [plain_caption(category) for category in probe.categories],
             "full": probe.captions,
         }
-        self.ids = {name: tokenize(teachers.tokenizer, lines).to(device) for name, lines in texts.items()}
+        with torch.no_grad():
+            parts = [vae.encode(to_unit(b).to(device)).latent_dist.mean for b in probe.images.split(32)]
+            self.contexts = {
+                name: text.to(device)(tokenize(tokenizer, lines).to(device)).last_hidden_state.float()
+                for name, lines in texts.items()
+            }
+        self.latents = torch.cat(parts) * vae.config.scaling_factor
 
     @torch.no_grad()
     def __call__(self) -> dict[str, float]:
         """Returns the named measurements; `influence` is the relative change of the normalised features from
         empty to text at the later of the two timesteps.
         """
-        contexts = {name: self.objective.text(ids).last_hidden_state for name, ids in self.ids.items()}
         found: dict[str, float] = {}
         for t in _READ_TIMESTEPS:
-            features = {name: self._features(context, t) for name, context in contexts.items()}
+            features = {name: self._features(context, t) for name, context in self.contexts.items()}
             found |= {f"pck_{name}_{t}": self.probe.pck(maps) for name, maps in features.items()}
             found["influence"] = float((features["text"] - features["empty"]).norm(dim=1).mean())
         found["pck_latents"] = self.probe.pck(self.latents.cpu())
-        found["held_out"] = self._error(contexts["text"])
+        found["held_out"] = self._error(self.contexts["text"])
         return found
 
     def _noisy(self, timestep: int) -> tuple[Tensor, Tensor]:
@@ -215,10 +243,7 @@ class _Watch:
             steps = torch.full((len(noise),), t, device=self.device)
             target = self.scheduler.get_velocity(self.latents, noise, steps)
             output = torch.cat(
-                [
-                    self.objective.unet(z, t, c).sample
-                    for z, c in zip(noisy.split(32), context.split(32), strict=True)
-                ]
+                [self.unet(z, t, c).sample for z, c in zip(noisy.split(32), context.split(32), strict=True)]
             )
             errors.append((output.float() - target).square().mean())
         return float(torch.stack(errors).mean())
@@ -228,7 +253,7 @@ class _Watch:
         noisy, _ = self._noisy(timestep)
         parts = []
         for z, words in zip(noisy.split(32), context.split(32), strict=True):
-            with capture(self.objective.unet, (_READ_LAYER,)) as read:
-                self.objective.unet(z, timestep, words)
+            with capture(self.unet, (_READ_LAYER,)) as read:
+                self.unet(z, timestep, words)
             parts.append(normalize(read[_READ_LAYER].float(), dim=1).cpu())
         return torch.cat(parts)

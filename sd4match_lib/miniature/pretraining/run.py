@@ -33,6 +33,8 @@ from sd4match_lib.miniature.pretraining.vision import pretrain_vision
 from sd4match_lib.miniature.pretraining.vocabulary import build_tokenizer
 from sd4match_lib.utils.paths import resolve_path
 
+FOLDER: Final = "cache/miniature"
+"""The working folder, unless another is named."""
 PICTURES: Final = {"vae": 8192, "text": 40_960, "vision": 40_960, "diffusion": 40_960, "captioner": 4096}
 """How many of the pictures each stage opens."""
 BUDGETS: Final = {
@@ -70,7 +72,7 @@ def run(
     if stage not in BUDGETS:
         raise UserError(f"there is no pretraining stage {stage!r}; choose one of {', '.join(BUDGETS)}")
     hold_memory()
-    folder = out or resolve_path("cache/miniature")
+    folder = out or resolve_path(FOLDER)
     if fresh:
         for old in folder.glob(f"{stage}*.*"):
             old.unlink()

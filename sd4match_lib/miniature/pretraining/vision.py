@@ -136,7 +136,7 @@ def pretrain_vision(
     def batches(step: int, generator: torch.Generator) -> Batch:
         return Batch(images=pictures[torch.randint(len(pictures), (budget.batch,), generator=generator)])
 
-    watch = _Watch(build_probe(), pictures[:2048], [facts.category for facts in objects.facts[:2048]])
+    watch = VisionProbe(build_probe(), pictures[:2048], [facts.category for facts in objects.facts[:2048]])
     pretrain(
         "vision", objective, batches, budget, folder, device,
         watch=lambda: watch(objective.student["vision"]),
@@ -146,7 +146,7 @@ def pretrain_vision(
     return vision
 
 
-class _Watch:
+class VisionProbe:
     """Measures nearest-neighbour category accuracy (probe pictures among training pictures) and PCK of the
     patch tokens on the probe; labels and keypoints are for this measurement alone.
     """

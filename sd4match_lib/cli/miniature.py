@@ -35,7 +35,11 @@ def add_miniature(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     pretrain.set_defaults(handler=_pretrain)
     check = steps.add_parser("check", help="measure what the miniature must show on held-out data")
     check.add_argument(
-        "--steps", type=at_least(1), default=400, metavar="N", help="of tuning the hidden context; default: 400"
+        "--steps",
+        type=at_least(1),
+        default=400,
+        metavar="N",
+        help="of tuning the hidden context; default: 400",
     )
     check.add_argument("--profile", default="mini", metavar="NAME", help="default: mini")
     check.add_argument("--weights", type=Path, metavar="DIR", help="other weights than the package's")

@@ -1,4 +1,4 @@
-# make reproduce | test | quick | lab | docs | lint | bench     (PROFILE=mini, PYTHON=python3)
+# make install | reproduce | test | quick | lab | docs | lint | bench     (PROFILE=mini, PYTHON=python3)
 # make reproduce PROFILE=overnight decides what mini is too small for, in some hours.
 # Each makes .venv itself when it is missing or when pyproject.toml or constraints.txt changed.
 
@@ -12,7 +12,9 @@ STAMP := $(VENV)/.installed
 export PYTHONDONTWRITEBYTECODE :=
 
 .DELETE_ON_ERROR:
-.PHONY: reproduce test quick lab docs lint bench
+.PHONY: install reproduce test quick lab docs lint bench
+
+install: $(STAMP)
 
 reproduce: $(STAMP)
 	$(BIN)/sd4match reproduce --profile $(PROFILE)

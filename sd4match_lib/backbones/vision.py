@@ -108,7 +108,9 @@ class VisionFeatures:
                     **options,
                 )
         except Exception as error:  # the library raises anything from OSError to SafetensorError
-            raise UserError(f"{folder} cannot be loaded: {reason(error)}") from error
+            raise UserError(
+                f"{folder} cannot be loaded ({reason(error)}); copy or fetch the model again."
+            ) from error
         check_loaded(model, report, Path(folder))
         return cls(model.to(device), config)
 

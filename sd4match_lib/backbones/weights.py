@@ -101,7 +101,9 @@ def load_part(kind: Any, folder: Path | str, part: str, **options: Any) -> Any:
     try:
         loaded = kind.from_pretrained(folder, subfolder=part, local_files_only=True, **options)
     except Exception as error:  # the libraries raise anything from OSError to SafetensorError
-        raise UserError(f"{where} cannot be loaded: {reason(error)}") from error
+        raise UserError(
+            f"{where} cannot be loaded ({reason(error)}); copy or fetch the model again."
+        ) from error
     if not has_weights:
         return loaded
     model, report = loaded

@@ -31,6 +31,8 @@ def parse_dataclass(cls: type[T], table: dict[str, Any], *, where: str, prefix: 
     Raises:
         UserError: a key is unknown or missing, or a value has the wrong type or is out of range.
     """
+    if not isinstance(table, dict):
+        raise UserError(f"{where}: {prefix.rstrip('.') or 'this'} must be a table, not {table!r}.")
     hints = get_type_hints(cls)
     fields = {item.name: item for item in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for key in table:

@@ -18,6 +18,7 @@ import pandas as pd
 
 from sd4match_lib.metrics.bootstrap import Interval
 from sd4match_lib.report.estimates import Results, contrast
+from sd4match_lib.report.tables import read_table
 from sd4match_lib.utils.files import atomic_write_text
 
 FOLDER = "claims"
@@ -131,7 +132,7 @@ def read_claims(tables: Path) -> pd.DataFrame:
     files = sorted((tables / FOLDER).glob("*.csv"))
     if not files:
         return pd.DataFrame(columns=["claim", "source", "trainings", "paper", "here", "control", "verdict"])
-    frame = pd.concat([pd.read_csv(path) for path in files], ignore_index=True)
+    frame = pd.concat([read_table(path) for path in files], ignore_index=True)
     return claims_table(frame).assign(control=frame["control"], verdict=verdicts(frame))
 
 

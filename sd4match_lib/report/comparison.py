@@ -10,6 +10,7 @@ from sd4match_lib.config.profile import Profile
 from sd4match_lib.metrics.bootstrap import Interval
 from sd4match_lib.report.items import Compared, Cost, Item
 from sd4match_lib.report.published import lookup
+from sd4match_lib.report.tables import read_table
 
 TOLERANCE = 0.015
 """How far a measured PCK may be from the published one to count as reproduced, as a fraction.
@@ -76,7 +77,7 @@ def _read(entry: Compared, profile: Profile) -> Interval | None:
     path: Path = profile.results_path / "tables" / f"{entry.table}.csv"
     if not path.is_file():
         return None
-    table = pd.read_csv(path)
+    table = read_table(path)
     for column, value in entry.row:
         table = table[table[column] == value.replace("{profile}", profile.name)]
     if table.empty:

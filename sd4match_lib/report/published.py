@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from sd4match_lib.errors import UserError
+from sd4match_lib.errors import UserError, reason
 from sd4match_lib.utils.paths import package_path, resolve_path
 
 _COLUMNS = {
@@ -94,7 +94,7 @@ def _read(path: Path) -> pd.DataFrame:
         frame = pd.read_csv(path, dtype=_COLUMNS)
     except (ValueError, OSError) as error:
         raise UserError(
-            f"{path} is not a table of published numbers ({error}); mend or delete it."
+            f"{path} is not a table of published numbers ({reason(error)}); mend or delete it."
         ) from error
     missing = [column for column in _COLUMNS if column not in frame]
     if missing:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from sd4match_lib.config.profile import Profile
+from sd4match_lib.report.tables import read_table
 
 SAME = 5e-4
 """Differences below this vanish when rounded to a tenth of a point."""
@@ -62,7 +63,7 @@ def _read(
     path = profile.results_path / "tables" / f"{name}.csv"
     if not path.is_file():
         return None
-    frame = pd.read_csv(path)
+    frame = read_table(path)
     for key, wanted in row.items():
         if isinstance(wanted, str):
             wanted = words.get(wanted, wanted.replace("{profile}", profile.name))

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from sd4match_lib.errors import UserError
+from sd4match_lib.report.tables import read_table
 
 CAPTION = (
     "How far does a rerun move? Every number with an interval in both results folders, movements in "
@@ -70,7 +71,7 @@ def _numbers(folder: Path, names: list[str]) -> pd.DataFrame:
     """The values with intervals of the tables: table, row, column, value, reach."""
     rows: list[dict[str, object]] = []
     for name in names:
-        frame = pd.read_csv(folder / name)
+        frame = read_table(folder / name)
         measured = [column for column in frame if {f"{column}_low", f"{column}_high"} <= set(frame.columns)]
         texts = frame.select_dtypes(exclude=np.number).columns
         if not measured or not len(texts):

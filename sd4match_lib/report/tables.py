@@ -12,9 +12,10 @@ from typing import Any
 
 import pandas as pd
 
-from sd4match_lib.errors import one_line
+from sd4match_lib.errors import DataError, one_line, reason
 from sd4match_lib.metrics.bootstrap import Interval
 from sd4match_lib.utils.files import atomic_write_text
+from sd4match_lib.utils.reading import check_file
 
 PUBLISHED = "published"
 """The optional boolean column that marks rows with the paper's numbers."""
@@ -155,6 +156,19 @@ def _plain(value: Any) -> str:
     if value is None or (not isinstance(value, str) and pd.isna(value)):
         return _NOTHING
     return f"{value:.4g}" if isinstance(value, float) else escape_markdown(str(value))
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a table that `write_table` wrote.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    check_file(path)
+    try:
+        return pd.read_csv(path)
+    except Exception as error:  # pandas raises nearly anything on damaged files
+        raise DataError(f"{path}: this is no table ({reason(error)}); delete it and run again.") from error
 
 
 def escape_markdown(text: str) -> str:

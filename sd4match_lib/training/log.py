@@ -58,7 +58,11 @@ class TrainingLog:
 def _read_rows(path: Path) -> list[dict[str, Any]]:
     fix = "delete it: the training goes on, and the log begins there"
     rows = []
-    for line, cells in enumerate(read_csv(path, COLUMNS, fix=fix), start=2):
+    try:
+        found = read_csv(path, COLUMNS, fix=fix)
+    except DataError as error:
+        raise DataError(f"{error} Or {fix}.") from error
+    for line, cells in enumerate(found, start=2):
         try:
             numbers = {name: float(cells[name]) for name in COLUMNS[1:3]}
             pck = float(cells["pck"]) if cells["pck"] else None

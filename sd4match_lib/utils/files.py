@@ -7,12 +7,14 @@ import hashlib
 import json
 import os
 import platform
+import re
 import stat
+import sys
 import tempfile
 import threading
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from sd4match_lib.errors import UserError, WriteError, reason, storage_sentence
 
@@ -38,7 +40,7 @@ def atomic_write_bytes(path: Path | str, data: bytes) -> None:
     """
     try:
         if _is_stream(path):
-            with open(path, "wb") as stream:
+            with _open_stream(path) as stream:
                 stream.write(data)
             return
         target = Path(os.path.realpath(path))
@@ -107,6 +109,17 @@ def _is_stream(path: Path | str) -> bool:
     except OSError:
         return False
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def _open_stream(path: Path | str) -> BinaryIO:
+    """Open a pipe or device; of this process's own descriptors the one that is open, where it is."""
+    found = re.fullmatch(r"/dev/(stdin|stdout|stderr)|/(?:dev|proc/self)/fd/(\d{1,9})", str(path))
+    if found is None:
+        return open(path, "wb")
+    number = {"stdin": 0, "stdout": 1, "stderr": 2}[found[1]] if found[1] else int(found[2])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return os.fdopen(os.dup(number), "wb")
 
 
 def _replace(target: Path, data: bytes) -> None:

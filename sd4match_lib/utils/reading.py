@@ -25,7 +25,8 @@ AGAIN = "fetch or write it again"
 _MB = 2**20
 _CSV_MB, _JSON_MB, _TOML_MB, _HEADER_MB = 256, 64, 1, 32
 _DEEPEST = 64
-_LARGEST = 2**63
+_LARGEST = 2**128
+"""Tokenizers state 10**30 where they mean no limit; more digits than that are nobody's."""
 
 _LFS_POINTER = b"version https://git-lfs"
 _BITS = {
@@ -106,7 +107,7 @@ def read_json(path: Path | str, *, fix: str = AGAIN) -> Any:
 
     Raises:
         DataError: the file is missing or too large, is not JSON, or nests too deep, or has numbers of more
-            than 64 bits or texts that are not Unicode.
+            than 128 bits or texts that are not Unicode.
     """
     return _parse(path, read_bytes(path, limit=_JSON_MB * _MB, fix=fix), json.loads, "JSON", fix)
 
@@ -238,7 +239,7 @@ def _what_is_wrong(value: Any) -> str:
             elif isinstance(item, list):
                 inner += item
             elif isinstance(item, int) and not -_LARGEST <= item < _LARGEST:
-                return "a whole number in it has more than 64 bits"
+                return "a whole number in it has more than 128 bits"
             elif isinstance(item, str) and not _is_text(item):
                 return f"the text {item[:80]!r} is not valid Unicode"
         level, depth = inner, depth + 1

@@ -251,7 +251,7 @@ TENSORS = {
 def test_a_state_that_is_none_is_named(tmp_path, name):
     path, content = saved_state(tmp_path / "state.safetensors"), STATES[name]
     path.write_bytes(path.read_bytes()[content] if isinstance(content, slice) else content)
-    refused(lambda: restore(path), "state.safetensors", "delete it")
+    refused(lambda: restore(path), "state.safetensors")
 
 
 @pytest.mark.parametrize("progress", PROGRESS, ids=lambda text: text[:20])

@@ -127,7 +127,7 @@ def ensure_minipair(root: Path, sizes: Sizes | None = None) -> None:
     """
     sizes = sizes or Sizes()
     if _problem(root, sizes)[1]:
-        with WorkLock(root.parent, f"MiniPair in {root}"):
+        with WorkLock(root.parent, root.name):
             # Whoever had the lock may have rendered it.
             seed, wrong = _problem(root, sizes)
             if wrong:

@@ -123,7 +123,7 @@ def test_a_second_process_waits_for_the_first_and_renders_nothing(
 ) -> None:
     monkeypatch.setattr(write, "render_minipair", lambda *_: pytest.fail("rendered again"))
     with ThreadPoolExecutor() as pool:
-        with WorkLock(tmp_path, "the first"):
+        with WorkLock(tmp_path, "data"):
             second = pool.submit(ensure_minipair, tmp_path / "data", TINY)
             shutil.copytree(tiny, tmp_path / "data")
         second.result(60)

@@ -8,9 +8,11 @@ import dataclasses
 import multiprocessing
 import os
 import random
+import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 from small_runs import (
     ALL,
@@ -73,6 +75,30 @@ def test_what_was_killed_at_any_moment_ends_as_if_undisturbed(work, precision, s
         files._SWEPT.clear()
         assert work(own) == undisturbed, f"kill {kill} of seed {seed}"
         assert not list((tmp_path / f"kill-{kill}").rglob("*.tmp")), f"kill {kill} of seed {seed}"
+
+
+def lives(number):
+    try:
+        return psutil.Process(number).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_the_workers_of_a_killed_process_end_with_it():
+    script = (
+        "import os, time; from sd4match_lib.utils.processes import worker_pool\n"
+        "if __name__ == '__main__':\n"
+        "    pool = worker_pool(); print(pool.submit(os.getpid).result(), flush=True)\n"
+        "    pool.submit(time.sleep, 60); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=-1, text=True)
+    worker = int(process.stdout.readline())
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 60
+    while lives(worker):
+        assert time.monotonic() < deadline, "the worker lives on"
+        time.sleep(0.2)
 
 
 def test_two_processes_with_one_request_compute_it_once(small_profile, tmp_path):

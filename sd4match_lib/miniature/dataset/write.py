@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +22,7 @@ from sd4match_lib.miniature.objects.catalogue import CATEGORIES
 from sd4match_lib.utils.files import sha256_file, write_json
 from sd4match_lib.utils.locks import WorkLock
 from sd4match_lib.utils.paths import inside
+from sd4match_lib.utils.processes import worker_pool
 from sd4match_lib.utils.progress import progress
 
 logger = logging.getLogger(__name__)
@@ -101,7 +99,7 @@ def render_minipair(out: Path, seed: int = 0, sizes: Sizes | None = None) -> Non
     jobs = _jobs(out, seed, sizes)
     lists: dict[str, list[str]] = {name: list(header) for name, header, _ in jobs}
     logger.info("rendering MiniPair into %s", out)
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
+    with worker_pool() as pool:
         futures = [(name, pool.submit(job)) for name, _, job in jobs]
         for name, future in progress(futures, description="rendering MiniPair", unit="batch"):
             files, rows = future.result()

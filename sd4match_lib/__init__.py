@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sd4match_lib.matcher.options import MatchOptions
     from sd4match_lib.training.train import train
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 __all__ = ["MatchOptions", "Matcher", "__version__", "evaluate", "load_profile", "train"]
 
 _PLACES = {

@@ -14,6 +14,7 @@ from sd4match_lib.cli.guard import Parser, at_least, check_arguments, guarded
 from sd4match_lib.cli.leaderboard import add_leaderboard
 from sd4match_lib.cli.match import add_match
 from sd4match_lib.cli.miniature import add_miniature
+from sd4match_lib.cli.notebooks import add_notebooks
 from sd4match_lib.cli.rerun import add_rerun
 from sd4match_lib.cli.score import add_reading, add_score, check_reading, reading
 from sd4match_lib.cli.train import add_train
@@ -86,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     add_match(commands)
     add_train(commands)
     add_miniature(commands)
+    add_notebooks(commands)
     return parser
 
 

@@ -112,7 +112,10 @@ def _open(path: Path, profile: Profile, profile_name: str) -> Notebook:
 def _find(folder: Path) -> list[Path]:
     found = sorted(folder.glob("[0-9]*.ipynb"))
     if not found:
-        raise UserError(f"there are no notebooks in {folder}; run this inside the project's checkout.")
+        raise UserError(
+            f"there are no notebooks in {folder}; run this inside the project's checkout, or write them: "
+            f"sd4match notebooks {folder}"
+        )
     return found
 
 

@@ -1,0 +1,31 @@
+"""`sd4match notebooks`: a folder with the notebooks to work in."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from sd4match_lib.cli.common import examples
+
+
+def add_notebooks(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the `notebooks` command."""
+    parser = commands.add_parser(
+        "notebooks",
+        help="write the notebooks to a folder to work in",
+        **examples("sd4match notebooks textbook"),
+    )
+    parser.add_argument("folder", type=Path, metavar="DIR", help="made when missing; no file is overwritten")
+    parser.set_defaults(handler=_notebooks)
+
+
+def _notebooks(arguments: argparse.Namespace) -> int:
+    from sd4match_lib.reproduce.textbook import write_notebooks
+
+    written = write_notebooks(arguments.folder)
+    sys.stdout.write(
+        f"{len(written)} notebooks are in {arguments.folder}; begin with: jupyter-lab {written[0]}\n"
+        "What they compute is kept in results/, data/ and cache/ beside them.\n"
+    )
+    return 0

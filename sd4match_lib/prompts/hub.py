@@ -99,8 +99,8 @@ def prompt_card(prompt: LearnedPrompt) -> ModelCard:
     return ModelCard(
         f"---\n{data.to_yaml()}\n---\n\n# A learned prompt of kind `{prompt.kind}`\n\n"
         f"Learned with the matching loss of SD4Match (arXiv 2310.17569): {parameters:,} numbers that stand "
-        "in for words in front of a frozen diffusion model, so that its features match points between pictures. "
-        "It belongs to the model with the hash below, and to no other.\n\n"
+        "in for words in front of a frozen diffusion model, so that its features match points between "
+        "pictures. It belongs to the model with the hash below, and to no other.\n\n"
         "```python\nfrom sd4match_lib.prompts.hub import from_pretrained\n\n"
         'prompt = from_pretrained("this folder, or its id on the hub")\n```\n\n'
         f"| | |\n|---|---|\n{about}\n"

@@ -9,7 +9,7 @@ from sd4match_lib.metrics.bootstrap import (
     bootstrap_sum,
     interval_of,
     picture_draws,
-    with_trainings,
+    training_draws,
 )
 
 LEVEL = 0.95
@@ -86,18 +86,36 @@ def test_a_difference_leaves_out_what_makes_pictures_hard_for_both():
     assert bootstrap_ratio(first, seed=0, n=500, level=LEVEL).low < 0
 
 
-def test_few_trainings_widen_an_interval_by_what_they_differ():
-    """The mean of three trainings lies in its 95 % interval 95 times in 100, with nothing else to vary."""
-    tries, covered = 2000, 0
-    draws = np.zeros(2000)
+def covered_with_trainings(*, common, own, shift, tries=400, count=3):
+    """How often the mean of some trainings lies in its interval, for effects of three kinds."""
+    covered = 0
     for seed in range(tries):
-        values = 0.5 + 0.02 * np.random.default_rng(seed).standard_normal(3)
-        low, high = interval_of(
-            values.mean(), values.mean() + with_trainings(draws, values, seed=seed), LEVEL
-        )[1:]
-        covered += low <= 0.5 <= high
-    assert 0.93 <= covered / tries <= 0.97
-    assert with_trainings(draws, [0.4], seed=0) is draws
+        rng = np.random.default_rng([seed, count])
+        pictures = shared_pictures(rng)
+        shared = common * rng.standard_normal(144)[pictures].sum(1)
+        trainings = []
+        for _ in range(count):
+            values = 0.45 + shared + own * rng.standard_normal(144)[pictures].sum(1)
+            values += shift * rng.standard_normal() + 0.25 * rng.standard_normal(len(pictures))
+            trainings.append([(1.0, sums(values, pictures))])
+        draws = training_draws(trainings, seed=seed, n=1000)
+        low, high = np.quantile(draws, [0.025, 0.975])
+        covered += low <= 0.45 <= high
+    return covered / tries
+
+
+@pytest.mark.parametrize(
+    ("common", "own", "shift"), [(0.0, 0.0, 0.02), (0.0, 0.1, 0.02), (0.12, 0.05, 0.02), (0.12, 0.0, 0.0)]
+)
+def test_intervals_cover_what_pictures_and_few_trainings_change(common, own, shift):
+    assert 0.92 <= covered_with_trainings(common=common, own=own, shift=shift) <= 0.995
+
+
+def test_one_training_leaves_only_the_pictures():
+    rng = np.random.default_rng(0)
+    pictures = shared_pictures(rng)
+    terms = [(1.0, sums(rng.random(432), pictures))]
+    assert np.array_equal(training_draws([terms], seed=0, n=50), picture_draws(terms, seed=0, n=50))
 
 
 def test_draws_do_not_depend_on_how_many_are_held_at_once(monkeypatch):

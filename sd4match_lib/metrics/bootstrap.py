@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +51,10 @@ class PairSums:
         return float(self.numerators.sum() / self.denominators.sum())
 
 
+Term: TypeAlias = tuple[float, PairSums]
+"""A coefficient and the ratio that it multiplies."""
+
+
 def bootstrap_ratio(sums: PairSums, *, seed: int, n: int, level: float) -> Interval:
     """Return a ratio with its interval.
 
@@ -69,7 +73,7 @@ def bootstrap_ratio(sums: PairSums, *, seed: int, n: int, level: float) -> Inter
     return bootstrap_sum([(1.0, sums)], seed=seed, n=n, level=level)
 
 
-def bootstrap_sum(terms: Sequence[tuple[float, PairSums]], *, seed: int, n: int, level: float) -> Interval:
+def bootstrap_sum(terms: Sequence[Term], *, seed: int, n: int, level: float) -> Interval:
     """Return a weighted sum of ratios over the same pairs, such as a difference, with its interval.
 
     Args:
@@ -88,7 +92,7 @@ def bootstrap_sum(terms: Sequence[tuple[float, PairSums]], *, seed: int, n: int,
     return interval_of(value, drawn, level)
 
 
-def picture_draws(terms: Sequence[tuple[float, PairSums]], *, seed: int, n: int) -> FloatArray:
+def picture_draws(terms: Sequence[Term], *, seed: int, n: int) -> FloatArray:
     """Draw what a weighted sum of ratios might have been on other pictures; see `bootstrap_sum`.
 
     Returns:
@@ -113,25 +117,43 @@ def picture_draws(terms: Sequence[tuple[float, PairSums]], *, seed: int, n: int)
             total += coefficient * (products @ sums.numerators) / (products @ sums.denominators)
         drawn.append(total)
     draws = np.concatenate(drawn)
-    spread = float(draws.std())
-    return value + (_spread(terms) / spread if spread > 0 else 1.0) * (draws - value)
+    spread, wanted = float(draws.std()), _spread(_deviations(terms), pictures)
+    return value + (wanted / spread if spread > 0 else 1.0) * (draws - value)
 
 
-def with_trainings(draws: FloatArray, by_training: Sequence[float], *, seed: int) -> FloatArray:
-    """Add to draws over pictures what other trainings would have changed: the outer level.
+def training_draws(trainings: Sequence[Sequence[Term]], *, seed: int, n: int) -> FloatArray:
+    """Draw what a mean over trainings might have been on other pictures and after other trainings.
 
-    The error of a mean over few trainings is drawn from Student's t: resampling three or five of them with
-    replacement would understate both its spread, by (S - 1) / S, and its tails.
+    Pictures and trainings are crossed: all trainings are measured on the same pairs. What a training changes
+    of single pictures is in the spread between trainings already, so the pictures add only what the trainings
+    have in common. The error of a mean over few trainings is drawn from Student's t: resampling three or five
+    of them with replacement would understate both its spread, by (S - 1) / S, and its tails.
 
     Args:
-        draws: of the mean over trainings; see `picture_draws`.
-        by_training: the value of each training; one alone says nothing about others, and changes nothing.
+        trainings: of each training the terms of its weighted sum; see `bootstrap_sum`. One training alone
+            says nothing about others: only pictures vary then.
         seed: what the draws start from.
+        n: number of draws.
+
+    Returns:
+        ``(n,)`` values around the mean.
     """
-    if len(by_training) < 2:
+    count = len(trainings)
+    mean: list[Term] = [(part / count, sums) for terms in trainings for part, sums in terms]
+    draws = picture_draws(mean, seed=seed, n=n)
+    if count < 2:
         return draws
-    error = float(np.std(by_training, ddof=1)) / len(by_training) ** 0.5
-    return draws + error * np.random.default_rng([seed, 1]).standard_t(len(by_training) - 1, len(draws))
+    pictures = mean[0][1].pictures
+    deviations = [_deviations(terms) for terms in trainings]
+    common = _deviations(mean)
+    whole = _spread(common, pictures) ** 2
+    own = sum(_spread(one - common, pictures) ** 2 for one in deviations) / (count * (count - 1))
+    by_training = [sum(part * sums.ratio for part, sums in terms) for terms in trainings]
+    value = float(np.mean(by_training))
+    error = float(np.std(by_training, ddof=1)) / count**0.5
+    in_common = (max(0.0, whole - own) / whole) ** 0.5 if whole > 0 else 0.0
+    others = np.random.default_rng([seed, 1]).standard_t(count - 1, n)
+    return value + in_common * (draws - value) + error * others
 
 
 def interval_of(value: float, draws: FloatArray, level: float) -> Interval:
@@ -140,17 +162,21 @@ def interval_of(value: float, draws: FloatArray, level: float) -> Interval:
     return Interval(value, float(low), float(high))
 
 
-def _spread(terms: Sequence[tuple[float, PairSums]]) -> float:
+def _deviations(terms: Sequence[Term]) -> FloatArray:
+    """What each pair adds to a weighted sum of ratios beyond its share, ``(P,)``; they add up to nothing."""
+    found = np.zeros(len(terms[0][1].numerators))
+    for coefficient, sums in terms:
+        off = sums.numerators - sums.ratio * sums.denominators
+        found += coefficient * off / sums.denominators.sum()
+    return found
+
+
+def _spread(deviations: FloatArray, pictures: npt.NDArray[np.intp]) -> float:
     """Return the standard error that pictures in common leave.
 
     Two pairs that share a picture add the product of their deviations to the variance, once. Never below the
     standard error of independent pairs.
     """
-    pictures = terms[0][1].pictures
-    deviations = np.zeros(len(pictures))
-    for coefficient, sums in terms:
-        off = sums.numerators - sums.ratio * sums.denominators
-        deviations += coefficient * off / sums.denominators.sum()
     count = int(pictures.max()) + 1
     first, second = pictures.min(axis=1), pictures.max(axis=1)
     apart = first != second

@@ -13,9 +13,9 @@ from sd4match_lib.metrics.bootstrap import (
     FloatArray,
     Interval,
     PairSums,
+    Term,
     interval_of,
-    picture_draws,
-    with_trainings,
+    training_draws,
 )
 from sd4match_lib.metrics.pck import check_same_keypoints, pair_sums, value_sums
 from sd4match_lib.runs.record import RunRecord
@@ -102,17 +102,15 @@ def contrast(
     """
     sides = [by_seed(side) for side in (better, worse) if side is not None]
     seeds = max((sorted(side) for side in sides), key=len)
-    terms: list[tuple[float, PairSums]] = []
-    by_training = []
+    trainings: list[list[Term]] = []
     for training in seeds:
         rows = [(side[training] if len(side) > 1 else next(iter(side.values()))).keypoints for side in sides]
         _check(rows[0], rows[-1], alpha)
-        own = list(zip((1.0, -share), [_sums(part, alpha) for part in rows], strict=False))
-        by_training.append(sum(sign * sums.ratio for sign, sums in own))
-        terms += [(sign / len(seeds), sums) for sign, sums in own]
-    draws = with_trainings(picture_draws(terms, seed=seed, n=n), by_training, seed=seed)
+        trainings.append(list(zip((1.0, -share), [_sums(part, alpha) for part in rows], strict=False)))
+    value = float(np.mean([sum(sign * sums.ratio for sign, sums in terms) for terms in trainings]))
+    draws = training_draws(trainings, seed=seed, n=n)
     trained = any(_is_trained(result) for side in sides for result in side.values())
-    return Contrast(float(np.mean(by_training)), draws, len(seeds) if trained else 0)
+    return Contrast(value, draws, len(seeds) if trained else 0)
 
 
 def estimate(better: Results, worse: Results | None = None, *, alpha: float = 0.1) -> Interval:

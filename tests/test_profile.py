@@ -111,3 +111,19 @@ def test_no_code_asks_for_a_profiles_name():
     asks = re.compile(rf"""(==|!=|\bin|case)\s*[("'\[{{]*["']({names})["']|["']({names})["']\s*(==|!=)""")
     for path in package_path("").rglob("*.py"):
         assert not asks.search(path.read_text(encoding="utf-8")), path
+
+
+def test_overnight_is_mini_with_enough_of_everything_to_decide_claims():
+    mini, overnight = load_profile("mini"), load_profile("overnight")
+    assert mini.decided_by == "overnight" and not overnight.decided_by
+    assert overnight.model == mini.model and overnight.features == mini.features
+    assert overnight.training.steps >= 5 * mini.training.steps
+    for name, config in mini.datasets.items():
+        larger = overnight.dataset(name)
+        # A folder of its own: each profile's data is rendered in another size.
+        assert larger.max_pairs["test"] > config.max_pairs["test"] and larger.root != config.root
+    for stem in ("05", "06", "07", "08", "09", "11"):
+        (parameters,) = (
+            found for key, found in overnight.notebooks.parameters.items() if key.startswith(stem)
+        )
+        assert len(parameters["SEEDS"]) >= 5

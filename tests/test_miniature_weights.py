@@ -6,13 +6,18 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from PIL import Image
 from transformers import CLIPTextModel, CLIPTokenizer, Dinov2Model
 
 from sd4match_lib.config.profile import load_profile
 from sd4match_lib.data.datasets import open_dataset
 from sd4match_lib.miniature.objects.catalogue import CATEGORIES
+from sd4match_lib.miniature.pretraining import check
 from sd4match_lib.miniature.pretraining.caption import plain_caption
 from sd4match_lib.miniature.pretraining.check import Finding, format_findings
+from sd4match_lib.miniature.pretraining.judge import Judge
+from sd4match_lib.miniature.pretraining.judge import _label as judge_label
+from sd4match_lib.miniature.pretraining.renders import Facts
 from sd4match_lib.miniature.pretraining.samples import sample_pictures
 from sd4match_lib.reproduce.prepare import prepare_data
 from sd4match_lib.utils.paths import package_path
@@ -71,3 +76,35 @@ def test_findings_say_what_is_not_met():
     )
     short, long, plain = text.splitlines()
     assert "NOT met" in short and "NOT" not in long and "met" in long and "bar" not in plain
+
+
+def test_paintings_are_named_by_the_judge_and_twins_among_them_show(monkeypatch, tmp_path):
+    class Reads(Judge):
+        """Reads the category's number from the first pixel."""
+
+        def forward(self, images):
+            return torch.eye(18)[images[:, 0, 0, 0].long()]
+
+    def paint(_folder, prompts):
+        number = list(CATEGORIES).index(prompts[0].split()[-1])
+        pictures = np.random.default_rng(number).integers(0, 256, (len(prompts), 128, 128, 3), dtype=np.uint8)
+        pictures[:, 0, 0, 0] = number
+        if number == 4:
+            pictures[1] = pictures[0]
+            pictures[2, 0, 0, 0] = 5
+        return [Image.fromarray(picture) for picture in pictures]
+
+    monkeypatch.setattr(check, "trained_judge", lambda folder: Reads())
+    monkeypatch.setattr(check, "held_out_accuracy", lambda judge: 1.0)
+    monkeypatch.setattr(check, "sample_pictures", paint)
+    found = {f.name: f.value for f in check.check_paintings(load_profile("mini"), tmp_path, 4)}
+    assert found["paintings named right, 4 a category"] == pytest.approx(1 - 1 / (4 * 18))
+    assert found["the same, the category that is worst"] == 0.75
+    assert found["closest two paintings of a category, RMS of [0, 1]"] == pytest.approx(0, abs=1e-3)
+
+
+def test_the_judge_takes_pf_willows_kinds_for_what_spair_calls_them(tmp_path):
+    facts = [Facts(name, {}, "front", "in a room", None) for name in ("duck", "bird", "winebottle", "bottle")]
+    assert [list(CATEGORIES)[judge_label(f)] for f in facts] == ["bird", "bird", "bottle", "bottle"]
+    images = torch.zeros(3, 128, 128, 3, dtype=torch.uint8)
+    assert len(Judge().names(images)) == 3 and set(Judge().names(images)) <= set(CATEGORIES)

@@ -153,7 +153,7 @@ def test_an_archive_gives_every_run_s_pck_again(profile):
                 "keypoint": [str(i % 3) for i in range(60)],
                 "src_image": "a",
                 "trg_image": np.repeat([f"b{i}" for i in range(20)], 3),
-                "distance_in": rng.random(60),
+                "distance_in": [0.4, 0.6, 0.2, *rng.random(57)],  # of 4: exactly 0.1, 0.15 and 0.05
                 "theta_in": 4.0,
             }
         ).reindex(columns=list(KEYPOINT_COLUMNS))
@@ -167,7 +167,8 @@ def test_an_archive_gives_every_run_s_pck_again(profile):
         run.metrics["rows"] = rows
         (path,) = write_archive(profile)
         again = read_archive(path, run.run_id)
-        assert pck(again, 0.1) == pck(rows, 0.1) and set(again["trg_image"]) == set(rows["trg_image"])
+        assert all(pck(again, alpha) == pck(rows, alpha) for alpha in (0.01, 0.05, 0.1, 0.1234, 0.15))
+        assert set(again["trg_image"]) == set(rows["trg_image"])
     assert path.parent == profile.results_path / "rows" and path.stat().st_size < 12_000
     with pytest.raises(UserError, match="holds no run"):
         read_archive(path, "other")

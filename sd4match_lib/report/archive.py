@@ -1,8 +1,8 @@
 """The rows behind a profile's numbers, small enough to be committed with them.
 
 `results/<profile>/rows/` holds one parquet file per data set and split: a row per keypoint, with a column per
-run that says how far its prediction lay from the truth, as a fraction of the threshold's base (theta). That
-is enough to take any PCK, difference or interval again.
+run that says how far its prediction lay from the truth, in ten-thousandths of the threshold's base (theta),
+rounded up. That is enough to take any PCK, difference or interval again, at any alpha of four decimals.
 """
 
 from __future__ import annotations
@@ -11,16 +11,19 @@ import io
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from sd4match_lib.config.profile import Profile
 from sd4match_lib.errors import UserError
+from sd4match_lib.evaluation.evaluate import KEYPOINTS_FILE
 from sd4match_lib.metrics.keypoints import read_keypoints
 from sd4match_lib.runs.store import find_runs
 from sd4match_lib.utils.files import atomic_write_bytes
 
 FOLDER = "rows"
 _KEY = ["pair_id", "keypoint"]
+_PARTS = 10_000
 _SHARED = [*_KEY, "category", "src_image", "trg_image"]
 
 
@@ -31,10 +34,10 @@ def write_archive(profile: Profile) -> list[Path]:
     for folder, record in find_runs(profile.results_path):
         if record.kind not in ("evaluate", "score"):
             continue
-        rows = read_keypoints(folder / "keypoints.parquet")
+        rows = read_keypoints(folder / KEYPOINTS_FILE)
         rows = rows[rows["distance_in"].notna()]
         name = f"{record.config['dataset']}-{record.config['split']}"
-        relative = (rows["distance_in"] / rows["theta_in"]).astype(np.float32)
+        relative = pd.Series(_rounded_up(rows["distance_in"] / rows["theta_in"]), dtype="UInt16")
         relative.index = pd.MultiIndex.from_frame(rows[_KEY])
         gathered.setdefault(name, {})[record.run_id] = relative
         shared.setdefault(name, []).append(rows[_SHARED])
@@ -56,13 +59,20 @@ def read_archive(path: Path | str, run_id: str) -> pd.DataFrame:
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} holds no run {run_id!r}: choose one of its columns ({error}).") from error
     frame = frame[frame[run_id].notna()].rename(columns={run_id: "distance_in"})
-    return frame.assign(distance_in=frame["distance_in"].astype(float), theta_in=1.0).reset_index(drop=True)
+    distance = frame["distance_in"].astype(float) / _PARTS
+    return frame.assign(distance_in=distance, theta_in=1.0).reset_index(drop=True)
+
+
+def _rounded_up(relative: pd.Series) -> npt.NDArray[np.uint16]:
+    """Ten-thousandths, rounded up but for rounding errors, so that a border hit stays one."""
+    parts = np.ceil(relative.to_numpy(float) * _PARTS - 1e-7)
+    return parts.clip(0, np.iinfo(np.uint16).max).astype(np.uint16)
 
 
 def _write(profile: Profile, name: str, shared: list[pd.DataFrame], runs: dict[str, pd.Series]) -> Path:
     keys = pd.concat(shared, ignore_index=True).drop_duplicates(_KEY).sort_values(_KEY, ignore_index=True)
     index = pd.MultiIndex.from_frame(keys[_KEY])
-    columns = {run: values.reindex(index).to_numpy() for run, values in sorted(runs.items())}
+    columns = {run: values.reindex(index).array for run, values in sorted(runs.items())}
     frame = pd.concat([keys, pd.DataFrame(columns, keys.index)], axis=1)
     buffer = io.BytesIO()
     frame.to_parquet(buffer, index=False, compression="zstd", compression_level=19)

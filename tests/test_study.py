@@ -88,3 +88,5 @@ def test_maps_are_measured_and_found_again(study):
     assert first.record.started == again.record.started and first.keypoints.equals(again.keypoints)
     assert first.keypoints["inside"].between(0, 1).all() and (first.keypoints["lead"] >= 0).all()
     assert first.keypoints["pair_id"].nunique() == 2
+    caption = study.caption("Maps", first)
+    assert "sd: correlation maps, t = 50, ensemble 1" in caption and "PCK" not in caption

@@ -81,11 +81,13 @@ def localise(
     window, temperature = profile.training.kernel_size, profile.evaluation.temperature
     kind = models.prompt.identity()["kind"] if models.prompt else ""
     code = tree_hash(package_path(""), ("analysis/localisation.py",))
+    # Points are not read out of the maps.
+    asked = {name: value for name, value in models.config().items() if name not in ("matcher", "sigma")}
     run = open_run(
         profile.results_path,
         f"{dataset}-{split}-maps-{kind}",
         "maps",
-        {"dataset": dataset, "split": split, "pairs": len(pairs), **models.config(), "window": window},
+        {"dataset": dataset, "split": split, "pairs": len(pairs), **asked, "window": window},
         {**models.inputs(), "data": pairs.fingerprint(), "code": method_hash(), "measure": code},
         profile=profile.name,
         seed=seed,

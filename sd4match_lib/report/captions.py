@@ -54,7 +54,7 @@ def describe_runs(records: Iterable[RunRecord], trainings: Mapping[str, Training
         ensemble = config.get("ensemble")
         key = (
             str(config["extractor"] if "extractor" in config else config["method"]),
-            str(config.get("matcher", "its own points")),
+            "its own points" if record.kind == "score" else str(config.get("matcher", "correlation maps")),
             "" if ensemble is None else str(ensemble),
         )
         steps = methods.setdefault(key, set())

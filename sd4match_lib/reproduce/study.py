@@ -177,7 +177,7 @@ class Study:
     def caption(self, title: str, runs: Any = ()) -> str:
         """Return a caption that says what its numbers depend on: profile, runs, metric."""
         records = list(_records(runs))
-        scored = any(record.kind != "train" for record in records)
+        scored = any(record.kind in ("evaluate", "score") for record in records)
         told = [describe_runs(records, self._trainings), *([describe_protocol()] if scored else [])]
         if scored and self.profile.decided_by:
             told.append(f"too small to decide claims: run `{self.profile.decided_by}` to decide this")

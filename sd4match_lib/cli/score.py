@@ -102,15 +102,14 @@ def check_reading(arguments: argparse.Namespace) -> None:
     Raises:
         UserError: a threshold is no fraction, or there is no such column.
     """
-    from sd4match_lib.metrics.keypoints import KEYPOINT_COLUMNS
+    from sd4match_lib.metrics.keypoints import FLAGS
 
     for alpha in arguments.alpha or ():
         if not 0 < alpha <= 1:
             raise UserError(f"--alpha is {alpha}; thresholds are fractions above 0, at most 1, such as 0.1.")
-    if arguments.by not in (*KEYPOINT_COLUMNS, "error"):
-        raise UserError(
-            f"--by is {arguments.by!r}; use one of category, error, {', '.join(KEYPOINT_COLUMNS)}."
-        )
+    groups = ("category", *FLAGS, "error")
+    if arguments.by not in groups:
+        raise UserError(f"--by is {arguments.by!r}; use one of {', '.join(groups)}.")
 
 
 def reading(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -11,10 +11,12 @@ from huggingface_hub import HfApi, ModelCard, ModelCardData, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from sd4match_lib.backbones.weights import is_hub_id
-from sd4match_lib.errors import UserError
+from sd4match_lib.errors import UserError, reason
 from sd4match_lib.prompts.factory import load_prompt
 from sd4match_lib.prompts.learned import LearnedPrompt
 from sd4match_lib.utils.files import atomic_write_text
+from sd4match_lib.utils.markdown import escape_markdown
+from sd4match_lib.utils.paths import user_path
 
 WEIGHTS, CARD = "prompt.safetensors", "README.md"
 
@@ -46,7 +48,7 @@ def from_pretrained(source: Path | str, *, revision: str | None = None) -> Learn
     Raises:
         UserError: there is no such prompt, the hub cannot be reached, or the file holds something else.
     """
-    path = Path(source).expanduser()
+    path = user_path(source)
     if path.is_dir():
         return load_prompt(path / WEIGHTS)
     if path.is_file() or not is_hub_id(str(source)):
@@ -54,10 +56,10 @@ def from_pretrained(source: Path | str, *, revision: str | None = None) -> Learn
     try:
         return load_prompt(hf_hub_download(str(source), WEIGHTS, revision=revision))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        said = str(error).strip().partition("\n")[0] or type(error).__name__
         raise UserError(
-            f"{source}: there is no such folder here, and {WEIGHTS} did not come from the hub ({reason}); "
-            "correct the name, or copy the prompt's file."
+            f"{source}: there is no such folder here, and {WEIGHTS} did not come from the hub "
+            f"({said}); correct the name, or copy the prompt's file."
         ) from error
 
 
@@ -87,7 +89,7 @@ def push_to_hub(
                 repo_id=repo_id, folder_path=folder, revision=revision, commit_message=f"{prompt.kind} prompt"
             )
     except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise UserError(f"{repo_id}: the hub does not take the prompt ({error}).") from error
+        raise UserError(f"{repo_id}: the hub does not take the prompt ({reason(error)}).") from error
     return str(done.commit_url)
 
 
@@ -109,6 +111,7 @@ def prompt_card(prompt: LearnedPrompt) -> ModelCard:
 
 def _lines(values: Mapping[str, Any]) -> str:
     return "\n".join(
-        f"| {key} | {', '.join(map(str, value)) if isinstance(value, list) else value} |"
+        f"| {escape_markdown(key)} | "
+        f"{escape_markdown(', '.join(map(str, value)) if isinstance(value, list) else str(value))} |"
         for key, value in values.items()
     )

@@ -19,10 +19,11 @@ from sd4match_lib.report.comparison import TOLERANCE, compare_item, gpu_hours
 from sd4match_lib.report.html import html_page
 from sd4match_lib.report.items import ITEMS, Cost, Item
 from sd4match_lib.report.repeated import repeated_numbers
-from sd4match_lib.report.tables import escape_markdown, markdown_table
+from sd4match_lib.report.tables import markdown_table
 from sd4match_lib.runs.record import RunRecord
 from sd4match_lib.runs.store import notebook_record_path
 from sd4match_lib.utils.files import atomic_write_text
+from sd4match_lib.utils.markdown import escape_markdown
 from sd4match_lib.utils.progress import format_duration
 from sd4match_lib.utils.reading import read_text
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import pandas as pd
 
-from sd4match_lib.errors import DataError, one_line, reason
+from sd4match_lib.errors import DataError, reason
 from sd4match_lib.metrics.bootstrap import Interval
 from sd4match_lib.utils.files import atomic_write_text
+from sd4match_lib.utils.markdown import escape_markdown
 from sd4match_lib.utils.reading import check_file
 
 PUBLISHED = "published"
@@ -169,11 +170,3 @@ def read_table(path: Path) -> pd.DataFrame:
         return pd.read_csv(path)
     except Exception as error:  # pandas raises nearly anything on damaged files
         raise DataError(f"{path}: this is no table ({reason(error)}); delete it and run again.") from error
-
-
-def escape_markdown(text: str) -> str:
-    """Keep Markdown from reading names such as ``SD+DINO*``, ``a|b`` or ``![x](y)`` as markup."""
-    text = one_line(text.replace("\n", " "))
-    for mark in ("\\", "|", "*", "_", "<", "](", "!["):
-        text = text.replace(mark, f"\\{mark}")
-    return text

@@ -211,7 +211,7 @@ def test_whatever_ends_a_command_is_one_line(error, code, said, capsys, tmp_path
 def test_sigterm_ends_a_command_as_ctrl_c_does():
     script = (
         "import sys, time\nfrom sd4match_lib.cli.guard import guarded\n"
-        "def work():\n    print('works', flush=True)\n    try:\n        time.sleep(60)\n"
+        "def work():\n    try:\n        print('works', flush=True)\n        time.sleep(60)\n"
         "    finally:\n        print('cleaned up', flush=True)\nsys.exit(guarded(work))"
     )
     process = subprocess.Popen([sys.executable, "-c", script], stdout=-1, stderr=-1, text=True)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from sd4match_lib.analysis.prompts import (
+    anatomy,
     context_similarity,
     load_text_encoder,
     nearest_words,
@@ -17,7 +18,7 @@ from sd4match_lib.data.datasets import open_dataset
 from sd4match_lib.prompts.base import PromptBatch
 from sd4match_lib.prompts.cpm import ConditionalPrompt
 from sd4match_lib.prompts.per_class import ClassPrompt
-from sd4match_lib.report.prompt_figures import plot_heatmap, plot_saliency
+from sd4match_lib.report.prompt_figures import plot_saliency
 from sd4match_lib.report.training import plot_training
 from sd4match_lib.reproduce.prepare import prepare_data
 
@@ -47,8 +48,20 @@ def test_equal_prompts_are_alike_and_the_table_is_symmetric(encoder):
     table = context_similarity(prompt, encoder)
     assert table.loc["cat", "dog"] == pytest.approx(1, abs=1e-4) and table.loc["cat", "car"] < 0.9
     np.testing.assert_allclose(table, table.T, atol=1e-5)
-    ax = plot_heatmap(table, title="t")
-    assert [label.get_text() for label in ax.get_xticklabels()] == ["cat", "dog", "car"]
+
+
+def test_the_anatomy_of_a_prompt_counts_what_is_learned_and_calls_it_once(encoder):
+    prompt = ClassPrompt(encoder.width, ["cat", "dog"], length=5)
+    told = anatomy(prompt, PromptBatch(("a",), ("dog",)), encoder)
+    assert [row["shape"] for row in told] == [
+        f"2 x 5 x {encoder.width}",
+        "",
+        f"1 x 5 x {encoder.width}",
+        f"1 x {encoder.length} x {encoder.width}",
+    ]
+    total = f"{2 * 5 * encoder.width:,}"
+    assert [row["numbers"] for row in told] == [total, total, "", ""]
+    assert "ClassPrompt" in told[1]["what"]
 
 
 def test_saliency_is_where_the_module_listens():

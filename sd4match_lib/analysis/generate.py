@@ -17,10 +17,13 @@ from sd4match_lib.analysis.prompts import pair_batch
 from sd4match_lib.backbones.base import TextEncoder
 from sd4match_lib.backbones.clip_text import ClipTextEncoder
 from sd4match_lib.backbones.device import resolve_device, resolve_dtype
+from sd4match_lib.backbones.latents import image_noise
 from sd4match_lib.backbones.weights import find_diffusion, quiet_loading
 from sd4match_lib.config.profile import Profile
+from sd4match_lib.data.record import ImageRecord
 from sd4match_lib.data.types import Pair
 from sd4match_lib.errors import UserError
+from sd4match_lib.images import stretch_image, to_tensor
 from sd4match_lib.prompts.base import Prompt, PromptBatch
 from sd4match_lib.prompts.factory import make_prompt
 from sd4match_lib.utils.progress import progress
@@ -65,6 +68,33 @@ def paint(
             context = prompt.to(where).eval().context(_batch(profile, prompt, pair), encoder)
         pictures[name] = _run(pipeline, encoder, context, seeds, steps, guidance, profile.model.image_hw)
     return pictures
+
+
+def noised_pictures(
+    profile: Profile, record: ImageRecord, timesteps: Sequence[int], *, seed: int = 0
+) -> dict[int, Image.Image]:
+    """Show what is left of a picture at diffusion steps: its latents, noised, and decoded by the VAE.
+
+    Args:
+        profile: says which model.
+        record: the picture.
+        timesteps: diffusion steps, 0 to 999.
+        seed: what the noise is drawn from, the same for all steps.
+
+    Returns:
+        A picture of the network input's size for each step.
+    """
+    pipeline = load_pipeline(find_diffusion(profile.model, profile.cache_path).folder, torch.float32, "cpu")
+    vae, scale = pipeline.vae, pipeline.vae.config.scaling_factor
+    image = to_tensor(stretch_image(record.read(), profile.model.image_hw))[None]
+    shown = {}
+    with torch.no_grad():
+        clean = vae.encode(image).latent_dist.mean * scale
+        noise = image_noise(seed, record.image_id, 0, clean.shape[1:])[None]
+        for t in timesteps:
+            decoded = vae.decode(pipeline.scheduler.add_noise(clean, noise, torch.tensor([t])) / scale).sample
+            shown[t] = pipeline.image_processor.postprocess(decoded, output_type="pil")[0]
+    return shown
 
 
 def load_pipeline(folder: Path, dtype: torch.dtype, device: torch.device | str) -> Any:

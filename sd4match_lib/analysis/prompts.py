@@ -65,6 +65,38 @@ def pair_batch(profile: Profile, pairs: Sequence[Pair]) -> PromptBatch:
 
 
 @torch.no_grad()
+def anatomy(prompt: LearnedPrompt, batch: PromptBatch, encoder: TextEncoder) -> list[dict[str, str]]:
+    """Say what a learned prompt is made of, and what it gives for some pairs or pictures.
+
+    Args:
+        prompt: the prompt, called once.
+        batch: what it looks at.
+        encoder: the text model that it is for.
+
+    Returns:
+        Rows of `what`, `shape` and `numbers`: each learned parameter, all of them, and the two things that
+        come out, which hold no parameter of their own.
+    """
+    rows = [
+        {"what": f"learned: {name}", "shape": _shape(value), "numbers": f"{value.numel():,}"}
+        for name, value in prompt.named_parameters()
+    ]
+    total = sum(value.numel() for value in prompt.parameters())
+    rows.append(
+        {"what": f"all that is learned ({type(prompt).__name__})", "shape": "", "numbers": f"{total:,}"}
+    )
+    given = {
+        "its rows for this batch": prompt.embeddings(batch),
+        "what the UNet reads": prompt.context(batch, encoder),
+    }
+    return rows + [{"what": name, "shape": _shape(value), "numbers": ""} for name, value in given.items()]
+
+
+def _shape(value: Tensor) -> str:
+    return " x ".join(map(str, value.shape))
+
+
+@torch.no_grad()
 def nearest_words(rows: Tensor, encoder: ClipTextEncoder) -> pd.DataFrame:
     """Find the vocabulary's word nearest to each learned row, by cosine.
 

@@ -6,6 +6,7 @@ import pandas as pd
 
 from sd4match_lib.report.estimates import Results, estimate, one_of
 from sd4match_lib.report.published import lookup
+from sd4match_lib.report.sentences import difference
 from sd4match_lib.report.tables import PUBLISHED
 
 
@@ -61,3 +62,18 @@ def reference_table(results: Mapping[str, Results], alpha: float = 0.1) -> pd.Da
     ]
     printed = lookup("table2", "DIFT", "all", alpha)
     return pd.DataFrame([*rows, {"features": "DIFT", column: printed, PUBLISHED: True}])
+
+
+def what_learning_gave(table: pd.DataFrame) -> str:
+    """Say of each prompt, learned once, what it gained over its own start and over the text prompt.
+
+    Args:
+        table: of `prompt_table`, with the reference "text" and with `starts`.
+    """
+    told = []
+    for _, row in table[table["gain by learning"].notna()].iterrows():
+        told.append(
+            f"{row['prompt']}: learning gave {difference(row['gain by learning'])}; against the text prompt "
+            f"it stands at {difference(row['gain over text'])}."
+        )
+    return " ".join([*told, "The intervals are over pictures; another training would give another number."])

@@ -10,6 +10,7 @@ import pandas as pd
 from sd4match_lib.metrics.bootstrap import Interval
 from sd4match_lib.report.estimates import Results, estimate, one_of
 from sd4match_lib.report.published import load_published, lookup
+from sd4match_lib.report.sentences import difference, listed
 from sd4match_lib.report.tables import PUBLISHED
 
 DATASETS = {"pf_pascal": "PF-Pascal", "pf_willow": "PF-Willow", "spair": "SPair-71k"}
@@ -198,6 +199,21 @@ def best_timesteps(
         cells = {"method": name, "best t": best, column: values[best]}
         table.append({**cells, f"against t = {reference_t}": gain})
     return pd.DataFrame(table)
+
+
+def where_methods_are_best(best: pd.DataFrame) -> str:
+    """Say at which timestep each method is best, and whether that is to be told from the reference.
+
+    Args:
+        best: of `best_timesteps`.
+    """
+    column = next(name for name in best.columns if name.startswith("against"))
+    reference = column.removeprefix("against ")
+    places = listed([f"{row['method']} at t = {row['best t']}" for _, row in best.iterrows()])
+    told = [f"Best are {places}."]
+    for _, row in best[best[column].notna()].iterrows():
+        told.append(f"{row['method']} gains {difference(row[column])} over {reference}.")
+    return " ".join(told)
 
 
 def _column(dataset: str, alpha: float) -> str:

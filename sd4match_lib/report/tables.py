@@ -41,9 +41,10 @@ def table_caption(text: str, *, profile: str, protocol: str) -> str:
     Args:
         text: what the table shows, as a sentence.
         profile: the profile that measured it.
-        protocol: how; see `pck.describe_protocol`.
+        protocol: how; see `pck.describe_protocol`. Empty where nothing was scored.
     """
-    return f"{text.rstrip('.')}. Profile `{profile}`; {protocol.rstrip('.')}."
+    how = f"; {protocol.rstrip('.')}" if protocol else ""
+    return f"{text.rstrip('.')}. Profile `{profile}`{how}."
 
 
 def format_percent(value: float | Interval | None) -> str:

@@ -73,3 +73,19 @@ def training_table(log: pd.DataFrame) -> pd.DataFrame:
         cells = {"when": when, "step": int(loss["step"]), "loss": float(loss["loss"])}
         table.append({**cells, "validated at step": int(found["step"]), "validation PCK@0.10": pck})
     return pd.DataFrame(table)
+
+
+def what_training_did(log: pd.DataFrame) -> str:
+    """Say how far loss and validation moved, and which step was kept.
+
+    Args:
+        log: with the columns step, loss and pck (fractions; missing where nothing was validated).
+    """
+    validated = log.dropna(subset="pck")
+    first, last = log.iloc[0], log.iloc[-1]
+    kept = validated.loc[validated["pck"].idxmax()]
+    return (
+        f"The loss went from {first['loss']:.2f} (mean up to step {first['step']:.0f}) to {last['loss']:.2f} "
+        f"(step {last['step']:.0f}). Of {len(validated)} validations the best was at step "
+        f"{kept['step']:.0f}, with a PCK of {100 * kept['pck']:.1f} %; that prompt is kept."
+    )

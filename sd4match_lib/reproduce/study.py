@@ -204,6 +204,12 @@ class Study:
         """Return rows as a table for display, without keeping it."""
         return Shown(markdown_table(pd.DataFrame(rows), caption))
 
+    def conclude(self, text: str) -> Shown:
+        """Return what the results above come to, computed from them, for display."""
+        decided = self.profile.decided_by
+        small = f" (Too small to decide claims: run `{decided}` to decide this.)" if decided else ""
+        return Shown(f"> **In profile `{self.profile.name}`:** {text}{small}")
+
     def figure(self, drawn: Any, name: str, *, runs: Any = (), note: str = "") -> None:
         """Write a figure as PNG and SVG, with what it rests on in small print.
 

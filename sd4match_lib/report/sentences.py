@@ -1,0 +1,37 @@
+"""What a table comes to, in a sentence: computed, so that it is true in every profile."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from sd4match_lib.metrics.bootstrap import Interval
+
+
+def points(value: float) -> str:
+    """Return a fraction as percentage points with a sign, such as "+3.1"."""
+    return f"{100 * value:+.1f}"
+
+
+def difference(gain: Interval) -> str:
+    """Return a difference of PCK with its interval, and whether the interval leaves the sign open.
+
+    Args:
+        gain: as fractions.
+
+    Returns:
+        For example "+3.1 points (95 % interval +0.4 to +5.8, clear of zero)".
+    """
+    if math.isnan(gain.low):
+        return f"{points(gain.value)} points (too few pictures for an interval)"
+    clear = (
+        "clear of zero" if gain.low > 0 or gain.high < 0 else "zero is inside: not to be told from nothing"
+    )
+    return f"{points(gain.value)} points (95 % interval {points(gain.low)} to {points(gain.high)}, {clear})"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as a text, such as "cat, dog and horse"; "none" where there are none."""
+    if len(names) < 2:
+        return names[0] if names else "none"
+    return f"{', '.join(names[:-1])} and {names[-1]}"

@@ -10,7 +10,15 @@ os.environ["SD4MATCH_HEADLESS"] = "1"
 # Processes that share the cores slow each other down with more threads than cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
 
-LONGEST = ("test_smoke", "test_picker_browser")
+LONGEST = (
+    "test_smoke",
+    "test_picker_browser",
+    "test_faults_kills",
+    "test_same_every_time",
+    "test_training_processes",
+    "test_docs",
+    "test_runner",
+)
 """Files that begin first, so that no process is left with one of them at the end."""
 
 PROJECT = Path(__file__).resolve().parent.parent

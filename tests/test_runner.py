@@ -50,6 +50,7 @@ def fail(run, source, kind, scratch_profile):
     return caught.value
 
 
+@pytest.mark.slow
 def test_a_notebook_runs_with_its_parameters_and_leaves_a_clean_copy(folder, run, tmp_path, scratch_profile):
     source = write_notebook(folder / "00_a.ipynb", work=WORK + "\nimport os, sys\nprint(os.getcwd())")
     record = run(source, cwd=tmp_path, WORD="bonjour")
@@ -65,6 +66,7 @@ def test_a_notebook_runs_with_its_parameters_and_leaves_a_clean_copy(folder, run
     assert sorted(os.listdir(tmp_path / "results" / "notebooks")) == ["00_a.ipynb", "00_a.json"]
 
 
+@pytest.mark.slow
 def test_the_kernel_is_this_environments_own_headless_and_isolated(folder, run, tmp_path, monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "agg")
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
@@ -87,6 +89,7 @@ def test_an_unknown_parameter_is_refused_before_anything_runs(folder, run, scrat
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.slow
 def test_a_failing_cell_is_named_with_its_error(folder, run, scratch_profile):
     source = write_notebook(folder / "00_a.ipynb", work="1 / 0")
     error = fail(run, source, Failure.CELL, scratch_profile)
@@ -95,17 +98,20 @@ def test_a_failing_cell_is_named_with_its_error(folder, run, scratch_profile):
     assert record.config["cell"] == "work" and record.error == "ZeroDivisionError: division by zero"
 
 
+@pytest.mark.slow
 def test_a_killed_kernel_never_passes_as_complete(folder, run, scratch_profile):
     source = write_notebook(folder / "00_a.ipynb", work="import os\nos.kill(os.getpid(), 9)")
     error = fail(run, source, Failure.KERNEL, scratch_profile)
     assert error.cell == "work" and int(error.kind) == 138
 
 
+@pytest.mark.slow
 def test_a_kernel_killed_after_the_record_was_written_does_not_pass_either(folder, run, scratch_profile):
     source = write_notebook(folder / "00_a.ipynb", after="import os\nos.kill(os.getpid(), 9)")
     assert fail(run, source, Failure.KERNEL, scratch_profile).cell == "after"
 
 
+@pytest.mark.slow
 def test_a_cell_that_takes_too_long_is_a_timeout(folder, run, scratch_profile):
     scratch_profile.write_text(scratch_profile.read_text().replace("timeout_s = 60", "timeout_s = 1"))
     source = write_notebook(folder / "00_a.ipynb", work="import time\ntime.sleep(30)")
@@ -115,6 +121,7 @@ def test_a_cell_that_takes_too_long_is_a_timeout(folder, run, scratch_profile):
     assert caught.value.kind is Failure.TIMEOUT and caught.value.cell == "work"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
@@ -129,6 +136,7 @@ def test_missing_records_and_outputs_are_failures(folder, run, scratch_profile, 
         raise error
 
 
+@pytest.mark.slow
 def test_an_old_success_does_not_cover_a_new_failure(folder, run, scratch_profile):
     source = write_notebook(folder / "00_a.ipynb")
     run(source)
@@ -256,6 +264,7 @@ def test_results_that_came_with_a_checkout_are_made_again_here(
     assert starts(caplog) == ["00_0"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("same_library")
 def test_reproduce_stops_at_a_failure_and_goes_on_from_there(folder, scratch_profile, caplog):
     caplog.set_level(logging.INFO)

@@ -22,6 +22,8 @@ from sd4match_lib.training.train import train
 
 CPU = torch.device("cpu")
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def miniature():

@@ -38,6 +38,8 @@ default_role = "code"
 # Notebooks are shown as they were executed on the miniature, or as they are; building never runs one.
 nb_execution_mode = "off"
 myst_heading_anchors = 3
+# Equations are drawn in the browser, by MathJax from its own server: offline they stay TeX.
+myst_enable_extensions = ["dollarmath"]
 # Widgets have a still beside them; names that a package passes on are documented in both places.
 suppress_warnings = ["mystnb.unknown_mime_type", "myst.header", "myst.xref_missing", "ref.python"]
 

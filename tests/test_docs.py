@@ -26,6 +26,8 @@ def test_the_pages_build_without_a_warning(project, tmp_path):
     assert len(pages) >= 5 and all(
         (tmp_path / "html" / page).is_file() and str(page) in start for page in pages
     )
+    by_hand = (tmp_path / "html/notebooks/00b_method_by_hand.html").read_text(encoding="utf-8")
+    assert by_hand.count('class="math notranslate') >= 8 and r"\tag{8}" in by_hand
     matcher = (tmp_path / "html/api/sd4match_lib.matcher.matcher.html").read_text(encoding="utf-8")
     assert 'id="sd4match_lib.matcher.matcher.Matcher.match"' in matcher
 

@@ -213,6 +213,7 @@ def where_methods_are_best(best: pd.DataFrame) -> str:
     told = [f"Best are {places}."]
     for _, row in best[best[column].notna()].iterrows():
         told.append(f"{row['method']} gains {difference(row[column])} over {reference}.")
+    told.append("The best of several steps is partly luck, which the intervals do not know.")
     return " ".join(told)
 
 

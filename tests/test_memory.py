@@ -2,10 +2,10 @@
 
 import re
 import weakref
+from pathlib import Path
 
 import pytest
 import torch
-from conftest import PROJECT
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -18,6 +18,7 @@ from sd4match_lib.config.profile import load_profile
 from sd4match_lib.matching.loss import matching_loss
 from sd4match_lib.miniature.pretraining.networks import build_scheduler
 
+PROJECT = Path(__file__).resolve().parent.parent
 GIB = 2**30
 ROW = re.compile(r"^\| (\d+) \| (no|yes) \| ([\d.]+) GiB \|", re.MULTILINE)
 

@@ -7,14 +7,15 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from conftest import PROJECT
 
 from benchmarks.stand_in import write_stand_in
 from sd4match_lib.config.profile import load_profile
 from sd4match_lib.reproduce.prepare import prepare_data
 
+PROJECT = Path(__file__).resolve().parent.parent
 MOST_MB = 20_000
 
 

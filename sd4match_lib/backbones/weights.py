@@ -27,8 +27,14 @@ VISION_WEIGHTS = "model.safetensors"
 VISION_FILES = (VISION_WEIGHTS, "config.json")
 _TOKENIZER_FILES = "tokenizer*/*"
 
-_MOST = {"num_hidden_layers": 256, "layers_per_block": 32, "num_train_timesteps": 10_000}
-"""Modules are made one by one before their sizes are compared with the weights."""
+_RANGES = {"num_hidden_layers": (1, 256), "layers_per_block": (1, 32), "num_train_timesteps": (1000, 10_000)}
+"""Modules are made one by one before their sizes are compared with the weights; steps run to 999."""
+
+_WIDTHS = ("block_out_channels", "hidden_size", "intermediate_size", "vocab_size")
+"""What a configuration calls sizes that its weights have too."""
+
+_NOISE = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule")
+"""What a scheduler's configuration must say: the library would fill in another model's."""
 
 _log = logging.getLogger(__name__)
 
@@ -97,6 +103,7 @@ def load_part(kind: Any, folder: Path | str, part: str, **options: Any) -> Any:
     has_weights = hasattr(kind, "load_state_dict")
     if has_weights:
         check_kind(where / "config.json", _names_of(kind))
+        check_widths(where)
         options |= {"use_safetensors": True, "output_loading_info": True}
     try:
         loaded = kind.from_pretrained(folder, subfolder=part, local_files_only=True, **options)
@@ -133,11 +140,17 @@ def read_config(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path}: 'auto_map' asks for code of the model's own, which is never run; remove it."
         )
-    for name, most in _MOST.items():
-        values = config.get(name, 1)
+    for name, (least, most) in _RANGES.items():
+        values = config.get(name, least)
         for value in values if isinstance(values, list) else [values]:
-            if type(value) is not int or not 1 <= value <= most:
-                raise UserError(f"{path}: {name!r} is {values!r}, not whole numbers from 1 to {most}; {fix}.")
+            if type(value) is not int or not least <= value <= most:
+                raise UserError(
+                    f"{path}: {name!r} is {values!r}, not whole numbers from {least} to {most}; {fix}."
+                )
+    if path.name == "scheduler_config.json":
+        lacking = [name for name in _NOISE if name not in config]
+        if lacking:
+            raise UserError(f"{path}: {lacking[0]!r} is missing, so the model's noise is not known; {fix}.")
     return config
 
 
@@ -183,6 +196,31 @@ def check_kind(path: Path, kinds: Sequence[str]) -> str:
     if kind not in kinds:
         raise UserError(f"{path.parent} holds a {kind!r} model; it must be {' or '.join(map(repr, kinds))}.")
     return str(kind)
+
+
+def check_widths(folder: Path) -> None:
+    """Make sure, before a model is made, that its configuration asks for no sizes that its weights lack.
+
+    Args:
+        folder: with `config.json` and the weights; weights in several files are left to the loader.
+
+    Raises:
+        UserError: it does.
+    """
+    for name in ("model.safetensors", "diffusion_pytorch_model.safetensors"):
+        if not (folder / name).is_file():
+            continue
+        tensors, _ = read_tensor_header(folder / name, fix="copy or fetch the model again")
+        sides = {side for tensor in tensors.values() for side in tensor.shape}
+        config = read_config(folder / "config.json")
+        for key in _WIDTHS:
+            found = config.get(key, [])
+            for width in found if isinstance(found, list) else [found]:
+                if width not in sides:
+                    raise UserError(
+                        f"{folder / 'config.json'}: {key!r} is {found!r}, but no tensor of {name} is so wide; "
+                        "fetch both again."
+                    )
 
 
 def check_loaded(model: Any, report: Mapping[str, Any], where: Path) -> None:

@@ -88,6 +88,27 @@ def test_configurations_that_are_none_or_ask_for_code_are_named(models, name, co
     refused(lambda: find(models), name)
 
 
+SCHEDULERS = [{}, {"num_train_timesteps": 10}, {"num_train_timesteps": 10**8}, {"beta_start": 0.1}]
+
+
+@pytest.mark.parametrize("content", SCHEDULERS)
+def test_a_scheduler_that_does_not_say_the_noise_is_named(models, content):
+    (models / "sd" / "scheduler" / "scheduler_config.json").write_text(json.dumps(content))
+    refused(lambda: find(models), "scheduler_config.json")
+
+
+@pytest.mark.parametrize(
+    ("part", "key"),
+    [("unet", "block_out_channels"), ("vae", "block_out_channels"), ("text_encoder", "hidden_size")],
+)
+def test_a_size_that_no_tensor_has_is_refused_before_anything_is_allocated(models, part, key):
+    path = models / "sd" / part / "config.json"
+    config = json.loads(path.read_text())
+    config[key] = [20_000] * len(config[key]) if isinstance(config[key], list) else 20_000
+    path.write_text(json.dumps(config))
+    refused(lambda: load(models), key, "20000")
+
+
 @pytest.mark.parametrize("name", VISION_FILES)
 @pytest.mark.parametrize("content", [b"", LFS, b"\x00" * 100, b'{"auto_map": {}}'])
 def test_a_vision_model_that_is_none_is_named(models, name, content):

@@ -210,7 +210,10 @@ def check_widths(folder: Path) -> None:
     for name in ("model.safetensors", "diffusion_pytorch_model.safetensors"):
         if not (folder / name).is_file():
             continue
-        tensors, _ = read_tensor_header(folder / name, fix="copy or fetch the model again")
+        try:
+            tensors, _ = read_tensor_header(folder / name, fix="copy or fetch the model again")
+        except UserError as error:
+            raise UserError(f"{folder} cannot be loaded: {error}") from error
         sides = {side for tensor in tensors.values() for side in tensor.shape}
         config = read_config(folder / "config.json")
         for key in _WIDTHS:
@@ -218,7 +221,7 @@ def check_widths(folder: Path) -> None:
             for width in found if isinstance(found, list) else [found]:
                 if width not in sides:
                     raise UserError(
-                        f"{folder / 'config.json'}: {key!r} is {found!r}, but no tensor of {name} is so wide; "
+                        f"{folder / 'config.json'}: {key!r} is {found!r}, but no tensor of {name} is; "
                         "fetch both again."
                     )
 

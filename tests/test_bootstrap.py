@@ -86,6 +86,17 @@ def test_a_difference_leaves_out_what_makes_pictures_hard_for_both():
     assert bootstrap_ratio(first, seed=0, n=500, level=LEVEL).low < 0
 
 
+@pytest.mark.parametrize("changed", [1, 2, 3])
+def test_a_few_changed_pairs_are_no_clear_difference(changed):
+    before = np.random.default_rng(0).random(200)
+    after = before.copy()
+    after[:changed] += 1
+    pictures = np.arange(400).reshape(-1, 2)
+    terms = [(1.0, sums(after, pictures)), (-1.0, sums(before, pictures))]
+    difference = bootstrap_sum(terms, seed=0, n=2000, level=LEVEL)
+    assert difference.low < 0 < difference.value == pytest.approx(changed / 200)
+
+
 def covered_with_trainings(*, common, own, shift, tries=400, count=3):
     """How often the mean of some trainings lies in its interval, for effects of three kinds."""
     covered = 0

@@ -128,9 +128,11 @@ def test_painting_is_the_stock_pipeline_and_a_picture_depends_on_its_seed_alone(
 
 
 def test_the_html_page_needs_nothing_but_itself(tmp_path):
-    (tmp_path / "a.png").write_bytes(b"x" * 100)
-    (tmp_path / "a.svg").write_bytes(b"<svg/>")
-    text = "# T\n\n## One\n\n![what](a.png)\n\n## Two <b>\n\n| a | b |\n| :--- | ---: |\n| *p †* | **1** |\n"
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "a.png").write_bytes(b"x" * 100)
+    (tmp_path / "figures" / "a.svg").write_bytes(b"<svg/>")
+    table = "| a | b |\n| :--- | ---: |\n| *p †* | **1** |\n"
+    text = f"# T\n\n## One\n\n![what](figures/a.png)\n\n## Two <b>\n\n{table}"
     page = html_page(text, "T & U", tmp_path)
     assert "data:image/svg+xml;base64,PHN2Zy8+" in page and "a.png" not in page
     assert '<a href="#s1">' in page and '<h2 id="s1">Two &lt;b&gt;</h2>' in page

@@ -116,9 +116,14 @@ def picture_draws(terms: Sequence[Term], *, seed: int, n: int) -> FloatArray:
         for coefficient, sums in terms:
             total += coefficient * (products @ sums.numerators) / (products @ sums.denominators)
         drawn.append(total)
-    draws = np.concatenate(drawn)
-    spread, wanted = float(draws.std()), _spread(_deviations(terms), pictures)
-    return value + (wanted / spread if spread > 0 else 1.0) * (draws - value)
+    away = np.concatenate(drawn) - value
+    spread, wanted = float(away.std()), _spread(_deviations(terms), pictures)
+    away *= wanted / spread if spread > 0 else 1.0
+    if any(coefficient < 0 for coefficient, _ in terms):
+        # A difference that rests on few pairs: whatever their weights, all draws would lie on its side of
+        # zero. Mirrored, they say how far it may be off to either side.
+        away *= np.random.default_rng([seed, 2]).choice([-1.0, 1.0], n)
+    return value + away
 
 
 def training_draws(trainings: Sequence[Sequence[Term]], *, seed: int, n: int) -> FloatArray:

@@ -1,7 +1,9 @@
 import matplotlib.pyplot as plt
+import nbformat
 import numpy as np
 import pytest
 import torch
+from nbclient import NotebookClient
 
 from sd4match_lib.report.panels import Circle, pca_colours, plot_panels
 from sd4match_lib.report.training import plot_losses
@@ -59,3 +61,17 @@ def test_losses_are_drawn_from_before_the_first_step():
     figure = plot_losses({"same": [3.0, 2.0, 1.0], "other": [3.0, 3.0, 2.5]}, title="Three values, two steps")
     lines = {line.get_label(): line.get_xydata().tolist() for line in figure.axes[0].lines}
     assert lines["same"] == [[0.0, 3.0], [1.0, 2.0], [2.0, 1.0]] and set(lines) == {"same", "other"}
+
+
+@pytest.mark.slow
+def test_a_notebook_shows_every_figure_once_not_only_its_first(monkeypatch, project):
+    # The kernel chooses its own backend, as it does in JupyterLab and in batch runs.
+    monkeypatch.delenv("MPLBACKEND", raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(project))
+    start = "from tempfile import mkdtemp\nfrom sd4match_lib.report import panels, style"
+    draw = "_ = style.save_figure(panels.plot_panels({'a': [[1, 2], [3, 4]]}), mkdtemp(), 'a')"
+    cells = [nbformat.v4.new_code_cell(source) for source in (start, draw, draw, draw)]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    NotebookClient(notebook, kernel_name="python3", timeout=300).execute()
+    pictures = [sum("image/png" in out.get("data", {}) for out in cell.outputs) for cell in notebook.cells]
+    assert pictures == [0, 1, 1, 1]

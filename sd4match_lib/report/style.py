@@ -24,6 +24,9 @@ _NOTE = "note"
 
 def figure_style() -> AbstractContextManager[None]:
     """Return the context in which figures of this project are drawn and saved."""
+    # A notebook's kernel turns interactive mode on when the backend is first used. Inside the context that
+    # would end with it, and of a notebook's figures the first alone would be shown. This draws nothing.
+    plt.draw_if_interactive()
     return plt.style.context(str(package_path("report/style.mplstyle")))
 
 

@@ -14,7 +14,8 @@ PROJECT = Path(__file__).resolve().parent.parent
 def test_the_smoke_profile_runs_every_notebook_once_and_finds_them_done_again():
     records = reproduce("smoke")
     names = sorted(path.stem for path in (PROJECT / "notebooks").glob("*.ipynb"))
-    assert [record.name for record in records] == names
+    names.remove("13_report")  # over all the others, so it comes last
+    assert [record.name for record in records] == [*names, "13_report"]
     assert all(record.status == "complete" for record in records)
     results = load_profile("smoke").results_path
     table = pd.read_csv(results / "tables" / "table1_prompts.csv")

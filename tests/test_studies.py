@@ -232,3 +232,14 @@ def test_a_slice_of_the_paper_s_split_is_not_the_paper_s_split():
 def test_costs_add_up():
     one = comparison.gpu_hours(Cost(trainings=1))
     assert comparison.gpu_hours(Cost(trainings=2, pair_runs=1)) > 2 * one > 2
+
+
+def test_willow_is_split_by_what_spair_has():
+    both = pd.concat([rows([0.5], "car(G)"), rows([0.5, 5], "duck(S)"), rows([5], "winebottle(M)")])
+    whole = SimpleNamespace(keypoints=both, record=SimpleNamespace(seed=0, config={}))
+    parts = studies.by_willow_kind({"text": whole, "learned": {3: whole}})
+    assert list(parts) == [
+        (place, name) for place in ("in SPair-71k", "not in SPair-71k") for name in ("text", "learned")
+    ]
+    assert parts["in SPair-71k", "text"].keypoints["category"].unique().tolist() == ["car(G)"]
+    assert len(parts["not in SPair-71k", "learned"][3].keypoints) == 3

@@ -91,12 +91,14 @@ class DatasetConfig:
         root: its folder; relative to the project's root, below SD4MATCH_DATA when it starts with "data/".
         published_counts: split -> number of pairs that the dataset's authors state.
         max_pairs: split -> an evenly spaced subset of so many pairs; a split that is not named is used whole.
+        optional: whether the paper's own tables do without it, so that a profile is ready when it is missing.
     """
 
     kind: str = field(metadata={"choices": DATASETS})
     root: str
     published_counts: dict[str, int] = field(default_factory=dict, metadata={"min": 0})
     max_pairs: dict[str, int] = field(default_factory=dict, metadata={"min": 1})
+    optional: bool = False
 
     @property
     def path(self) -> Path:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from sd4match_lib.data.categories import SPAIR_CATEGORIES, category_noun
 from sd4match_lib.metrics.bootstrap import Interval
-from sd4match_lib.report.estimates import Results, estimate, one_of
+from sd4match_lib.report.estimates import Evaluated, Part, Results, by_seed, estimate, one_of
 from sd4match_lib.report.published import load_published, lookup
 from sd4match_lib.report.sentences import difference, listed
 from sd4match_lib.report.tables import PUBLISHED
@@ -219,3 +220,24 @@ def where_methods_are_best(best: pd.DataFrame) -> str:
 
 def _column(dataset: str, alpha: float) -> str:
     return f"{DATASETS[dataset]} @{alpha:.2f}"
+
+
+def by_willow_kind(results: Mapping[str, Results]) -> dict[tuple[str, str], Results]:
+    """Split evaluations on PF-Willow into the categories that SPair-71k has, and those that it has not.
+
+    Args:
+        results: a prompt to its evaluation, or to one a training seed.
+
+    Returns:
+        (which categories, prompt) to the part of its evaluation, as `prompt_table` takes them.
+    """
+    found: dict[tuple[str, str], Results] = {}
+    for known in (True, False):
+        label = "in SPair-71k" if known else "not in SPair-71k"
+        for prompt, result in results.items():
+            parts: dict[int, Evaluated] = {}
+            for seed, one in by_seed(result).items():
+                nouns = one.keypoints["category"].map(category_noun)
+                parts[seed] = Part(one.keypoints[nouns.isin(SPAIR_CATEGORIES) == known], one.record)
+            found[label, prompt] = parts if isinstance(result, Mapping) else one_of(parts)
+    return found

@@ -92,9 +92,8 @@ def _layout(config: DatasetConfig) -> type[PairDataset]:
 def _missing_data(profile: Profile, subject: str, config: DatasetConfig, detail: str) -> Finding:
     if profile.prepare:
         return Finding("data", subject, Status.NOTE, detail, _RENDER)
-    return Finding(
-        "data", subject, Status.MISSING, detail, _layout(config).how_to_get.format(root=config.path)
-    )
+    status = Status.NOTE if config.optional else Status.MISSING
+    return Finding("data", subject, status, detail, _layout(config).how_to_get.format(root=config.path))
 
 
 def _check_split(profile: Profile, subject: str, config: DatasetConfig, split: str) -> Finding:

@@ -110,7 +110,8 @@ def _open(path: Path, profile: Profile, profile_name: str) -> Notebook:
 
 
 def _find(folder: Path) -> list[Path]:
-    found = sorted(folder.glob("[0-9]*.ipynb"))
+    # The report is over all the others, whatever their numbers.
+    found = sorted(folder.glob("[0-9]*.ipynb"), key=lambda path: (path.stem.endswith("_report"), path.stem))
     if not found:
         raise UserError(
             f"there are no notebooks in {folder}; run this inside the project's checkout, or write them: "

@@ -92,6 +92,14 @@ def test_every_layout_that_can_be_named_says_how_to_get_what_is_missing(tmp_path
     assert len(found.fix) > 20 and "{" not in found.fix
 
 
+def test_what_the_paper_does_not_ask_for_may_be_missing(tmp_path):
+    text = "".join(f'[datasets.{name}]\nroot = "{tmp_path}/{name}"\n' for name in ("spair_u", "ap10k"))
+    found = by_subject(check(profile_of(tmp_path, text)))
+    assert found["spair_u"].status is Status.NOTE and "SPair-U.zip" in found["spair_u"].fix
+    assert found["ap10k"].status is Status.NOTE and "prepare_ap10k" in found["ap10k"].fix
+    assert found["spair"].status is Status.MISSING
+
+
 def test_a_damaged_picture_is_found(tmp_path):
     profile = profile_of(tmp_path, "")
     picture = write_spair(tmp_path / "spair", CATS) / "JPEGImages" / "cat" / "d.jpg"

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import layouts
 import numpy as np
 import pandas as pd
 import pytest
@@ -422,3 +423,21 @@ def test_rows_keep_what_the_maps_said_so_that_other_metrics_need_none(profile):
     same = rows[rows["src_image"] == rows["trg_image"]]
     assert (same["similarity_inside"] > same["similarity_outside"]).all()
     assert kap(same).value > kap(rows).value
+
+
+def test_a_keypoint_that_the_target_hides_leaves_its_best_similarity_anywhere(profile, tmp_path):
+    root = layouts.write_spair(tmp_path / "SPair-71k", [("a", "b", "cat")])
+    folder = root / "ImageAnnotation" / "cat"
+    folder.mkdir(parents=True)
+    shared = {"0": [10, 20], "4": [30, 12], "11": [59, 39]}
+    for stem, others in (("a", {"7": [40, 30], "8": None}), ("b", {"7": None, "8": [20, 20]})):
+        (folder / f"{stem}.json").write_text(json.dumps({"kps": {**shared, **others}}))
+
+    result = evaluate(profile, dataset="spair", data_root=root, matcher="nn", ensemble=1)
+    points = result.keypoints.set_index("keypoint")
+    assert result.record.metrics["keypoints"] == 3 and list(points.index) == ["0", "11", "4", "7", "8"]
+    assert points.loc["7", ["similarity_inside", "pred_x_px", "trg_x_px"]].isna().all()
+    assert 0 <= points.loc["7", "similarity_outside"] <= 1
+    assert points.loc["8", ["similarity_inside", "similarity_outside", "pred_x_px"]].isna().all()
+    # As a public implementation does not: the hidden keypoint counts, as a negative alone.
+    assert kap(result.keypoints).value <= kap(result.keypoints[result.keypoints["keypoint"] != "7"]).value

@@ -12,7 +12,7 @@ from sd4match_lib.analysis.prompts import (
     patch_saliency,
     untrained_prompt,
 )
-from sd4match_lib.backbones.vision import VisionTokens
+from sd4match_lib.backbones.vision import VisionTokens, seen_box
 from sd4match_lib.config.profile import load_profile, resize_profile
 from sd4match_lib.data.datasets import open_dataset
 from sd4match_lib.prompts.base import PromptBatch
@@ -96,8 +96,11 @@ def test_the_start_is_what_training_starts_from_and_batches_carry_both_pictures(
     src, trg = patch_saliency(start, batch)
     figure = plot_saliency(pairs, src, trg, profile.vision, title="t")
     assert len(figure.axes) == 4
-    # The vision model saw the middle 224 of 256 pixels: 112 of these pictures' 128.
-    assert all(ax.images[1].get_extent() == pytest.approx([7.5, 119.5, 119.5, 7.5]) for ax in figure.axes)
+    for ax, record in zip(
+        figure.axes, [side for pair in pairs for side in (pair.src, pair.trg)], strict=True
+    ):
+        left, right, top, bottom = seen_box(record.read(), profile.vision)
+        assert ax.images[1].get_extent() == pytest.approx([left, right, bottom, top])
     torch.testing.assert_close(src.sum(1) + trg.sum(1), torch.ones(2))
 
 

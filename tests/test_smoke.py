@@ -26,7 +26,7 @@ def test_the_smoke_profile_runs_every_notebook_once_and_finds_them_done_again():
     page = (results / "report.html").read_text(encoding="utf-8")
     figures = sum(len(item.figures) for item in ITEMS)
     assert page.count("data:image/") == figures and len(page) < 12_000_000
-    assert "**Cannot be told here**" in report and "controls" in report
+    assert "**Cannot be told here**" in report and "| control: " in report
     # The paper's rows stand in a block of their own, so that none can be taken for a measured one.
     published = pd.read_csv(results / "tables" / "table2_spair.csv")["published"]
     here, printed = (results / "tables" / "table2_spair.md").read_text(encoding="utf-8").split("\n† ")

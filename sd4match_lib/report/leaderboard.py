@@ -32,7 +32,7 @@ def rank(
     """Rank systems by PCK@0.10 per image in the stretched frame.
 
     A system's rank is one more than the number of systems that are clearly better: those whose paired
-    difference to it has an interval above zero. Systems that cannot be told apart so share a rank.
+    difference to it has an interval above zero.
 
     Args:
         runs: system to its rows; all of the same pairs and keypoints.
@@ -130,7 +130,7 @@ def write_leaderboard(
     csv_path, md_path = write_table(table, folder, name, caption)
     said = [f"# Leaderboard: {dataset}, {split}", "", "## Measured here", "", markdown_table(table, caption)]
     said += [
-        "Systems of one rank cannot be told apart: no interval of their paired differences excludes zero. "
+        "A rank counts the systems that are clearly better: whose paired difference lies above zero. "
         "`macro` is the mean over categories, `geo` the geometry-aware subset.",
         "",
     ]

@@ -102,7 +102,8 @@ def summarise_ranking(table: pd.DataFrame, *, profile: str) -> str:
     title = "Systems by PCK@0.10 in percent with 95 % intervals; behind: the paired difference to the first"
     caption = table_caption(title, profile=profile, protocol=describe_protocol())
     text = shown.assign(behind=shown["behind"].fillna("-")).to_string(index=False)
-    return f"{caption}\n\n{text}\nsystems of one rank cannot be told apart\n"
+    legend = "a rank counts the systems that are clearly better: their paired interval lies above zero"
+    return f"{caption}\n\n{text}\n{legend}\n"
 
 
 def summarise_training(record: RunRecord, folder: Path, *, reused: bool) -> str:

@@ -211,6 +211,9 @@ class ToyBackbone(DiffusionBackbone):
     def grid_hw(cls, folder, *, image_hw, layer):
         return image_hw[0] // 8, image_hw[1] // 8
 
+    def latent_shape(self, image_hw):
+        return 3, image_hw[0] // 8, image_hw[1] // 8
+
     def encode(self, images):
         return Latents(torch.nn.functional.avg_pool2d(images, 8), torch.zeros(len(images), 3, 8, 8))
 

@@ -114,7 +114,7 @@ class DiffusionBackbone(ABC):
         weights_file: the one whose hash a profile may state.
         encoder_files: those that decide the latents.
         text: the text model.
-        vae: a stock autoencoder with `encode(...).latent_dist` and `config.scaling_factor`.
+        vae: a stock autoencoder; a model without one overrides `latent_shape`, `encode` and `sample`.
     """
 
     files: ClassVar[tuple[str, ...]]
@@ -204,6 +204,12 @@ class DiffusionBackbone(ABC):
             checkpoint_activations: compute activations twice to save memory.
         """
         yield
+
+    def latent_shape(self, image_hw: HW) -> tuple[int, int, int]:
+        """Return the shape (c, H/f, W/f) of one picture's latents."""
+        config = self.vae.config
+        side = 2 ** (len(config.block_out_channels) - 1)
+        return config.latent_channels, image_hw[0] // side, image_hw[1] // side
 
     def encode(self, images: Tensor) -> Latents:
         """Run the VAE's encoder, image by image: its activations are the peak of memory.

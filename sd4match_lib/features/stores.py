@@ -34,9 +34,7 @@ class LatentStore:
         self._image_hw = image_hw
         vae = [found.files[name] for name in model.encoder_files]
         settings = {"what": "latents", "vae": vae, "image_hw": image_hw, "dtype": str(model.dtype)}
-        config = model.vae.config
-        side = 2 ** (len(config.block_out_channels) - 1)
-        shape = (config.latent_channels, image_hw[0] // side, image_hw[1] // side)
+        shape = model.latent_shape(image_hw)
         self._cache = DiskCache(cache_dir / "latents", settings, {"mean": shape, "std": shape})
         self.encoded = 0
 

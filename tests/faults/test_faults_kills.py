@@ -14,6 +14,7 @@ import time
 
 import psutil
 import pytest
+import torch
 from small_runs import (
     ALL,
     in_folder,
@@ -45,11 +46,17 @@ pytestmark = [
 ]
 
 
-def work_alone(work, profile):
-    """What a forked process does: it begins with nothing swept, on one thread."""
-    import torch
-
+@pytest.fixture(autouse=True)
+def one_thread():
+    """A forked process has one thread; another number of them rounds otherwise."""
+    before = torch.get_num_threads()
     torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def work_alone(work, profile):
+    """What a forked process does: it begins with nothing swept."""
     files._SWEPT.clear()
     work(profile)
 

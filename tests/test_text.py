@@ -3,7 +3,7 @@ import tiny
 import torch
 
 from sd4match_lib.backbones.clip_text import ClipTextEncoder, inner_text_model
-from sd4match_lib.backbones.weights import quiet_loading
+from sd4match_lib.backbones.loading import quiet_loading
 from sd4match_lib.errors import UserError
 
 STRINGS = ["", "a photo of a cat", "a photo of the red car xyz"]

@@ -7,7 +7,8 @@ import shutil
 from pathlib import Path
 
 from sd4match_lib.analysis.prompts import untrained_prompt
-from sd4match_lib.backbones.weights import find_diffusion, quiet_loading
+from sd4match_lib.backbones.loading import quiet_loading
+from sd4match_lib.backbones.weights import find_diffusion
 from sd4match_lib.config.profile import Profile
 from sd4match_lib.data.categories import category_noun
 from sd4match_lib.data.datasets import open_dataset

@@ -18,7 +18,8 @@ from sd4match_lib.backbones.base import TextEncoder
 from sd4match_lib.backbones.clip_text import ClipTextEncoder
 from sd4match_lib.backbones.device import resolve_device, resolve_dtype
 from sd4match_lib.backbones.latents import image_noise
-from sd4match_lib.backbones.weights import find_diffusion, quiet_loading
+from sd4match_lib.backbones.loading import quiet_loading
+from sd4match_lib.backbones.weights import find_diffusion
 from sd4match_lib.config.profile import Profile
 from sd4match_lib.data.record import ImageRecord
 from sd4match_lib.data.types import Pair

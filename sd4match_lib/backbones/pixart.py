@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from sd4match_lib.backbones.base import DiffusionBackbone, TextEncoder
 from sd4match_lib.backbones.capture import capture
-from sd4match_lib.backbones.weights import load_part, quiet_loading
+from sd4match_lib.backbones.loading import load_part, quiet_loading
 from sd4match_lib.errors import UserError
 from sd4match_lib.geometry import HW
 from sd4match_lib.utils.reading import read_json

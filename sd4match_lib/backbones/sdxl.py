@@ -20,8 +20,8 @@ from torch.nn.functional import pad
 
 from sd4match_lib.backbones.base import TextEncoder
 from sd4match_lib.backbones.clip_text import ClipTextEncoder
+from sd4match_lib.backbones.loading import load_part, quiet_loading
 from sd4match_lib.backbones.stable_diffusion import StableDiffusion
-from sd4match_lib.backbones.weights import load_part, quiet_loading
 from sd4match_lib.errors import UserError
 from sd4match_lib.utils.reading import read_json
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from sd4match_lib.backbones.base import DiffusionBackbone
 from sd4match_lib.backbones.capture import capture
 from sd4match_lib.backbones.clip_text import ClipTextEncoder
-from sd4match_lib.backbones.weights import config_levels, config_number, load_part, quiet_loading
+from sd4match_lib.backbones.loading import config_levels, config_number, load_part, quiet_loading
 from sd4match_lib.errors import UserError
 from sd4match_lib.geometry import HW
 

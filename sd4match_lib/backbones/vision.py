@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sd4match_lib.backbones.weights import check_kind, check_loaded, check_widths, quiet_loading
+from sd4match_lib.backbones.loading import check_kind, check_loaded, check_widths, quiet_loading
 from sd4match_lib.config.schema import VisionConfig
 from sd4match_lib.errors import UserError, reason
 from sd4match_lib.geometry import HW

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sd4match_lib.backbones.weights import config_number, find_diffusion, find_vision
+from sd4match_lib.backbones.loading import config_number
+from sd4match_lib.backbones.weights import find_diffusion, find_vision
 from sd4match_lib.config.names import BACKBONES, LEARNED_PROMPTS, PROMPTS
 from sd4match_lib.config.profile import Profile
 from sd4match_lib.errors import UserError

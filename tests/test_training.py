@@ -122,8 +122,10 @@ def test_points_of_short_pairs_are_padding(profile):
     few, many = pairs[0], pairs[-1]
     src, trg, valid = pair_points([few, many], hw_in=(128, 128), hw_ft=(32, 32))
     assert valid.sum(1).tolist() == [len(few.src_px), len(many.src_px)] and len(few.src_px) < len(many.src_px)
-    np.testing.assert_allclose(src[1], many.src_px * 31 / 127, atol=1e-4)  # MiniPair's pictures are 128 px
-    np.testing.assert_allclose(trg[1], many.trg_px * 31 / 127, atol=1e-4)
+    for found, points_px, picture in ((src, many.src_px, many.src), (trg, many.trg_px, many.trg)):
+        height, width = picture.hw_px
+        stretched = np.minimum(points_px * [128 / width, 128 / height], 127)
+        np.testing.assert_allclose(found[1], stretched * 31 / 127, atol=1e-4)
     unknown = dataclasses.replace(few, trg_px=np.full_like(few.trg_px, np.nan))
     with pytest.raises(UserError, match="target points that are not known"):
         pair_points([unknown], hw_in=(128, 128), hw_ft=(32, 32))

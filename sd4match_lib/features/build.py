@@ -75,7 +75,7 @@ class MethodModels:
         evaluation, matcher = self.profile.evaluation, self.settings.matcher
         config: dict[str, Any] = {
             **asdict(self.settings),
-            "prompt": self.prompt.identity() if self.prompt else None,
+            "prompt": self.prompt.fingerprint() if self.prompt else None,
             "image_hw": self.image_hw,
         }
         matching = {"temperature": evaluation.temperature, "sigma": evaluation.sigma}

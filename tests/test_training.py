@@ -1,4 +1,6 @@
 import dataclasses
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from sd4match_lib.features.methods import method_settings
 from sd4match_lib.features.stores import LatentStore
 from sd4match_lib.prompts.single import SinglePrompt
 from sd4match_lib.reproduce.prepare import prepare_data
+from sd4match_lib.training.loop import STATE_FILE
 from sd4match_lib.training.objective import pair_loss, pair_points
 from sd4match_lib.training.order import PairOrder
 from sd4match_lib.training.train import train
@@ -218,11 +221,18 @@ def test_a_resumed_training_counts_steps_that_overflowed_as_an_undisturbed_one(
 
 
 def test_a_full_disk_stops_with_the_last_good_state(profile, tmp_path, monkeypatch):
-    def full(path, data):
-        raise OSError(28, "No space left on device")
+    replace = os.replace
 
-    monkeypatch.setattr("sd4match_lib.training.state.atomic_write_bytes", full)
-    with pytest.raises(UserError, match=r"No space left on device.*make room and start again"):
+    def full(source, target):
+        if Path(target).name == STATE_FILE:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), target)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(
+        UserError,
+        match=rf"the disk is full: .*{STATE_FILE}.*Training goes on from the last state that was kept",
+    ):
         train(profile, "single", results_dir=tmp_path)
 
 

@@ -58,12 +58,12 @@ def inside(root: Path, name: Any, where: str) -> Path:
 
     Args:
         root: the folder.
-        name: what was read: a path relative to it, with slashes.
+        name: what was read: a path relative to it, with slashes, or a whole path below it.
         where: file and field, for the message.
 
     Raises:
-        DataError: the name is no text, is empty, absolute or too long, leads out of `root`, or holds
-            characters that names do not have.
+        DataError: the name is no text, is empty or too long, leads out of `root`, or holds characters that
+            names do not have.
     """
     if not isinstance(name, str) or not name:
         raise DataError(f"{where}: {name!r} is not the name of a file; correct it.")
@@ -71,7 +71,8 @@ def inside(root: Path, name: Any, where: str) -> Path:
     if wrong:
         raise DataError(f"{where}: {name!r} is no file name: {wrong}; correct it.")
     path = PurePosixPath(name)
-    leads_out = path.is_absolute() or ".." in path.parts or "\\" in name or Path(name).drive
+    elsewhere = path.is_absolute() and not path.is_relative_to(PurePosixPath(root.absolute().as_posix()))
+    leads_out = elsewhere or ".." in path.parts or "\\" in name or Path(name).drive
     if leads_out or not path.parts:
         raise DataError(f"{where}: {name!r} leads out of {root}; name a file below it.")
     return root / path

@@ -4,6 +4,7 @@ import csv
 import json
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -72,9 +73,10 @@ class Budget:
         return self.learning_rate * min(1.0, (step + 1) / self.warmup, 0.05 + 0.95 * (1 - spent) / 0.2)
 
 
-class Objective(nn.Module):
+class Objective(nn.Module, ABC):
     """What a stage trains, and the loss that it is trained on; frozen parts are without gradients."""
 
+    @abstractmethod
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Named scalars; `"loss"` is minimised.
 
@@ -82,7 +84,6 @@ class Objective(nn.Module):
             batch: all that there is to learn from.
             generator: the step's own, on the CPU.
         """
-        raise NotImplementedError
 
     def after_step(self, averages: list[Tensor]) -> None:
         """Called after each step of the optimizer with the running averages of the trained weights."""

@@ -1,11 +1,9 @@
 """Pretraining of the miniature's UNet: v-prediction on latents of pictures with whole captions, as SD2-1's.
 
-On top of denoising: min-SNR weights (Hang et al. 2023), and alignment of inner features to our own
-self-supervised vision model (REPA, Yu et al. 2024).
+On top of denoising: min-SNR weights (Hang et al. 2023).
 """
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +13,9 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from safetensors import safe_open
 from safetensors.torch import load_file, save
-from torch import Tensor, nn
-from torch.nn.functional import cosine_similarity, normalize
-from transformers import CLIPTextModel, CLIPTokenizer, Dinov2Model
+from torch import Tensor
+from torch.nn.functional import normalize
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from sd4match_lib.backbones.capture import capture
 from sd4match_lib.miniature.pretraining.caption import plain_caption, random_caption
@@ -27,14 +25,11 @@ from sd4match_lib.miniature.pretraining.probe import Probe, build_probe
 from sd4match_lib.miniature.pretraining.renders import RenderedObjects
 from sd4match_lib.miniature.pretraining.text import tokenize
 from sd4match_lib.miniature.pretraining.vae import to_unit
-from sd4match_lib.miniature.pretraining.vision import hidden_states
 from sd4match_lib.utils.files import atomic_write_bytes
 from sd4match_lib.utils.progress import progress
 
 _READ_LAYER, _READ_TIMESTEPS = "up_blocks.1", (50, 261)
-_ALIGNED_LAYER = "up_blocks.0"
 _SNR_CAP = 5.0
-_ALIGNMENT = 0.5
 
 
 @dataclass(frozen=True)
@@ -44,38 +39,28 @@ class Teachers:
     vae: AutoencoderKL
     text: CLIPTextModel
     tokenizer: CLIPTokenizer
-    vision: Dinov2Model
 
 
 class DenoisingObjective(Objective):
-    """Denoising of latents under a frozen text model, and alignment of the first up block's output."""
+    """Denoising of latents under a frozen text model."""
 
-    def __init__(self, text: CLIPTextModel, patch_width: int, factor: float) -> None:
+    def __init__(self, text: CLIPTextModel, factor: float) -> None:
         """Builds the untrained UNet.
 
         Args:
             text: the frozen text model.
-            patch_width: the width of the vision model's tokens.
             factor: the autoencoder's scaling factor.
         """
         super().__init__()
         self.unet, self.text, self.factor = build_unet(), text.requires_grad_(False), factor
         # In training on a CPU, plain attention takes half the time of the fused kernel's backward pass.
         self.unet.set_attn_processor(AttnProcessor())
-        width = self.unet.config.block_out_channels[-1]
-        self.aligner = nn.Sequential(
-            nn.Conv2d(width, 256, 1),
-            nn.SiLU(),
-            nn.Conv2d(256, 256, 1),
-            nn.SiLU(),
-            nn.Conv2d(256, patch_width, 1),
-        )
         self.signal: Tensor
         self.register_buffer("signal", build_scheduler().alphas_cumprod.clone(), persistent=False)
 
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """`denoising` is the plain error of v, `alignment` 1 - cosine to the vision model's patches."""
-        assert batch.latents is not None and batch.captions is not None and batch.patches is not None
+        """`denoising` is the plain error of v."""
+        assert batch.latents is not None and batch.captions is not None
         z = batch.latents.float() * self.factor
         noise = torch.randn(z.shape, generator=generator).to(z.device)
         timesteps = torch.randint(1000, (len(z),), generator=generator).to(z.device)
@@ -84,77 +69,42 @@ class DenoisingObjective(Objective):
         target = signal.sqrt() * noise - (1 - signal).sqrt() * z
         with torch.no_grad():
             context = self.text(batch.captions).last_hidden_state
-        read: list[Tensor] = []
-        block = self.unet.get_submodule(_ALIGNED_LAYER)
-        hook = block.register_forward_hook(lambda _module, _inputs, found: read.append(found))
         output = self.unet(noisy, timesteps, context).sample.float()
-        hook.remove()
         error = (output - target).square().mean(dim=(1, 2, 3))
         snr = (signal / (1 - signal)).view(-1)
         # Min-SNR weights of the error of z, as weights of the error of v.
         weight = snr.clamp(max=_SNR_CAP) / (snr + 1)
-        inner = self.aligner(read[0]).flatten(2).transpose(1, 2).float()
-        alignment = 1 - cosine_similarity(inner, batch.patches.float(), dim=2).mean()
-        return {
-            "loss": (weight * error).mean() / weight.mean() + _ALIGNMENT * alignment,
-            "denoising": error.mean().detach(),
-            "alignment": alignment.detach(),
-        }
+        return {"loss": (weight * error).mean() / weight.mean(), "denoising": error.mean().detach()}
 
 
 def encode_latents(
     vae: AutoencoderKL, objects: RenderedObjects, folder: Path, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Means and deviations of the pictures' latents, `(N, 4, 32, 32)` float16, unscaled; kept in `folder`."""
+    """Means and deviations of the pictures' latents, `(N, 4, 32, 32)` float16, unscaled.
+
+    They are made once, and kept in `folder` until autoencoder or pictures change.
+    """
     vae.to(device).eval()
-
-    def encode(batch: Tensor) -> dict[str, Tensor]:
-        posterior = vae.encode(to_unit(batch).to(device)).latent_dist
-        return {"mean": posterior.mean, "std": posterior.std}
-
-    found = _encoded("latents", vae, encode, objects, folder, device)
-    return found["mean"], found["std"]
-
-
-def encode_patches(
-    vision: Dinov2Model, objects: RenderedObjects, folder: Path, device: torch.device
-) -> Tensor:
-    """The vision model's patch tokens of the pictures, `(N, 256, D)` float16, centred; kept in `folder`."""
-    vision.to(device).eval()
-
-    def encode(batch: Tensor) -> dict[str, Tensor]:
-        return {"patches": hidden_states(vision, batch, 224)[:, 1:]}
-
-    patches = _encoded("patches", vision, encode, objects, folder, device)["patches"]
-    return patches - patches[::64].float().mean(dim=(0, 1)).half()
-
-
-def _encoded(
-    name: str,
-    model: nn.Module,
-    encode: Callable[[Tensor], dict[str, Tensor]],
-    objects: RenderedObjects,
-    folder: Path,
-    device: torch.device,
-) -> dict[str, Tensor]:
-    """What a model makes of the pictures, in float16; made once and kept until model or pictures change."""
-    path = folder / f"diffusion_{name}.safetensors"
+    path = folder / "diffusion_latents.safetensors"
     digest = hashlib.sha256(objects.images[::97].tobytes())
-    for weight in model.state_dict().values():
+    for weight in vae.state_dict().values():
         digest.update(weight.cpu().contiguous().numpy().tobytes())
     made_of = {"made_of": digest.hexdigest(), "pictures": str(len(objects.images))}
     if path.is_file():
         with safe_open(path, framework="pt") as file:
             if file.metadata() == made_of:
-                return load_file(path)
-    parts: list[dict[str, Tensor]] = []
+                kept = load_file(path)
+                return kept["mean"], kept["std"]
+    means, deviations = [], []
     batches = torch.from_numpy(objects.images).split(64)
-    for batch in progress(batches, description=f"{name} of the pictures", unit="batch"):
+    for batch in progress(batches, description="latents of the pictures", unit="batch"):
         with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16):
-            parts.append({key: value.half().cpu() for key, value in encode(batch).items()})
-    whole = {key: torch.cat([part[key] for part in parts]).contiguous() for key in parts[0]}
-    atomic_write_bytes(path, save(whole, metadata=made_of))
-    return whole
+            posterior = vae.encode(to_unit(batch).to(device)).latent_dist
+        means.append(posterior.mean.half().cpu())
+        deviations.append(posterior.std.half().cpu())
+    mean, deviation = torch.cat(means).contiguous(), torch.cat(deviations).contiguous()
+    atomic_write_bytes(path, save({"mean": mean, "std": deviation}, metadata=made_of))
+    return mean, deviation
 
 
 def pretrain_diffusion(
@@ -163,9 +113,8 @@ def pretrain_diffusion(
     """Trains the UNet on the pictures' latents and random captions of them."""
     torch.manual_seed(0)
     mean, deviation = encode_latents(teachers.vae, objects, folder, device)
-    patches = encode_patches(teachers.vision, objects, folder, device)
     factor = teachers.vae.config.scaling_factor
-    objective = DenoisingObjective(teachers.text, patches.shape[2], factor)
+    objective = DenoisingObjective(teachers.text, factor)
     watch = DiffusionProbe(
         build_probe(), teachers.vae, teachers.text, teachers.tokenizer, objective.unet, device
     )
@@ -175,7 +124,7 @@ def pretrain_diffusion(
         words = np.random.default_rng([step, 1])
         texts = [random_caption(objects.facts[i], words) for i in index.tolist()]
         z = mean[index] + deviation[index] * torch.randn(mean[index].shape, generator=generator).half()
-        return Batch(captions=tokenize(teachers.tokenizer, texts), latents=z, patches=patches[index])
+        return Batch(captions=tokenize(teachers.tokenizer, texts), latents=z)
 
     pretrain("diffusion", objective, batches, budget, folder, device, watch=watch)
     objective.unet.set_attn_processor(AttnProcessor2_0())

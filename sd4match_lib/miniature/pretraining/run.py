@@ -12,7 +12,7 @@ from typing import Any, Final
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
 from torch import nn
-from transformers import CLIPTextModel, Dinov2Model
+from transformers import CLIPTextModel
 
 from sd4match_lib.backbones.clip_text import ClipTextEncoder
 from sd4match_lib.backbones.device import resolve_device
@@ -56,7 +56,7 @@ def run(
     device: str | None = None,
     fresh: bool = False,
 ) -> None:
-    """Runs one stage; diffusion needs vae, text and vision, the captioner needs all four.
+    """Runs one stage; diffusion needs vae and text, the captioner needs all four.
 
     Args:
         stage: one of `BUDGETS`.
@@ -98,8 +98,7 @@ def _diffusion(objects: RenderedObjects, budget: Budget, folder: Path, device: t
     target = folder / "weights" / "diffusion"
     vae, tokenizer = _load(AutoencoderKL, target / "vae", "vae"), build_tokenizer()
     text = _load(CLIPTextModel, target / "text_encoder", "text")
-    vision = _load(Dinov2Model, folder / "weights" / "vision", "vision")
-    unet = pretrain_diffusion(objects, Teachers(vae, text, tokenizer, vision), budget, folder, device)
+    unet = pretrain_diffusion(objects, Teachers(vae, text, tokenizer), budget, folder, device)
     for model in (vae, unet, text):
         model.cpu().half()
     vae.register_to_config(_name_or_path="")  # where it lay on this machine is nobody's business

@@ -14,7 +14,7 @@ from sd4match_lib.errors import UserError
 from sd4match_lib.miniature.objects.catalogue import CATEGORIES
 from sd4match_lib.miniature.pretraining import diffusion, loop, text, vae, vision
 from sd4match_lib.miniature.pretraining.caption import full_caption, plain_caption, random_caption, view_words
-from sd4match_lib.miniature.pretraining.diffusion import Teachers, pretrain_diffusion
+from sd4match_lib.miniature.pretraining.diffusion import Teachers, min_snr_weight, pretrain_diffusion
 from sd4match_lib.miniature.pretraining.loop import Batch, Budget, Objective, pretrain
 from sd4match_lib.miniature.pretraining.networks import (
     TEXT_WIDTH,
@@ -22,7 +22,6 @@ from sd4match_lib.miniature.pretraining.networks import (
     build_text_encoder,
     build_unet,
     build_vae,
-    build_vision,
 )
 from sd4match_lib.miniature.pretraining.probe import Probe, ProbePair
 from sd4match_lib.miniature.pretraining.renders import Facts, RenderedObjects, render_object
@@ -256,14 +255,11 @@ def test_the_learning_rate_warms_up_stays_and_falls_at_the_end():
 # The parts
 
 
-def test_min_snr_weights_fall_where_there_is_little_noise_and_stay_below_one(monkeypatch):
-    objective = diffusion.DenoisingObjective(build_text_encoder(build_tokenizer()), 128, 1.0)
-    signal = objective.signal
-    snr = signal / (1 - signal)
-    weight = snr.clamp(max=5) / (snr + 1)
-    # v's error is (snr + 1) times that of the clean latent: the paper's min(snr, 5) of the latter's error.
-    assert torch.allclose(weight * (snr + 1), snr.clamp(max=5))
-    assert float(weight.max()) == pytest.approx(5 / 6, abs=1e-2) and weight[0] < 0.01
+def test_min_snr_weights_of_v_are_the_papers_of_the_clean_latent():
+    snr = torch.tensor([0.01, 1.0, 5.0, 99.0])
+    weight = min_snr_weight(snr / (1 + snr))
+    # v's error is (SNR + 1) times the clean latent's, whose weight is min(SNR, 5).
+    assert weight.tolist() == pytest.approx([0.01 / 1.01, 0.5, 5 / 6, 0.05])
 
 
 def test_the_teachers_targets_use_every_prototype_equally_often():

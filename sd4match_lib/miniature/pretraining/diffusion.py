@@ -41,6 +41,16 @@ class Teachers:
     tokenizer: CLIPTokenizer
 
 
+def min_snr_weight(signal: Tensor) -> Tensor:
+    """Min-SNR weights of the error of the clean latent, as weights of v's, which is (SNR + 1) times as large.
+
+    Args:
+        signal: the scheduler's cumulative alphas of the steps, any shape.
+    """
+    snr = signal / (1 - signal)
+    return snr.clamp(max=_SNR_CAP) / (snr + 1)
+
+
 class DenoisingObjective(Objective):
     """Denoising of latents under a frozen text model."""
 
@@ -71,9 +81,7 @@ class DenoisingObjective(Objective):
             context = self.text(batch.captions).last_hidden_state
         output = self.unet(noisy, timesteps, context).sample.float()
         error = (output - target).square().mean(dim=(1, 2, 3))
-        snr = (signal / (1 - signal)).view(-1)
-        # Min-SNR weights of the error of z, as weights of the error of v.
-        weight = snr.clamp(max=_SNR_CAP) / (snr + 1)
+        weight = min_snr_weight(signal.view(-1))
         return {"loss": (weight * error).mean() / weight.mean(), "denoising": error.mean().detach()}
 
 

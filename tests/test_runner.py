@@ -11,6 +11,7 @@ from tiny_notebooks import WORK, execute_here, write_notebook
 from sd4match_lib.config.profile import load_profile
 from sd4match_lib.errors import UserError
 from sd4match_lib.reproduce.heartbeat import Heartbeat
+from sd4match_lib.reproduce.kernels import Kernels
 from sd4match_lib.reproduce.notebook import open_notebook
 from sd4match_lib.reproduce.reproduce import reproduce
 from sd4match_lib.reproduce.runner import Failure, NotebookError, run_notebook
@@ -24,13 +25,13 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def run(scratch_profile):
+def run(scratch_profile, tmp_path):
     """Run a notebook file with the scratch profile and the given parameters."""
-    profile = load_profile(scratch_profile)
 
     def run(source, cwd=None, **parameters):
+        profile = load_profile(scratch_profile)
         notebook = open_notebook(source, profile, {"PROFILE": str(scratch_profile), **parameters})
-        return run_notebook(notebook, cwd=cwd)
+        return run_notebook(notebook, Kernels(profile, cwd or tmp_path))
 
     return run
 
@@ -112,12 +113,35 @@ def test_a_kernel_killed_after_the_record_was_written_does_not_pass_either(folde
 
 
 @pytest.mark.slow
+def test_a_kernel_started_ahead_has_imported_and_one_that_nobody_took_is_ended(
+    folder, scratch_profile, tmp_path
+):
+    profile = load_profile(scratch_profile)
+    look = (
+        WORK
+        + "\nimport sys\nprint('torch' in sys.modules, sorted(set(globals()) & {'torch', 'sd4match_lib'}))"
+    )
+    source = write_notebook(folder / "00_a.ipynb", work=look)
+    notebook = open_notebook(source, profile, {"PROFILE": str(scratch_profile)})
+    with Kernels(profile, tmp_path) as kernels:
+        kernels.start_ahead()
+        run_notebook(notebook, kernels, another_follows=True)
+        assert kernels._spare is not None
+        spare = kernels._spare[0].provisioner.process.pid
+        os.kill(spare, 0)
+    executed = nbformat.read(tmp_path / "results" / "notebooks" / "00_a.ipynb", as_version=4)
+    # Its names are the notebook's own: nothing stands in them that a kernel in JupyterLab would lack.
+    assert executed.cells[4].outputs[0].text == "True []\n"
+    with pytest.raises(ProcessLookupError):
+        os.kill(spare, 0)
+
+
+@pytest.mark.slow
 def test_a_cell_that_takes_too_long_is_a_timeout(folder, run, scratch_profile):
     scratch_profile.write_text(scratch_profile.read_text().replace("timeout_s = 60", "timeout_s = 1"))
     source = write_notebook(folder / "00_a.ipynb", work="import time\ntime.sleep(30)")
-    profile = load_profile(scratch_profile)
     with pytest.raises(NotebookError, match="timeout_s is 1") as caught:
-        run_notebook(open_notebook(source, profile, {"PROFILE": str(scratch_profile)}))
+        run(source)
     assert caught.value.kind is Failure.TIMEOUT and caught.value.cell == "work"
 
 

@@ -8,7 +8,6 @@ from nbformat import v4
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
-from sd4match_lib.reproduce.heartbeat import Heartbeat
 from sd4match_lib.reproduce.notebook import Notebook
 from sd4match_lib.runs import store
 
@@ -42,7 +41,7 @@ def write_notebook(path: Path, *, work: str = WORK, finish: str = FINISH, after:
     return path
 
 
-def execute_here(notebook: Notebook, cwd: Path, heartbeat: Heartbeat, fresh_since: str) -> None:
+def execute_here(notebook: Notebook, *_: Any) -> None:
     """Run a notebook's cells in this process, which is a hundred times quicker than a kernel of its own."""
     node = parameterize_notebook(load_notebook_node(str(notebook.source)), notebook.overrides)
     store._ASKED.clear()

@@ -15,6 +15,7 @@ from sd4match_lib.report.comparison import gpu_hours, is_comparable
 from sd4match_lib.report.items import ITEMS
 from sd4match_lib.report.published import filled_in
 from sd4match_lib.reproduce.doctor import Status, check, format_report
+from sd4match_lib.reproduce.kernels import Kernels
 from sd4match_lib.reproduce.notebook import Notebook, open_notebook
 from sd4match_lib.reproduce.prepare import prepare_data
 from sd4match_lib.reproduce.runner import run_notebook
@@ -78,27 +79,33 @@ def _run_in_order(
     common = {"profile": profile.hash, "library": library_hash(), "weights": weights_hash()}
     common.update(place=_place(profile), data=os.environ.get("SD4MATCH_DATA", ""))
     common.update(published=sha256_file(filled_in()) if filled_in().is_file() else "")
-    records: list[RunRecord] = []
     due = [notebook for notebook in found if notebook.stem in chosen]
     # Runs that notebooks share are recomputed too, but only once: those that begin after this moment count.
     fresh_since = utc() if fresh else ""
-    for position, notebook in enumerate(due):
-        earlier = {other.stem: _outputs(other) for other in found[: found.index(notebook)]}
-        own = {"source": sha256_file(notebook.source), "parameters": notebook.parameters}
-        fingerprint = content_hash({**common, **own, "earlier": earlier})
-        record = notebook.read_record()
-        if record is not None and not fresh and _is_done(notebook, record, fingerprint):
-            logger.info("%s is complete for the same inputs", notebook.stem)
-        else:
-            label = f"{notebook.stem} ({position + 1} of {len(due)})"
-            expected = _expected_s(due[position:])
-            left = "" if expected is None else f", about {format_duration(expected)} left in all"
-            logger.info("%s starts%s", label, left)
-            record = run_notebook(
-                notebook, fingerprint=fingerprint, label=label, expected_s=expected, fresh_since=fresh_since
-            )
-            logger.info("%s is complete after %s", label, format_duration(record.wall_s))
-        records.append(record)
+    records: list[RunRecord] = []
+    with Kernels(profile, project_root(), fresh_since) as kernels:
+        for position, notebook in enumerate(due):
+            earlier = {other.stem: _outputs(other) for other in found[: found.index(notebook)]}
+            own = {"source": sha256_file(notebook.source), "parameters": notebook.parameters}
+            fingerprint = content_hash({**common, **own, "earlier": earlier})
+            record = notebook.read_record()
+            if record is not None and not fresh and _is_done(notebook, record, fingerprint):
+                logger.info("%s is complete for the same inputs", notebook.stem)
+            else:
+                label = f"{notebook.stem} ({position + 1} of {len(due)})"
+                expected = _expected_s(due[position:])
+                left = "" if expected is None else f", about {format_duration(expected)} left in all"
+                logger.info("%s starts%s", label, left)
+                record = run_notebook(
+                    notebook,
+                    kernels,
+                    another_follows=position + 1 < len(due),
+                    fingerprint=fingerprint,
+                    label=label,
+                    expected_s=expected,
+                )
+                logger.info("%s is complete after %s", label, format_duration(record.wall_s))
+            records.append(record)
     return records
 
 

@@ -8,16 +8,11 @@ and every file that it declared is there.
 from __future__ import annotations
 
 import logging
-import os
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import IntEnum
-from pathlib import Path
 
-from sd4match_lib.config.profile import Profile
 from sd4match_lib.reproduce.heartbeat import Heartbeat
+from sd4match_lib.reproduce.kernels import Kernels
 from sd4match_lib.reproduce.notebook import (
     Notebook,
     clean_notebook,
@@ -63,22 +58,22 @@ class NotebookError(Exception):
 
 def run_notebook(
     notebook: Notebook,
+    kernels: Kernels,
     *,
+    another_follows: bool = False,
     fingerprint: str = "",
-    cwd: Path | None = None,
     label: str = "",
     expected_s: float | None = None,
-    fresh_since: str = "",
 ) -> RunRecord:
     """Execute a notebook and verify what it leaves.
 
     Args:
         notebook: from `open_notebook`.
+        kernels: gives the kernel that it runs in.
+        another_follows: start the next notebook's kernel meanwhile.
         fingerprint: the hash of everything that it depends on, kept in the record.
-        cwd: the kernel's working directory; the project's root when None.
         label: what progress lines begin with; the stem when empty.
         expected_s: how long it and what follows will take, for progress lines.
-        fresh_since: runs that began before this moment do not count as complete (`run_record.utc`).
 
     Returns:
         The record that the notebook wrote, completed by what only the runner knows.
@@ -94,7 +89,7 @@ def run_notebook(
     started = time.monotonic()
     try:
         with Heartbeat(label or notebook.stem, expected_s) as heartbeat:
-            _execute(notebook, cwd or project_root(), heartbeat, fresh_since)
+            _execute(notebook, kernels, heartbeat, another_follows)
         record = _verify(notebook)
     except NotebookError as error:
         failed = RunRecord(notebook.stem, notebook.stem, "notebook", notebook.profile.name, {}, {}, 0)
@@ -112,22 +107,23 @@ def run_notebook(
     return record
 
 
-def _execute(notebook: Notebook, cwd: Path, heartbeat: Heartbeat, fresh_since: str) -> None:
+def _execute(notebook: Notebook, kernels: Kernels, heartbeat: Heartbeat, another_follows: bool) -> None:
     import papermill
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
-    from traitlets.config import Config
 
     stem = notebook.stem
     limit = notebook.profile.notebooks.timeout_s
     try:
-        with _environment(notebook.profile, fresh_since):
+        with kernels.take() as kernel:
+            if another_follows:
+                kernels.start_ahead()
             papermill.execute_notebook(
                 literal_path(notebook.source),
                 literal_path(notebook.partial_path),
                 notebook.overrides,
                 kernel_name="python3",
-                cwd=str(cwd),
+                km=kernel,
                 progress_bar=False,
                 log_output=False,
                 start_timeout=KERNEL_START_S,
@@ -136,7 +132,6 @@ def _execute(notebook: Notebook, cwd: Path, heartbeat: Heartbeat, fresh_since: s
                 iopub_timeout=IOPUB_TIMEOUT_S,
                 store_widget_state=False,
                 record_timing=False,
-                config=Config({"KernelManager": {"transport_encryption": "auto"}}),
                 on_cell_execute=heartbeat.enter_cell,
             )
     except PapermillExecutionError as error:
@@ -163,28 +158,3 @@ def _verify(notebook: Notebook) -> RunRecord:
         reason = f"declared outputs that are not there as declared: {', '.join(missing)}"
         raise NotebookError(Failure.OUTPUTS, notebook.stem, "", reason)
     return record
-
-
-@contextmanager
-def _environment(profile: Profile, fresh_since: str) -> Iterator[None]:
-    """Set what the kernel inherits, and take it back afterwards."""
-    before = dict(os.environ)
-    with tempfile.TemporaryDirectory(prefix="sd4match-") as scratch:
-        os.environ["SD4MATCH_HEADLESS"] = "1"
-        # The kernel of this very environment, without the user's start-up files or traces in the home folder.
-        os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
-        os.environ["JUPYTER_RUNTIME_DIR"] = f"{scratch}/runtime"
-        os.environ["IPYTHONDIR"] = f"{scratch}/ipython"
-        if data := os.environ.get("SD4MATCH_DATA"):
-            os.environ["SD4MATCH_DATA"] = os.path.abspath(data)
-        if profile.notebooks.offline:
-            os.environ["HF_HUB_OFFLINE"] = "1"
-        if fresh_since:
-            os.environ["SD4MATCH_FRESH_SINCE"] = fresh_since
-        # With a backend set, ipykernel leaves inline figures out.
-        os.environ.pop("MPLBACKEND", None)
-        try:
-            yield
-        finally:
-            os.environ.clear()
-            os.environ.update(before)

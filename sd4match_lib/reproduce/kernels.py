@@ -1,0 +1,118 @@
+"""Kernels for notebooks in batch: this environment's own, isolated, and the next one started ahead.
+
+A kernel's imports take some seconds of one core, which a notebook that draws or reads leaves idle.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from sd4match_lib.config.profile import Profile
+
+if TYPE_CHECKING:
+    from jupyter_client.manager import KernelManager
+
+_IMPORTS = (
+    "__import__('sd4match_lib.reproduce.study'), __import__('sd4match_lib.backbones.stable_diffusion');"
+)
+"""What most of a notebook's start is; the semicolon keeps IPython from showing it."""
+
+
+class Kernels:
+    """The kernels of one run over notebooks, one notebook each; used as a context, which ends a spare one."""
+
+    def __init__(self, profile: Profile, cwd: Path, fresh_since: str = "") -> None:
+        """Start none yet.
+
+        Args:
+            profile: decides whether kernels may use the network.
+            cwd: their working directory.
+            fresh_since: runs that began before this moment do not count as complete (`run_record.utc`).
+        """
+        self._profile, self._cwd, self._fresh_since = profile, cwd, fresh_since
+        self._spare: tuple[KernelManager, tempfile.TemporaryDirectory[str]] | None = None
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End the kernel that no notebook took."""
+        if self._spare is not None:
+            _end(*self._spare)
+            self._spare = None
+
+    def start_ahead(self) -> None:
+        """Start the kernel that the next `take` gives; it imports meanwhile what notebooks need."""
+        if self._spare is None:
+            self._spare = self._start([f"--IPKernelApp.exec_lines={_IMPORTS}"])
+
+    @contextmanager
+    def take(self) -> Iterator[KernelManager]:
+        """Give a kernel for one notebook, and end it afterwards, whatever happened.
+
+        Raises:
+            RuntimeError: the kernel does not come up.
+        """
+        kernel, self._spare = self._spare or self._start([]), None
+        try:
+            yield kernel[0]
+        finally:
+            _end(*kernel)
+
+    def _start(self, arguments: list[str]) -> tuple[KernelManager, tempfile.TemporaryDirectory[str]]:
+        from jupyter_client.manager import AsyncKernelManager
+        from jupyter_core.utils import run_sync
+        from traitlets.config import Config
+
+        scratch = tempfile.TemporaryDirectory(prefix="sd4match-")
+        with _environment(self._profile, scratch.name, self._fresh_since):
+            manager = AsyncKernelManager(
+                kernel_name="python3", config=Config({"KernelManager": {"transport_encryption": "auto"}})
+            )
+            # Typed like the manager that waits, though it is awaited.
+            start: Any = manager.start_kernel
+            run_sync(start)(extra_arguments=arguments, cwd=str(self._cwd))
+        return manager, scratch
+
+
+def _end(manager: KernelManager, scratch: tempfile.TemporaryDirectory[str]) -> None:
+    from jupyter_core.utils import run_sync
+
+    try:
+        shutdown: Any = manager.shutdown_kernel
+        run_sync(shutdown)(now=True)
+    finally:
+        scratch.cleanup()
+
+
+@contextmanager
+def _environment(profile: Profile, scratch: str, fresh_since: str) -> Iterator[None]:
+    """Set what the kernel inherits, and take it back afterwards."""
+    before = dict(os.environ)
+    os.environ["SD4MATCH_HEADLESS"] = "1"
+    # The kernel of this very environment, without the user's start-up files or traces in the home folder.
+    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
+    os.environ["JUPYTER_RUNTIME_DIR"] = f"{scratch}/runtime"
+    os.environ["IPYTHONDIR"] = f"{scratch}/ipython"
+    if data := os.environ.get("SD4MATCH_DATA"):
+        os.environ["SD4MATCH_DATA"] = os.path.abspath(data)
+    if profile.notebooks.offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    if fresh_since:
+        os.environ["SD4MATCH_FRESH_SINCE"] = fresh_since
+    # With a backend set, ipykernel leaves inline figures out.
+    os.environ.pop("MPLBACKEND", None)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

@@ -20,7 +20,7 @@ from sd4match_lib.metrics.averages import describe_protocol
 from sd4match_lib.metrics.ceiling import grid_ceiling
 from sd4match_lib.metrics.errors import error_kinds, error_table, twin_rate
 from sd4match_lib.metrics.geometry import geometry_aware
-from sd4match_lib.metrics.kap import kap
+from sd4match_lib.metrics.kap import _average_precision, kap
 from sd4match_lib.metrics.keypoints import (
     LATER_COLUMNS,
     keypoint_frame,
@@ -310,7 +310,9 @@ def test_no_cell_near_enough_leaves_the_nearest_one():
 
 def with_similarities(inside, outside, pair_ids=None) -> pd.DataFrame:
     ids = pair_ids or ["p"] * len(inside)
-    return pd.DataFrame({"pair_id": ids, "similarity_inside": inside, "similarity_outside": outside})
+    pictures = {"src_image": [f"{name} left" for name in ids], "trg_image": [f"{name} right" for name in ids]}
+    found = {"similarity_inside": inside, "similarity_outside": outside}
+    return pd.DataFrame({"pair_id": ids, **pictures, **found})
 
 
 def test_kap_by_hand_and_a_hidden_keypoint_lowers_it():
@@ -326,7 +328,30 @@ def test_kap_by_hand_and_a_hidden_keypoint_lowers_it():
     assert kap(with_similarities([0.5], [0.5])).value == 0.5
 
 
-def test_kaps_interval_comes_from_pairs_and_not_from_the_rows_order():
+def test_a_pairs_influence_on_kap_is_what_its_weight_changes():
+    rng = np.random.default_rng(1)
+    # Coarse values, so that some are equal across pairs.
+    rows = with_similarities(rng.integers(2, 8, 24) / 8, rng.integers(0, 8, 24) / 8, [*"abcdefgh"] * 3)
+    score = np.r_[rows["similarity_inside"], rows["similarity_outside"]]
+    positive = np.arange(48) < 24
+    value, influence = _average_precision(score, positive)
+    assert value == pytest.approx(kap(rows).value) and influence.sum() == pytest.approx(0, abs=1e-12)
+    for one in range(0, 48, 5):
+        # A weight of 1 + 1 / 1000 is one value more among a thousand copies of all.
+        many = np.append(np.tile(score, 1000), score[one])
+        moved, _ = _average_precision(many, np.append(np.tile(positive, 1000), positive[one]))
+        assert 1000 * (moved - value) == pytest.approx(influence[one], abs=2e-4)
+
+
+def test_kaps_interval_is_wider_where_pairs_share_pictures():
+    rng = np.random.default_rng(0)
+    hard = np.repeat(rng.random(6), 10)  # six source pictures, of ten pairs each
+    rows = with_similarities(0.6 * hard + 0.2, 0.5 * rng.random(60), [f"{i:02}" for i in range(60)])
+    alone, shared = kap(rows), kap(rows.assign(src_image=np.repeat([*"abcdef"], 10)))
+    assert shared.value == alone.value and shared.high - shared.low > 1.5 * (alone.high - alone.low)
+
+
+def test_kaps_interval_does_not_come_from_the_rows_order():
     rng = np.random.default_rng(0)
     rows = with_similarities(rng.random(60) + 0.3, rng.random(60), [f"{i // 3:02}" for i in range(60)])
     interval = kap(rows, n=100)

@@ -13,12 +13,15 @@ import numpy.typing as npt
 import pandas as pd
 
 from sd4match_lib.errors import UserError
-from sd4match_lib.metrics.averages import require_columns
-from sd4match_lib.metrics.bootstrap import Interval
+from sd4match_lib.metrics.averages import numbered, require_columns
+from sd4match_lib.metrics.bootstrap import Interval, PairSums, bootstrap_ratio
 
 
 def kap(rows: pd.DataFrame, *, seed: int = 0, n: int = 1000, level: float = 0.95) -> Interval:
-    """Return the keypoint average precision with its percentile bootstrap interval over pairs.
+    """Return the keypoint average precision with its bootstrap interval over pictures (`metrics.bootstrap`).
+
+    Average precision is no ratio of sums over pairs, so what each pair adds to it is its influence: the
+    derivative by the pair's weight (the infinitesimal jackknife).
 
     Args:
         rows: one row per keypoint, those that only the source shows among them.
@@ -29,7 +32,7 @@ def kap(rows: pd.DataFrame, *, seed: int = 0, n: int = 1000, level: float = 0.95
     Raises:
         UserError: the rows hold no similarities: other systems' predictions have none.
     """
-    require_columns(rows, ["pair_id", "similarity_inside", "similarity_outside"])
+    require_columns(rows, ["pair_id", "src_image", "trg_image", "similarity_inside", "similarity_outside"])
     inside, outside = rows["similarity_inside"], rows["similarity_outside"]
     if inside.isna().all():
         raise UserError(
@@ -37,35 +40,36 @@ def kap(rows: pd.DataFrame, *, seed: int = 0, n: int = 1000, level: float = 0.95
         )
     score = pd.concat([inside.dropna(), outside.dropna()])
     positive = np.r_[np.ones(inside.count(), bool), np.zeros(outside.count(), bool)]
-    # Sorted by name, so that the draws do not depend on the rows' order.
-    pairs = pd.Categorical(rows["pair_id"], sorted(rows["pair_id"].unique()))
-    pair = pd.Series(pairs.codes, rows.index)[score.index].to_numpy()
-    order = np.argsort(-score.to_numpy(np.float64), kind="stable")
-    values, positive, pair = score.to_numpy(np.float64)[order], positive[order], pair[order]
-    value = _average_precision(values, positive, np.ones(len(values)))
-    units = len(pairs.categories)
-    if units < 2:
-        return Interval(value, float("nan"), float("nan"))
-    rng = np.random.default_rng(seed)
-    draws = (np.bincount(rng.integers(0, units, units), minlength=units) for _ in range(n))
-    resampled = [_average_precision(values, positive, drawn[pair].astype(np.float64)) for drawn in draws]
-    low, high = np.nanquantile(resampled, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value, float(low), float(high))
+    value, influence = _average_precision(score.to_numpy(np.float64), positive)
+    by_pair = pd.Series(influence).groupby(rows.loc[score.index, "pair_id"].to_numpy()).sum()
+    names = rows.groupby("pair_id")[["src_image", "trg_image"]].first().loc[by_pair.index]
+    count = len(by_pair)
+    sums = PairSums(value + count * by_pair.to_numpy(), np.ones(count), numbered(names))
+    return bootstrap_ratio(sums, seed=seed, n=n, level=level)
 
 
 def _average_precision(
-    values: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_], weight: npt.NDArray[np.float64]
-) -> float:
+    values: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_]
+) -> tuple[float, npt.NDArray[np.float64]]:
     """Sum over thresholds of precision times the gain in recall; equal values share a threshold.
 
     Args:
-        values: scores ``(M,)``, falling.
-        positive: which of them are positives.
-        weight: how often each counts.
+        values: scores ``(M,)``.
+        positive: which of them are positives, at least one.
+
+    Returns:
+        The average precision, and its derivative by the weight of each value ``(M,)``, around weights of one.
     """
-    last = np.append(np.flatnonzero(np.diff(values)), len(values) - 1)
-    found, total = np.cumsum(weight * positive)[last], np.cumsum(weight)[last]
-    if found[-1] == 0:
-        return float("nan")
-    precision = np.divide(found, total, out=np.zeros_like(found), where=total > 0)
-    return float((np.diff(found, prepend=0.0) * precision).sum() / found[-1])
+    # Thresholds from the highest score down, and which of them each value meets first.
+    _, place = np.unique(-values, return_inverse=True)
+    gained = np.bincount(place, positive)
+    found, total = np.cumsum(gained), np.cumsum(np.bincount(place))
+    precision = found / total
+    value = float((gained * precision).sum() / found[-1])
+
+    def from_here_down(terms: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return np.cumsum(terms[::-1])[::-1][place]
+
+    # A value's weight raises the total from its threshold down, and as a positive what is found there too.
+    raised = positive * from_here_down(gained / total) - from_here_down(gained * found / total**2)
+    return value, (positive * (precision[place] - value) + raised) / found[-1]

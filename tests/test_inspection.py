@@ -3,8 +3,10 @@ import pandas as pd
 import pytest
 import torch
 
+from sd4match_lib.analysis.naming import PictureNamer, naming_table
 from sd4match_lib.analysis.prompts import (
     anatomy,
+    compare_prompts,
     context_similarity,
     load_text_encoder,
     nearest_words,
@@ -12,6 +14,7 @@ from sd4match_lib.analysis.prompts import (
     patch_saliency,
     untrained_prompt,
 )
+from sd4match_lib.analysis.saliency import Saliency, object_lead, relative_saliency
 from sd4match_lib.backbones.vision import VisionTokens, seen_box
 from sd4match_lib.config.profile import load_profile, resize_profile
 from sd4match_lib.data.datasets import open_dataset
@@ -19,7 +22,7 @@ from sd4match_lib.prompts.base import PromptBatch
 from sd4match_lib.prompts.cpm import ConditionalPrompt
 from sd4match_lib.prompts.per_class import ClassPrompt
 from sd4match_lib.report.prompt_figures import plot_saliency
-from sd4match_lib.report.training import plot_training
+from sd4match_lib.report.training import plot_training, training_headline
 from sd4match_lib.reproduce.prepare import prepare_data
 
 
@@ -94,14 +97,74 @@ def test_the_start_is_what_training_starts_from_and_batches_carry_both_pictures(
     batch = pair_batch(profile, pairs)
     assert batch.trg_image_ids == tuple(pair.trg.image_id for pair in pairs)
     src, trg = patch_saliency(start, batch)
-    figure = plot_saliency(pairs, src, trg, profile.vision, title="t")
-    assert len(figure.axes) == 4
-    for ax, record in zip(
-        figure.axes, [side for pair in pairs for side in (pair.src, pair.trg)], strict=True
-    ):
+    figure = plot_saliency(pairs, {"one": (src, trg)}, profile.vision, title="t")
+    drawn = [ax for ax in figure.axes if len(ax.images) == 2]
+    for ax, record in zip(drawn, [side for pair in pairs for side in (pair.src, pair.trg)], strict=True):
         left, right, top, bottom = seen_box(record.read(), profile.vision)
         assert ax.images[1].get_extent() == pytest.approx([left, right, bottom, top])
+    assert [ax.get_title(loc="center") for ax in drawn] == [
+        f"{pair.category}, {side}" for pair in pairs for side in "AB"
+    ]
     torch.testing.assert_close(src.sum(1) + trg.sum(1), torch.ones(2))
+
+
+def test_a_place_that_is_loud_in_every_picture_is_taken_out(monkeypatch):
+    loud = torch.tensor([[1.0, 3.0], [1.0, 3.0]])
+    monkeypatch.setattr("sd4match_lib.analysis.saliency.pair_batch", lambda *_: None)
+    monkeypatch.setattr("sd4match_lib.analysis.saliency.patch_saliency", lambda *_: (loud, loud))
+    found = relative_saliency(None, None, [])
+    assert found.by_place == pytest.approx(1) and (found.src == 1).all()
+    heard = torch.tensor([[1.0, 3.0], [3.0, 1.0]])
+    monkeypatch.setattr("sd4match_lib.analysis.saliency.patch_saliency", lambda *_: (heard, heard))
+    found = relative_saliency(None, None, [])
+    assert found.by_place == pytest.approx(0) and found.trg.tolist() == [[0.5, 1.5], [1.5, 0.5]]
+
+
+def test_the_lead_of_the_object_is_the_mean_on_it_less_the_mean_beside_it():
+    profile = load_profile("smoke")
+    prepare_data(profile)
+    pairs = open_dataset(profile.dataset("spair"), "val")[:2]
+    even = torch.ones(2, 64)
+    rows = object_lead(pairs, Saliency(even, even, 0.0), profile.vision)
+    assert rows["pair_id"].tolist() == [pair.pair_id for pair in pairs]
+    assert rows["value"].tolist() == [0, 0]
+    sides = []
+    for records in ([pair.src for pair in pairs], [pair.trg for pair in pairs]):
+        shares = []
+        for record in records:
+            left, right, top, bottom = seen_box(record.read(), profile.vision)
+            # The middle pixel of each patch decides nearly always what most of its pixels are.
+            xs, ys = (
+                ((start + 0.5) + (np.arange(8) + 0.5) * (end - start) / 8).astype(int)
+                for start, end in ((left, right), (top, bottom))
+            )
+            shares.append(record.read_mask()[np.ix_(ys, xs)].ravel())
+        sides.append(torch.from_numpy(np.array(shares, np.float32)))
+    rows = object_lead(pairs, Saliency(*sides, 0.0), profile.vision)
+    assert (rows["value"] > 0.7).all()
+
+
+def test_pictures_are_named_after_what_they_are_most_like():
+    profile = load_profile("smoke")
+    prepare_data(profile)
+    namer = PictureNamer(profile)
+    seen = {}
+    for record in open_dataset(profile.dataset("spair"), "train").images().values():
+        seen.setdefault(record.category, []).append(record.read())
+    assert set(namer.categories) == set(seen)
+    table = naming_table(namer, {"its own": {name: [each[0]] for name, each in seen.items()}})
+    right, guess = table["share"]
+    assert guess == 1 / len(seen) and right > 2 * guess
+    assert table["named right"][0] == round(right * len(seen))
+
+
+def test_prompts_are_called_once_and_compared_with_the_first():
+    profile = load_profile("smoke")
+    prepare_data(profile)
+    pair = open_dataset(profile.dataset("spair"), "val")[0]
+    rows = compare_prompts(profile, {name: name for name in ("empty", "text")}, pair)
+    assert [row["like the first"] == "1.00" for row in rows] == [True, False]
+    assert {row["what the UNet reads"].split(" x ")[1] for row in rows} == {"77"}
 
 
 def test_the_picture_of_a_training_has_a_line_for_each_in_both_panels():
@@ -109,6 +172,18 @@ def test_the_picture_of_a_training_has_a_line_for_each_in_both_panels():
     left, right = plot_training({"one": log, "two": log}, title="t").axes
     assert len(left.lines) == len(right.lines) == 2
     assert right.lines[0].get_xydata().tolist() == [[20, 0.25]]
+
+
+def test_a_training_is_drawn_from_what_it_began_with_and_beside_the_text():
+    log = pd.DataFrame({"step": [10, 20], "loss": [5.0, 4.0], "pck": [np.nan, 0.25]})
+    figure = plot_training({"one": log}, title="t", starts={"one": 0.2}, text=0.3)
+    lines = {line.get_label(): line for line in figure.axes[1].lines}
+    assert lines["one"].get_xydata().tolist() == [[0, 0.2], [20, 0.25]]
+    assert list(lines["one, untrained"].get_ydata()) == [0.2, 0.2]
+    assert list(lines["text prompt"].get_ydata()) == [0.3, 0.3]
+    assert training_headline({"one": log}, {"one": 0.2}).startswith(
+        "In 20 steps validation moved by one +5.0"
+    )
 
 
 def test_a_resized_profile_keeps_its_kernel_relative_to_the_picture():

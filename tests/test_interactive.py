@@ -14,10 +14,10 @@ from sd4match_lib.config.profile import load_profile
 from sd4match_lib.data.datasets import open_dataset
 from sd4match_lib.errors import UserError
 from sd4match_lib.evaluation.evaluate import evaluate
+from sd4match_lib.interactive.map_explorer import MapExplorer, timestep_explorer
 from sd4match_lib.interactive.pair_browser import PairBrowser
 from sd4match_lib.interactive.picker import PointPicker
 from sd4match_lib.interactive.still import encode
-from sd4match_lib.interactive.timestep_explorer import TimestepExplorer
 from sd4match_lib.matcher.files import read_points
 from sd4match_lib.prompts.per_class import ClassPrompt
 
@@ -183,12 +183,27 @@ def test_the_browser_finds_pairs_by_what_became_of_them(folder):
 
 
 def test_the_explorer_computes_beforehand_and_then_only_shows(folder, matcher):
-    explorer = TimestepExplorer(matcher, folder / "a.png", folder / "b.png", (12, 8), timesteps=(400, 1))
+    explorer = timestep_explorer(matcher, folder / "a.png", folder / "b.png", (12, 8), timesteps=(400, 1))
     passes = matcher.shared.passes
     assert list(explorer.matches) == [1, 400]
     first = explorer.children[1].value
     explorer.slider.value = 400
     assert explorer.children[1].value != first and matcher.shared.passes == passes
+
+
+def test_the_explorer_switches_prompts_too_and_its_still_has_all_of_them(folder, matcher):
+    prompts = {name: matcher.with_settings(prompt=name) for name in ("empty", "text")}
+    explorer = MapExplorer(prompts, folder / "a.png", folder / "b.png", (12, 8), description="prompt")
+    assert list(explorer.slider.options) == ["empty", "text"]
+    alone = MapExplorer(
+        {"text": prompts["text"]}, folder / "a.png", folder / "b.png", (12, 8), description="x"
+    )
+    assert (explorer.matches["text"].maps == alone.matches["text"].maps).all()
+    assert (explorer.matches["text"].maps != explorer.matches["empty"].maps).any()
+    one, two = alone.still(), explorer.still()
+    assert one.size[0] == two.size[0] and two.size[1] < one.size[1], "two panels share a line"
+    with pytest.raises(UserError, match="at least one prompt"):
+        MapExplorer({}, folder / "a.png", folder / "b.png", (12, 8), description="prompt")
 
 
 def test_a_still_with_an_alpha_channel_is_shown_too():

@@ -13,7 +13,7 @@ from sd4match_lib.data.categories import SPAIR_CATEGORIES
 from sd4match_lib.evaluation.evaluate import EvaluationResult, open_pairs
 from sd4match_lib.metrics.bootstrap import Interval
 from sd4match_lib.metrics.keypoints import KEYPOINT_COLUMNS, write_keypoints
-from sd4match_lib.report import comparison, spair_table, studies, study_figures
+from sd4match_lib.report import comparison, conclusions, spair_table, studies, study_figures
 from sd4match_lib.report.items import CASES, Compared, Cost, Item
 from sd4match_lib.report.tables import markdown_table, write_table
 from sd4match_lib.runs.store import open_run
@@ -118,13 +118,20 @@ def test_difficulty_has_words_for_its_levels_and_one_row_per_method():
     assert all(axes.get_ylim()[1] >= 1 for axes in figure.axes)
 
 
-def test_bars_of_both_lines_fit_their_common_axis():
-    parts = [rows([5, 5], "ant"), rows([5, 0], "bee"), rows([0, 0], "cat")]
-    runs = {"A": of_rows(pd.concat(parts, ignore_index=True))}
+def test_categories_stand_by_gain_in_their_groups():
+    def run(**distances):
+        return of_rows(pd.concat([rows(d, name) for name, d in distances.items()], ignore_index=True))
+
+    runs = {"A": run(cat=[5, 5], dog=[5, 5], car=[0, 5]), "B": run(cat=[0, 5], dog=[0, 0], car=[5, 5])}
     table = spair_table.category_table(runs, 0.1)
-    assert table["category"].tolist() == ["ant", "bee", "cat", "all"]
-    figure = study_figures.plot_categories(table, "PCK@0.10", title="Categories")
-    assert [axes.get_ylim()[1] >= 1 for axes in figure.axes] == [True, True]
+    figure = study_figures.plot_categories(table, "PCK@0.10", better="B", worse="A", title="Categories")
+    shown = {
+        axes.get_title(loc="left"): [label.get_text() for label in axes.get_yticklabels()]
+        for axes in figure.axes
+    }
+    assert shown == {"animals and person": ["dog", "cat"], "vehicles": ["car"], "all pairs": ["all"]}
+    gains = spair_table.category_gains(runs["B"], runs["A"]).set_index("category")["gain"]
+    assert {name: gain.value for name, gain in gains.items()} == {"car": -0.5, "cat": 0.5, "dog": 1.0}
 
 
 def test_the_six_protocols_are_six_numbers():
@@ -166,6 +173,58 @@ def test_the_ablation_compares_the_same_pairs_with_the_first_case():
     assert table["against the first"][0] is None and table["against the first"][1].value == -0.25
     assert [cell.value for cell in table["gain by learning"]] == [0.5, 0.25]
     assert table[studies.PAPER].tolist() == [0.755, 0.733]
+
+
+def test_the_ablation_is_drawn_as_differences_to_the_first_with_the_papers_hollow():
+    results = dict(zip(CASES[:3], (result([0, 0]), result([0, 5]), result([0, 0])), strict=True))
+    figure = study_figures.plot_ablation(
+        studies.ablation_table(results, dict.fromkeys(CASES[:3], result([5, 5]))), title="t"
+    )
+    (axes,) = figure.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(CASES[1:3])
+    dots = {
+        (round(float(line.get_xdata()[0]), 3), line.get_markerfacecolor() == "white")
+        for line in axes.lines
+        if line.get_marker() in ("o", "D")
+    }
+    assert dots == {(-0.5, False), (0.0, False), (-0.022, True), (-0.047, True)}
+    assert axes.get_xlabel() == "PCK@0.10 against case 1 pair, local (CPM), points (lines: 95 % interval)"
+
+
+def test_what_learning_gave_at_home_and_abroad_is_against_the_own_start():
+    runs = {("CPM, start", "", name): result([0, 5, 5, 5]) for name in ("pf_pascal", "spair")}
+    runs |= {("CPM", "pf_pascal", "pf_pascal"): result([0, 0, 5, 5])}
+    runs |= {("CPM", "pf_pascal", "spair"): result([5, 5, 5, 5])}
+    table = studies.travel_table(runs)
+    assert table["home"].tolist() == [True, False]
+    assert [gain.value for gain in table["gain by learning"]] == [0.25, -0.25]
+    told = conclusions.what_travels(table)
+    assert told.startswith("On its own data set learning gave +25.0 points")
+    assert "On another data set learning gave -25.0 points" in told
+
+
+def test_table_3_has_a_colour_a_method_and_a_mark_a_tuning_set():
+    sets = dict.fromkeys(studies.DATASETS, result([0, 5]))
+    methods = [studies.Tuned("DIFT", "", sets), studies.Tuned("CPM, start", "", sets)]
+    methods += [studies.Tuned("CPM", name, sets) for name in ("pf_pascal", "spair")]
+    figure = study_figures.plot_generalisation(studies.generalisation_rows(methods), "PCK@0.10", title="t")
+    handles = figure.legends[0].legend_handles
+    found = [(one.get_label(), one.get_color(), one.get_marker()) for one in handles]
+    labels, colours, marks = zip(*found, strict=True)
+    assert labels == ("DIFT", "CPM, start", "CPM, tuned on PF-Pascal", "CPM, tuned on SPair-71k")
+    assert colours[1] == colours[2] == colours[3] != colours[0] and len(set(marks[1:])) == 3
+    assert handles[1].get_markerfacecolor() == "white"
+
+
+def test_a_sweep_has_a_panel_a_method_with_its_start_and_common_axes():
+    results = {(name, t): result([0, 5]) for name in ("DIFT", "CPM", "CPM, start") for t in (0, 50)}
+    curves = studies.sweep_table(results)
+    figure = study_figures.plot_sweep(
+        curves, "PCK@0.10", starts={"CPM": "CPM, start"}, marks={50: "test"}, title="t"
+    )
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["DIFT", "CPM"]
+    assert [text.get_text() for text in figure.axes[1].get_legend().get_texts()] == ["untrained", "learned"]
+    assert figure.axes[0].get_ylim() == figure.axes[1].get_ylim()
 
 
 def test_starts_are_compared_with_random_words_and_with_themselves():

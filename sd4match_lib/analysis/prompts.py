@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import cosine_similarity, normalize
 
 from sd4match_lib.backbones.base import DiffusionBackbone, TextEncoder
 from sd4match_lib.backbones.clip_text import ClipTextEncoder
@@ -21,9 +21,9 @@ from sd4match_lib.data.datasets import open_dataset
 from sd4match_lib.data.types import Pair
 from sd4match_lib.features.loaded import vision_model
 from sd4match_lib.features.stores import VisionStore
-from sd4match_lib.prompts.base import PromptBatch
+from sd4match_lib.prompts.base import Prompt, PromptBatch
 from sd4match_lib.prompts.cpm import ConditionalPrompt
-from sd4match_lib.prompts.factory import new_prompt
+from sd4match_lib.prompts.factory import make_prompt, new_prompt
 from sd4match_lib.prompts.learned import LearnedPrompt
 from sd4match_lib.prompts.per_class import ClassPrompt
 
@@ -90,6 +90,35 @@ def anatomy(prompt: LearnedPrompt, batch: PromptBatch, encoder: TextEncoder) -> 
         "what the UNet reads": prompt.context(batch, encoder),
     }
     return rows + [{"what": name, "shape": _shape(value), "numbers": ""} for name, value in given.items()]
+
+
+@torch.no_grad()
+def compare_prompts(
+    profile: Profile, prompts: Mapping[str, Prompt | str], pair: Pair
+) -> list[dict[str, str]]:
+    """Call prompts once on a pair's source, and say what each asks for and what the UNet reads of it.
+
+    Args:
+        profile: the experiment.
+        prompts: what a row is called -> a prompt, or the name of one; the first is what others are compared
+            with.
+        pair: what they look at.
+
+    Returns:
+        Rows of `prompt`, `depends on`, `what the UNet reads` (shape) and `like the first` (the cosine between
+        the two, over all tokens).
+    """
+    encoder, batch = load_text_encoder(profile), pair_batch(profile, [pair])
+    rows: list[dict[str, str]] = []
+    first: Tensor | None = None
+    for name, wanted in prompts.items():
+        prompt = wanted if isinstance(wanted, Prompt) else make_prompt(wanted, profile)
+        context = prompt.eval().context(batch, encoder).float()
+        first = context if first is None else first
+        alike = cosine_similarity(context.flatten(), first.flatten(), dim=0).item()
+        seen = {"prompt": name, "depends on": str(prompt.scope), "what the UNet reads": _shape(context)}
+        rows.append({**seen, "like the first": f"{alike:.2f}"})
+    return rows
 
 
 def _shape(value: Tensor) -> str:

@@ -6,6 +6,7 @@ Measured values come as `Interval` cells, as `pck.pck_table` makes them, or as p
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -13,11 +14,12 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from sd4match_lib.metrics.bootstrap import Interval
 from sd4match_lib.report.pictures import plot_image_grid, plot_matches
-from sd4match_lib.report.style import figure_style, save_figure
+from sd4match_lib.report.style import figure_style, save_figure, set_title
 
 __all__ = [
     "figure_style",
@@ -61,7 +63,7 @@ def plot_bars_with_intervals(
     data = frame.assign(**_split(frame[y]))
     with figure_style():
         bars = len(groups) * len(levels)
-        ax = ax or plt.subplots(figsize=(min(12.0, max(4.0, 1.6 + 0.28 * bars)), 3.6))[1]
+        ax = ax or plt.subplots(figsize=(min(10.0, max(6.4, 1.6 + 0.28 * bars)), 3.4))[1]
         colours = _colours(len(levels))
         sns.barplot(
             data,
@@ -86,7 +88,8 @@ def plot_bars_with_intervals(
         ax.set(xlim=(-0.6, len(groups) - 0.4), ylim=(0, None))
         if len(groups) > 6:
             plt.setp(ax.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
-        _finish(ax, xlabel="", ylabel=ylabel or y, title=title, percent=percent)
+        label = with_interval(ylabel or y, frame[y], "bars")
+        _finish(ax, xlabel="", ylabel=label, title=title, percent=percent)
     return ax
 
 
@@ -143,8 +146,21 @@ def plot_curve_with_band(
         for level, colour in zip(levels, colours, strict=True):
             part = data[data[hue] == level] if hue else data
             ax.fill_between(part[x], part["low"], part["high"], color=colour, alpha=0.2, linewidth=0)
-        _finish(ax, xlabel=xlabel or x, ylabel=ylabel or y, title=title, percent=percent)
+        label = with_interval(ylabel or y, frame[y], "bands")
+        _finish(ax, xlabel=xlabel or x, ylabel=label, title=title, percent=percent)
     return ax
+
+
+def with_interval(label: str, values: Iterable[Any], drawn_as: str) -> str:
+    """Return an axis's label that says what error bars or bands are; the label alone where there are none.
+
+    Args:
+        label: what the axis shows.
+        values: `Interval` cells or numbers.
+        drawn_as: how intervals are drawn, such as "bars".
+    """
+    known = any(isinstance(value, Interval) and not math.isnan(value.low) for value in values)
+    return f"{label} ({drawn_as}: 95 % interval)" if known else label
 
 
 def _split(column: pd.Series) -> dict[str, list[float]]:
@@ -169,8 +185,9 @@ def _colours(n: int) -> list[str]:
 
 def _finish(ax: Axes, *, xlabel: str, ylabel: str, title: str | None, percent: bool) -> None:
     ax.set(xlabel=xlabel, ylabel=ylabel)
-    if title:
-        ax.set_title(title)
+    figure = ax.get_figure(root=True)
+    assert isinstance(figure, Figure)
+    set_title(figure, title, axes=ax)
     if percent:
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.6g} %"))
     if ax.get_legend():

@@ -10,31 +10,40 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Ellipse
 
 from sd4match_lib.data.types import Pair
 from sd4match_lib.matcher.result import Match
-from sd4match_lib.metrics.keypoints import is_correct, matched_rows
+from sd4match_lib.metrics.keypoints import is_correct, matched_rows, thresholds
 from sd4match_lib.report.estimates import Part, Results, by_seed, estimate
-from sd4match_lib.report.pictures import plot_matches
-from sd4match_lib.report.style import figure_style
+from sd4match_lib.report.pictures import plot_annotations, plot_matches
+from sd4match_lib.report.style import figure_style, set_title
 
 _SIDE = 1.55
+_CROP = 0.28
+"""Half the side of a source's crop, as a share of the picture's shorter side."""
 _QUERY, _TRUTH, _FOUND = "#D55E00", "#FFFFFF", "#D55E00"
 _KINDS = ("src", "trg", "pred")
 
 
 def plot_correlation_maps(
-    matches: Mapping[str, Match], truth_px: npt.ArrayLike, *, title: str | None = None
+    matches: Mapping[str, Match],
+    truth_px: npt.ArrayLike,
+    *,
+    reach_px: tuple[float, float] | None = None,
+    title: str | None = None,
 ) -> Figure:
     """Draw each query point's correlation maps over the target, with its peak and the truth (Fig. 6).
 
     Args:
         matches: a prompt's name to the match of the same points in the same pair, with its maps.
         truth_px: the true places ``(N, 2)`` in the target picture.
+        reach_px: half the width and height of what PCK counts as found, from `pck_reach`; drawn around the
+            truth.
         title: the figure's title.
 
     Returns:
-        The figure: a row a point, the source and then a map a prompt.
+        The figure: a row a point, the source around the point and then a map a prompt.
     """
     first = next(iter(matches.values()))
     queries, truths = first.src_px, np.asarray(truth_px, float)
@@ -54,6 +63,7 @@ def plot_correlation_maps(
             high = max(float(found[row].max()) for found in maps.values())
             grid[row, 0].imshow(src)
             grid[row, 0].plot(*query, "o", color=_QUERY, markersize=7, markeredgecolor="white")
+            _crop(grid[row, 0], query, src.shape[:2])
             for axes, (name, found) in zip(grid[row, 1:], maps.items(), strict=True):
                 axes.imshow(backdrop, cmap="gray", vmin=0, vmax=255)
                 height, width = found.shape[1:]
@@ -67,7 +77,10 @@ def plot_correlation_maps(
                     vmin=low,
                     vmax=high,
                 )
-                axes.plot(*truth, "D", color=_TRUTH, markersize=6, markeredgecolor="black")
+                if reach_px is not None:
+                    sides = 2 * reach_px[0], 2 * reach_px[1]
+                    axes.add_patch(Ellipse(truth, *sides, fill=False, color=_TRUTH, linewidth=1.2))
+                axes.plot(*truth, "D", color=_TRUTH, markersize=5, markeredgecolor="black")
                 axes.plot(*best, "X", color=_FOUND, markersize=7, markeredgecolor="white")
                 axes.set(xlim=(-0.5, trg.width - 0.5), ylim=(trg.height - 0.5, -0.5))
                 if row == 0:
@@ -76,9 +89,31 @@ def plot_correlation_maps(
         grid[0, 0].set_title("source", loc="center", fontsize=8)
         for axes in grid.ravel():
             axes.axis("off")
-        if title:
-            figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
+        set_title(figure, title)
     return figure
+
+
+def _crop(axes: Axes, point: npt.NDArray[np.float32], hw: tuple[int, ...]) -> None:
+    """Show the square around a point, moved inside the picture where it reaches beyond."""
+    half = _CROP * min(hw)
+    height, width = hw
+    x, y = (min(max(at, half), side - half) - 0.5 for at, side in zip(point, (width, height), strict=True))
+    axes.set(xlim=(x - half, x + half), ylim=(y + half, y - half))
+
+
+def pck_reach(pair: Pair, hw_in: tuple[int, int], alpha: float = 0.1) -> tuple[float, float]:
+    """Return half the width and height, in target pixels, of the ellipse that PCK counts as found.
+
+    It is a circle in the stretched network input, where distances are measured.
+
+    Args:
+        pair: the pair.
+        hw_in: (height, width) of the network input.
+        alpha: PCK's alpha.
+    """
+    radius = alpha * thresholds(pair, hw_in)[0]
+    height, width = pair.trg.hw_px
+    return radius * width / hw_in[1], radius * height / hw_in[0]
 
 
 def plot_match_grid(
@@ -108,16 +143,14 @@ def plot_match_grid(
                 axes.set_title(f"{name}: {pair.category}, {hits.sum()} of {len(hits)}", fontsize=8)
                 if (legend := axes.get_legend()) is not None:
                     legend.remove()
-        if title:
-            figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
+        set_title(figure, title)
     return figure
 
 
 def plot_truth(pair: Pair) -> Axes:
     """Draw a pair with its annotated points joined."""
-    seen = np.ones(len(pair.src_px), dtype=bool)
     pictures = pair.src.read(), pair.trg.read()
-    return plot_matches(*pictures, pair.src_px, pair.trg_px, pair.trg_px, seen, title=pair.category)
+    return plot_annotations(*pictures, pair.src_px, pair.trg_px, title=f"{pair.category}, as annotated")
 
 
 def plot_scored_pair(pair: Pair, rows: pd.DataFrame, alpha: float = 0.1, *, title: str) -> Axes:
@@ -142,6 +175,29 @@ def worst_and_best(pairs: Sequence[Pair], rows: pd.DataFrame, alpha: float = 0.1
     order = hits.sort_values(kind="stable").index
     by_id = {pair.pair_id: pair for pair in pairs}
     return {"worst": by_id[order[0]], "best": by_id[order[-1]]}
+
+
+def well_matched(
+    pairs: Sequence[Pair], rows: pd.DataFrame, alpha: float = 0.1
+) -> tuple[int, npt.NDArray[np.float64]]:
+    """Return the place of the pair of which a run found most points, wrong ones taken off, and these points.
+
+    Args:
+        pairs: the pairs.
+        rows: the run's, of these pairs.
+        alpha: PCK's alpha.
+
+    Returns:
+        The place, and the found points ``(N, 2)`` in pixels of the source; where no pair has one, all points.
+    """
+    rows = matched_rows(rows)
+    rows = rows.assign(hit=is_correct(rows, alpha))
+    balance = rows["hit"].map({True: 1, False: -1}).groupby(rows["pair_id"]).sum()
+    name = balance.sort_values(kind="stable", ascending=False).index[0]
+    own = rows[rows["pair_id"] == name]
+    own = own[own["hit"]] if own["hit"].any() else own
+    place = next(place for place, pair in enumerate(pairs) if pair.pair_id == name)
+    return place, own[["src_x_px", "src_y_px"]].to_numpy(float)
 
 
 def first_of_each_category(pairs: Sequence[Pair]) -> dict[str, Pair]:

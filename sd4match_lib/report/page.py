@@ -30,7 +30,7 @@ from sd4match_lib.utils.reading import read_text
 _NAMED = 12
 """Claims that the first words name; the table has all."""
 
-__all__ = ["ITEMS", "Cost", "Item", "write_report"]
+__all__ = ["ITEMS", "Cost", "Item", "report_summary", "write_report"]
 
 
 def write_report(profile: Profile) -> tuple[Path, Path]:
@@ -48,6 +48,23 @@ def write_report(profile: Profile) -> tuple[Path, Path]:
     atomic_write_text(markdown, text)
     atomic_write_text(html, html_page(text, f"SD4Match, profile {profile.name}", root))
     return markdown, html
+
+
+def report_summary(profile: Profile) -> str:
+    """Return in Markdown what the report comes to: which claims hold, counted by where the paper makes them.
+
+    Args:
+        profile: the profile, whose report is written.
+    """
+    claims = read_claims(profile.results_path / "tables")
+    lines = _first_words(profile, claims)
+    if not claims.empty:
+        own = claims[~claims["control"]]
+        counts = pd.crosstab(own["source"], own["verdict"]).rename_axis(columns=None).reset_index()
+        caption = f"Claims by where they are made, and what profile `{profile.name}` says of them."
+        lines += [markdown_table(counts, caption), ""]
+        lines += [explain_undecided(claims), ""]
+    return "\n".join([*lines, *_overview(profile)])
 
 
 def _lines(profile: Profile) -> list[str]:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import AbstractPathEffect, withStroke
 from torch import Tensor
 
-from sd4match_lib.report.style import figure_style
+from sd4match_lib.report.style import figure_style, set_title
 
 # Okabe and Ito's colours, each with a marker of its own, in the order in which marks are named.
 _MARKS = (("#D55E00", "X"), ("#FFFFFF", "D"), ("#56B4E9", "o"), ("#F0E442", "s"), ("#CC79A7", "^"))
@@ -83,8 +83,7 @@ def plot_panels(
             legend = figure.legend(handles.values(), handles, loc="outside lower center", ncols=len(handles))
             legend.set(frame_on=True)
             legend.get_frame().set(facecolor="0.85", edgecolor="none")
-        if title:
-            figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
+        set_title(figure, title)
     return figure
 
 

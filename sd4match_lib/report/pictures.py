@@ -12,13 +12,18 @@ from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 from PIL import Image
 
-from sd4match_lib.report.style import figure_style
+from sd4match_lib.report.style import figure_style, set_title
 
 Picture: TypeAlias = Image.Image | npt.NDArray[np.uint8]
 """A PIL picture, or an array ``(H, W, 3)`` or ``(H, W)`` in 0..255."""
 
 # What a match is called, its colour (Okabe and Ito's) and its marker, so that neither alone has to tell.
-_KINDS = {"right": ("#0072B2", "o"), "wrong": ("#D55E00", "X"), "unknown": ("#CC79A7", "s")}
+_KINDS = {
+    "right": ("#0072B2", "o"),
+    "wrong": ("#D55E00", "X"),
+    "unknown": ("#CC79A7", "s"),
+    "annotated": ("#009E73", "o"),
+}
 _GAP = 0.04
 
 
@@ -51,13 +56,47 @@ def plot_matches(
     Returns:
         The axes; its unit is a pixel of the source picture.
     """
+    starts = np.asarray(src_px, float)
+    kinds = ["unknown"] * len(starts) if correct is None else ["right" if hit else "wrong" for hit in correct]
+    return _draw_pair(src_img, trg_img, starts, trg_px, pred_px, kinds, title, ax)
+
+
+def plot_annotations(
+    src_img: Picture,
+    trg_img: Picture,
+    src_px: npt.ArrayLike,
+    trg_px: npt.ArrayLike,
+    *,
+    title: str | None = None,
+) -> Axes:
+    """Draw two pictures side by side with their annotated points joined, in a colour that no match has.
+
+    Args:
+        src_img, trg_img, src_px, trg_px, title: as for `plot_matches`.
+
+    Returns:
+        The axes.
+    """
+    starts = np.asarray(src_px, float)
+    return _draw_pair(src_img, trg_img, starts, trg_px, trg_px, ["annotated"] * len(starts), title, None)
+
+
+def _draw_pair(
+    src_img: Picture,
+    trg_img: Picture,
+    starts: npt.NDArray[Any],
+    trg_px: npt.ArrayLike | None,
+    pred_px: npt.ArrayLike,
+    kinds: Sequence[str],
+    title: str | None,
+    ax: Axes | None,
+) -> Axes:
+    """Both pictures and a line a point, of the kinds of `_KINDS`."""
     src, trg = np.asarray(src_img), np.asarray(trg_img)
     scale, left = src.shape[0] / trg.shape[0], (1 + _GAP) * src.shape[1]
     width = left + scale * trg.shape[1]
-    starts = np.asarray(src_px, float)
     ends = np.asarray(pred_px, float) * scale + (left, 0)
     truths = ends if trg_px is None else np.asarray(trg_px, float) * scale + (left, 0)
-    kinds = ["unknown"] * len(starts) if correct is None else ["right" if hit else "wrong" for hit in correct]
     with figure_style():
         ax = ax or plt.subplots(figsize=(6.4, 6.4 * src.shape[0] / width + 0.5))[1]
         _show(ax, src, 0.0, 1.0)
@@ -104,8 +143,7 @@ def plot_image_grid(
         for axes, image, line in zip(grid, images, titles or [""] * len(images), strict=False):
             axes.imshow(np.asarray(image), cmap="gray", vmin=0, vmax=255)
             axes.set_title(line, fontsize=8, fontweight="normal", loc="center", pad=2)
-        if title:
-            grid[0].figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
+        set_title(grid[0].figure, title)
     return grid[: len(images)]
 
 

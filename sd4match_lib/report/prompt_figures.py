@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
@@ -17,7 +18,9 @@ from sd4match_lib.backbones.vision import seen_box
 from sd4match_lib.config.schema import VisionConfig
 from sd4match_lib.data.types import Pair
 from sd4match_lib.report.sentences import listed
-from sd4match_lib.report.style import figure_style
+from sd4match_lib.report.style import figure_style, set_title
+
+_LISTENING = LinearSegmentedColormap.from_list("listening", [(0.84, 0.37, 0, 0), (0.84, 0.37, 0, 0.9)])
 
 
 def plot_similarities(tables: Mapping[str, pd.DataFrame], *, title: str) -> Figure:
@@ -45,7 +48,7 @@ def plot_similarities(tables: Mapping[str, pd.DataFrame], *, title: str) -> Figu
                 cbar=place == len(tables) - 1,
             )
             grid[0, place].set_title(name)
-        figure.suptitle(title)
+        set_title(figure, title)
     return figure
 
 
@@ -67,14 +70,14 @@ def how_alike(learned: pd.DataFrame, before: pd.DataFrame) -> str:
         before: those of the prompts that learning started from.
     """
     rows, columns = np.triu_indices(len(learned), 1)
-    values, earlier = (table.to_numpy()[rows, columns] for table in (learned, before))
-    if len(values) < 3 or np.ptp(values) == 0 or np.ptp(earlier) == 0:
+    values = learned.to_numpy()[rows, columns]
+    r = _correlation(learned, before)
+    if r is None:
         return "There are too few categories to say which are alike."
     order = np.argsort(-values)
     pairs = [
         f"{learned.index[rows[k]]} and {learned.index[columns[k]]} ({values[k]:+.2f})" for k in order[:3]
     ]
-    r = float(np.corrcoef(values, earlier)[0, 1])
     return (
         f"Most alike are {listed(pairs)}. Over the {len(values)} pairs of categories, the cosines after "
         f"learning correlate at r = {r:.2f} with those of the start, whose words were drawn at random: "
@@ -82,32 +85,71 @@ def how_alike(learned: pd.DataFrame, before: pd.DataFrame) -> str:
     )
 
 
-def plot_saliency(
-    pairs: Sequence[Pair], src: Tensor, trg: Tensor, vision: VisionConfig, *, title: str
-) -> Figure:
-    """Draw pairs of pictures with how strongly a prompt listens to their patches laid over them.
+def alike_headline(learned: pd.DataFrame, start: pd.DataFrame) -> str:
+    """Say in a line how much of how alike prompts are was there before learning.
 
     Args:
-        pairs: `B` pairs.
-        src: (B, M) shares of the sources' patches; `M` is a square number and covers what
-            the vision model saw.
-        trg: (B, M) those of the targets.
-        vision: how the vision model was fed.
-        title: stands above all.
+        learned: (K, K) cosines, named on both axes.
+        start: those of the prompts that learning started from.
     """
-    side = round(src.shape[1] ** 0.5)
+    r = _correlation(learned, start)
+    if r is None:
+        return "Too few categories to say which are alike"
+    return f"Which categories' prompts are alike after learning and before: r = {r:.2f}"
+
+
+def _correlation(learned: pd.DataFrame, before: pd.DataFrame) -> float | None:
+    """Over the pairs of categories; None where there is too little to correlate."""
+    rows, columns = np.triu_indices(len(learned), 1)
+    values, earlier = (table.to_numpy()[rows, columns] for table in (learned, before))
+    if len(values) < 3 or np.ptp(values) == 0 or np.ptp(earlier) == 0:
+        return None
+    return float(np.corrcoef(values, earlier)[0, 1])
+
+
+def plot_saliency(
+    pairs: Sequence[Pair], prompts: Mapping[str, tuple[Tensor, Tensor]], vision: VisionConfig, *, title: str
+) -> Figure:
+    """Draw pairs of pictures with how strongly prompts listen to their patches laid over them.
+
+    Args:
+        pairs: `B` pairs, the columns.
+        prompts: what a row is called -> (B, M) of the sources' and of the targets' patches, each as a
+            multiple of its position's mean; `M` is a square number and covers what the vision model saw.
+        vision: how the vision model was fed.
+        title: the finding.
+    """
+    side = round(next(iter(prompts.values()))[0].shape[1] ** 0.5)
+    # The loudest hundredth has the full colour, so that faint differences are seen; the bar says how faint.
+    every = np.concatenate([shares.numpy().ravel() for sides in prompts.values() for shares in sides])
+    loud = max(float(np.quantile(every, 0.99)), 1.001)
     with figure_style():
-        size = (2.2 * len(pairs) * 2, 2.5)
-        figure, axes = plt.subplots(1, 2 * len(pairs), figsize=size, layout="constrained", squeeze=False)
-        for number, pair in enumerate(pairs):
-            for offset, (record, shares) in enumerate(((pair.src, src[number]), (pair.trg, trg[number]))):
-                ax = axes[0, 2 * number + offset]
-                image = record.read()
-                ax.imshow(image.convert("L"), cmap="gray")
-                left, right, top, bottom = seen_box(image, vision)
-                box = (left, right, bottom, top)
-                ax.imshow(shares.view(side, side).numpy(), extent=box, cmap="magma", alpha=0.55)
-                ax.set(title=f"{pair.category}, {'target' if offset else 'source'}", xticks=[], yticks=[])
-                ax.set(xlim=(-0.5, image.width - 0.5), ylim=(image.height - 0.5, -0.5))
-        figure.suptitle(title)
+        size = (1.25 * len(pairs) * 2 + 0.8, 0.95 * len(prompts) + 0.8)
+        figure, grid = plt.subplots(
+            len(prompts), 2 * len(pairs), figsize=size, layout="constrained", squeeze=False
+        )
+        for row, (line, (name, sides)) in enumerate(zip(grid, prompts.items(), strict=True)):
+            for number, pair in enumerate(pairs):
+                for offset, (record, shares) in enumerate(zip((pair.src, pair.trg), sides, strict=True)):
+                    ax = line[2 * number + offset]
+                    image = record.read()
+                    ax.imshow(image.convert("L"), cmap="gray", vmin=0, vmax=255)
+                    left, right, top, bottom = seen_box(image, vision)
+                    # Up to what is the mean of its place the picture stays as it is: only what is listened
+                    # to more than that has colour.
+                    shown = ax.imshow(
+                        shares[number].view(side, side).numpy(),
+                        extent=(left, right, bottom, top),
+                        cmap=_LISTENING,
+                        vmin=1,
+                        vmax=loud,
+                    )
+                    ax.set(xlim=(-0.5, image.width - 0.5), ylim=(image.height - 0.5, -0.5))
+                    ax.set(xticks=[], yticks=[])
+                    ax.spines[:].set_visible(False)
+                    if row == 0:
+                        ax.set_title(f"{pair.category}, {'BA'[not offset]}", fontsize=8, loc="center")
+            line[0].set_ylabel(name)
+        figure.colorbar(shown, ax=grid, shrink=0.8, label="times the mean of its place")
+        set_title(figure, title)
     return figure

@@ -35,3 +35,20 @@ def listed(names: Sequence[str]) -> str:
     if len(names) < 2:
         return names[0] if names else "none"
     return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def value_of(cell: Interval | float | None) -> float:
+    """Return a cell's value as a fraction; NaN where nothing was measured."""
+    if isinstance(cell, Interval):
+        return cell.value
+    return math.nan if cell is None else float(cell)
+
+
+def percent(cell: Interval | float | None) -> str:
+    """Return a cell's value in percent, such as "46.4 %"."""
+    return f"{100 * value_of(cell):.1f} %"
+
+
+def is_clear(cell: Interval | None) -> bool:
+    """Whether a difference's interval leaves zero out."""
+    return cell is not None and (cell.low > 0 or cell.high < 0)

@@ -120,6 +120,23 @@ def category_table(runs: Mapping[str, Results], alpha: float = 0.1) -> pd.DataFr
     return pd.DataFrame(table)
 
 
+def category_gains(better: Results, worse: Results, alpha: float = 0.1) -> pd.DataFrame:
+    """Tabulate by category what one method has over another on the same pairs.
+
+    Args:
+        better, worse: their evaluations.
+        alpha: PCK's alpha.
+
+    Returns:
+        One row per category: `category` and `gain` (`Interval`).
+    """
+    parts = slices(worse, "category")
+    return pd.DataFrame(
+        {"category": name, "gain": estimate(part, parts[name], alpha=alpha)}
+        for name, part in slices(better, "category").items()
+    )
+
+
 def difficulty_table(runs: Mapping[str, Results], alpha: float = 0.1) -> pd.DataFrame:
     """Tabulate PCK by what makes pairs hard, for several methods.
 

@@ -17,6 +17,9 @@ from sd4match_lib.report.tables import PUBLISHED
 DATASETS = {"pf_pascal": "PF-Pascal", "pf_willow": "PF-Willow", "spair": "SPair-71k"}
 """The data sets as the paper calls them, in the order of Table 3."""
 
+START = ", start"
+"""Behind the name of a learned prompt: what its training began with."""
+
 PAPER = "paper †"
 """The column of published numbers in tables whose rows are one case each."""
 
@@ -75,23 +78,44 @@ def generalisation_table(methods: Sequence[Tuned], alphas: Sequence[float], *, p
     return pd.DataFrame(table)
 
 
-def generalisation_bars(methods: Sequence[Tuned], alpha: float = 0.1) -> pd.DataFrame:
-    """Return the measured part of Table 3 at one threshold, for bars.
+def generalisation_rows(methods: Sequence[Tuned], alpha: float = 0.1) -> pd.DataFrame:
+    """Return the measured part of Table 3 at one threshold, for its figure.
 
     Args:
         methods: what was measured.
         alpha: PCK's alpha.
 
     Returns:
-        One row per data set and method: `dataset`, `method` with what it was tuned on, `PCK@<alpha>`.
+        One row per data set and method: `dataset`, `method`, `tuned on` ("" for nothing), `PCK@<alpha>`.
     """
     table = []
     for dataset, label in DATASETS.items():
         for method in methods:
-            result = method.results[dataset]
-            tuned = f", tuned on {DATASETS[method.tuned_on]}" if method.tuned_on else ""
-            score = estimate(result, alpha=alpha)
-            table.append({"dataset": label, "method": method.name + tuned, f"PCK@{alpha:.2f}": score})
+            tuned = DATASETS.get(method.tuned_on, "")
+            score = estimate(method.results[dataset], alpha=alpha)
+            cells = {"dataset": label, "method": method.name, "tuned on": tuned}
+            table.append({**cells, f"PCK@{alpha:.2f}": score})
+    return pd.DataFrame(table)
+
+
+def travel_table(runs: Mapping[tuple[str, str, str], Results], alpha: float = 0.1) -> pd.DataFrame:
+    """Tabulate what learning on one data set gave on others: learned prompts against their own starts.
+
+    Args:
+        runs: (method, tuned on, tested on) to its evaluation; the start of a method has `START` behind its
+            name, and "" as what it was tuned on.
+        alpha: PCK's alpha.
+
+    Returns:
+        One row per learned prompt and test set: `method`, `tuned on`, `tested on`, `home` (whether the two
+        are the same) and `gain by learning` (`Interval`).
+    """
+    table = []
+    for (method, tuned_on, tested_on), run in runs.items():
+        if tuned_on:
+            cells = {"method": method, "tuned on": DATASETS[tuned_on], "tested on": DATASETS[tested_on]}
+            gain = estimate(run, runs[f"{method}{START}", "", tested_on], alpha=alpha)
+            table.append({**cells, "home": tuned_on == tested_on, "gain by learning": gain})
     return pd.DataFrame(table)
 
 

@@ -1,6 +1,9 @@
-"""Figures of Table 2: bars by category, by what makes pairs hard, and by how methods fail."""
+"""Figures of the studies: Table 2 by category, difficulty and kind of error; Table 3; Figs. 3(a) and 3(b)."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,34 +13,141 @@ from matplotlib.ticker import FuncFormatter
 
 from sd4match_lib.metrics.bootstrap import Interval
 from sd4match_lib.metrics.errors import ERROR_KINDS
+from sd4match_lib.report.dots import Dots, from_table, plot_dots
 from sd4match_lib.report.figures import plot_bars_with_intervals
-from sd4match_lib.report.style import figure_style
+from sd4match_lib.report.studies import PAPER, START
+from sd4match_lib.report.style import figure_style, set_title
 
 _ERROR_COLOURS = ("#56B4E9", "#F0E442", "#E69F00", "#B0B0B0")
+_METHOD_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+_TUNED_MARKS = {"PF-Pascal": "s", "SPair-71k": "D"}
+
+VOC_GROUPS = {
+    "animals and person": ("bird", "cat", "cow", "dog", "horse", "person", "sheep"),
+    "vehicles": ("aeroplane", "bicycle", "boat", "bus", "car", "motorbike", "train"),
+    "indoor things": ("bottle", "chair", "diningtable", "pottedplant", "sofa", "tvmonitor"),
+}
+"""PASCAL VOC's own groups of its categories."""
+
 _LABELLED = 0.05
 """Parts of a bar below this share have no number in them."""
 
 
-def plot_categories(table: pd.DataFrame, column: str, *, title: str) -> Figure:
-    """Draw a group of bars per category, one bar per method.
+def plot_categories(table: pd.DataFrame, column: str, *, better: str, worse: str, title: str) -> Figure:
+    """Draw a line of dots per category, PASCAL VOC's groups apart, from the largest gain to the smallest.
 
     Args:
         table: from `spair_table.category_table`.
         column: its column of values.
-        title: the figure's title.
+        better: the method whose gain orders the categories.
+        worse: the method that it is compared with.
+        title: the finding.
     """
-    half = -(-table["category"].nunique() // 2)
-    names = list(dict.fromkeys(table["category"]))
+    values = {
+        name: from_table(part, "category", column) for name, part in table.groupby("method", sort=False)
+    }
+    gain = {
+        name: _value(values[better][name]) - _value(values[worse][name])
+        for name in dict.fromkeys(table["category"])
+    }
+    order = sorted(gain, key=lambda name: -gain[name])
+    groups = {label: [name for name in order if name in names] for label, names in VOC_GROUPS.items()}
+    known = {name for names in VOC_GROUPS.values() for name in names}
+    groups["all pairs"] = [name for name in order if name not in known]
+    colours = zip(values, _METHOD_COLOURS, "osD^vX", strict=False)
+    kinds = [Dots(name, values[name], colour, marker) for name, colour, marker in colours]
+    shown = {label: names for label, names in groups.items() if names}
+    return plot_dots(shown, kinds, xlabel=column, title=title, width_inches=7.5)
+
+
+def plot_ablation(table: pd.DataFrame, *, title: str) -> Figure:
+    """Draw what each case of Fig. 3(a) differs by from the first, here and in the paper.
+
+    Args:
+        table: from `studies.ablation_table`.
+        title: the finding.
+    """
+    reference = table.iloc[0]
+    others = table.iloc[1:]
+    printed = {row["case"]: row[PAPER] - reference[PAPER] for _, row in others.iterrows()}
+    kinds = [
+        Dots("measured", from_table(others, "case", "against the first"), _METHOD_COLOURS[0]),
+        Dots("the paper †", printed, "0.2", "D", hollow=True),
+    ]
+    label = f"PCK@0.10 against case {reference['case']}, points"
+    return plot_dots({"": others["case"].tolist()}, kinds, xlabel=label, title=title, zero=True)
+
+
+def plot_generalisation(bars: pd.DataFrame, column: str, *, title: str) -> Figure:
+    """Draw Table 3: a line a data set; the colour says the method, the mark what it was tuned on.
+
+    Args:
+        bars: from `studies.generalisation_rows`.
+        column: its column of values.
+        title: the finding.
+    """
+    methods = list(dict.fromkeys(bars["method"].str.removesuffix(START)))
+    colours = dict(zip(methods, _METHOD_COLOURS, strict=False))
+    kinds = []
+    for (method, tuned), part in bars.groupby(["method", "tuned on"], sort=False):
+        name = method.removesuffix(START)
+        label = f"{name}, tuned on {tuned}" if tuned else method
+        style = {"marker": _TUNED_MARKS.get(tuned, "o"), "hollow": method != name}
+        kinds.append(Dots(label, from_table(part, "dataset", column), colours[name], **style))
+    rows = list(dict.fromkeys(bars["dataset"]))
+    return plot_dots({"": rows}, kinds, xlabel=column, title=title, width_inches=7.5)
+
+
+def plot_sweep(
+    curves: pd.DataFrame,
+    column: str,
+    *,
+    starts: Mapping[str, str],
+    marks: Mapping[int, str],
+    title: str,
+) -> Figure:
+    """Draw PCK over the timestep, a panel a method on common axes; in grey what its training began with.
+
+    Args:
+        curves: from `studies.sweep_table`.
+        column: its column of values.
+        starts: a method to its start, both in the table.
+        marks: timestep to the word that a vertical line there has.
+        title: the finding.
+    """
+    methods = [name for name in dict.fromkeys(curves["method"]) if name not in starts.values()]
     with figure_style():
-        figure, lines = plt.subplots(2, 1, figsize=(10, 6), sharey=True)
-        for axes, part in zip(lines, (names[:half], names[half:]), strict=True):
-            shown = table[table["category"].isin(part)]
-            plot_bars_with_intervals(shown, "category", column, hue="method", ax=axes)
-            plt.setp(axes.get_xticklabels(), rotation=30, ha="right", rotation_mode="anchor")
-        lines[0].set_title(title)
-        lines[0].set_ylim(0, _top(table[column]))
-        if (legend := lines[1].get_legend()) is not None:
-            legend.remove()
+        figure, line = plt.subplots(
+            1, len(methods), figsize=(9.5, 3.1), sharex=True, sharey=True, squeeze=False
+        )
+        for axes, name, colour in zip(line[0], methods, _METHOD_COLOURS, strict=False):
+            for shown, hue, dashes in ((starts.get(name), "0.45", "--"), (name, colour, "-")):
+                part = curves[curves["method"] == shown].sort_values("t")
+                if len(part):
+                    cells = [_interval(cell) for cell in part[column]]
+                    middle, low, high = (np.array(values) for values in zip(*cells, strict=True))
+                    label = (
+                        "learned"
+                        if shown == name and name in starts
+                        else "untrained"
+                        if dashes == "--"
+                        else None
+                    )
+                    style = {"color": hue, "linestyle": dashes, "marker": "o", "markersize": 3.5}
+                    axes.plot(part["t"], middle, label=label, **style)
+                    axes.fill_between(part["t"], low, high, color=hue, alpha=0.18, linewidth=0)
+            for t, word in marks.items():
+                axes.axvline(t, color="0.5", linestyle=":", linewidth=1)
+                place = {"xy": (t, 0.98), "xycoords": ("data", "axes fraction"), "rotation": 90}
+                axes.annotate(word, **place, ha="right", va="top", fontsize=7, color="0.35")
+            axes.set_title(name, fontsize=9, fontweight="normal")
+            axes.set_xlabel("timestep t")
+            if name in starts:
+                axes.legend(loc="lower left")
+        line[0, 0].set_ylabel(f"{column}\n(bands: 95 % interval)")
+        line[0, 0].set_ylim(0, None)
+        line[0, 0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.6g} %"))
+        set_title(figure, title)
     return figure
 
 
@@ -66,8 +176,18 @@ def plot_difficulty(table: pd.DataFrame, column: str, *, title: str) -> Figure:
         grid[0, 0].set_ylim(0, _top(table[column]))
         for axes in grid.ravel()[len(flags) :]:
             axes.axis("off")
-        figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
+        set_title(figure, title)
     return figure
+
+
+def _value(cell: Interval | float | None) -> float:
+    return _interval(cell).value
+
+
+def _interval(cell: Interval | float | None) -> Interval:
+    if isinstance(cell, Interval):
+        return cell
+    return Interval(math.nan if cell is None else cell, math.nan, math.nan)
 
 
 def _top(values: pd.Series) -> float:
@@ -103,7 +223,8 @@ def plot_errors(table: pd.DataFrame, *, title: str) -> Figure:
             axes.scatter(twin, places, marker="D", s=22, color="0.1", zorder=3, label="on the mirror twin")
         axes.set_yticks(places, names)
         axes.invert_yaxis()
-        axes.set(xlim=(0, 1), title=title)
+        axes.set_xlim(0, 1)
+        set_title(figure, title)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.6g} %"))
         axes.grid(visible=False)
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import io
 import re
+import textwrap
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -21,6 +23,11 @@ MAX_BYTES = 300_000
 
 _NOTE = "note"
 
+_LETTERS_PER_INCH = 11.5
+"""Of the bold titles, so that a finding as a title is broken where its figure ends."""
+
+_NOTE_LETTERS_PER_INCH = 18
+
 
 def figure_style() -> AbstractContextManager[None]:
     """Return the context in which figures of this project are drawn and saved."""
@@ -28,6 +35,23 @@ def figure_style() -> AbstractContextManager[None]:
     # would end with it, and of a notebook's figures the first alone would be shown. This draws nothing.
     plt.draw_if_interactive()
     return plt.style.context(str(package_path("report/style.mplstyle")))
+
+
+def set_title(figure: Figure, text: str | None, *, axes: Axes | None = None) -> None:
+    """Set a figure's title, broken into lines that fit its width; left, bold, as every figure's is.
+
+    Args:
+        figure: the figure.
+        text: the title, a finding as a rule; None sets nothing.
+        axes: the title stands above these, the figure's only ones, instead of above all.
+    """
+    if not text:
+        return
+    lines = textwrap.fill(text, max(20, int(_LETTERS_PER_INCH * figure.get_figwidth())))
+    if axes is not None:
+        axes.set_title(lines)
+    else:
+        figure.suptitle(lines, x=0.01, ha="left", fontsize=10, fontweight="bold")
 
 
 def save_figure(
@@ -39,7 +63,7 @@ def save_figure(
         figure: the figure, such as ``ax.figure``.
         folder: where to write; made when missing.
         name: the files' name without suffix.
-        note: small print in the lower right corner, such as the profile; it stays on the figure.
+        note: small print below, such as the profile; it stays on the figure.
 
     Returns:
         The paths of the PNG and of the SVG file.
@@ -49,7 +73,9 @@ def save_figure(
         if note is not None:
             for text in [text for text in figure.texts if text.get_gid() == _NOTE]:
                 text.remove()
-            figure.text(1, 0, note, ha="right", va="top", fontsize=7, color="0.4", gid=_NOTE)
+            # A line longer than the figure would widen the picture with white.
+            lines = textwrap.fill(note, max(40, int(_NOTE_LETTERS_PER_INCH * figure.get_figwidth())))
+            figure.text(0.01, 0, lines, ha="left", va="top", fontsize=7, color="0.4", gid=_NOTE)
         # Without date, creator and software, which would make every writing another file.
         png = _draw(figure, "png", {"Software": None})
         svg = _draw(figure, "svg", {"Date": None, "Creator": None})

@@ -11,21 +11,40 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from sd4match_lib.metrics.bootstrap import Interval
 from sd4match_lib.report.figures import figure_style
+from sd4match_lib.report.sentences import listed, points
+from sd4match_lib.report.style import set_title
 
 
-def plot_training(logs: dict[str, pd.DataFrame], *, title: str) -> Figure:
+def plot_training(
+    logs: Mapping[str, pd.DataFrame],
+    *,
+    title: str,
+    starts: Mapping[str, float] | None = None,
+    text: float | None = None,
+) -> Figure:
     """Draw loss and validation PCK@0.1 over the steps, one line a training.
 
     Args:
         logs: what a training is called -> its log, with the columns step, loss and pck (fractions).
         title: stands above both panels.
+        starts: what a training is called -> validation PCK@0.1 (fraction) of what it began with: step 0 of
+            its line, and a line across, the training's own control.
+        text: validation PCK@0.1 of the text prompt, a line across.
     """
     with figure_style():
         figure, (left, right) = plt.subplots(1, 2, figsize=(9, 2.8), layout="constrained", sharex=True)
-        for name, log in logs.items():
-            left.plot(log["step"], log["loss"], label=name)
+        for (name, log), marker in zip(logs.items(), "osD^vXP", strict=False):
+            drawn = left.plot(log["step"], log["loss"], marker=marker, markersize=4, label=name)[0]
             found = log.dropna(subset="pck")
-            right.plot(found["step"], found["pck"], marker="o", markersize=3, label=name)
+            steps, values = found["step"].tolist(), found["pck"].tolist()
+            if starts is not None:
+                steps, values = [0, *steps], [starts[name], *values]
+                across = {"color": drawn.get_color(), "linestyle": "--", "linewidth": 0.9}
+                right.axhline(starts[name], label=f"{name}, untrained", **across)
+            line = {"color": drawn.get_color(), "marker": marker, "markersize": 4}
+            right.plot(steps, values, label=name, **line)
+        if text is not None:
+            right.axhline(text, color="0.2", linestyle=":", linewidth=1.2, label="text prompt")
         left.set(xlabel="step", ylabel="matching loss")
         right.set(xlabel="step", ylabel="validation PCK@0.10")
         right.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=""))
@@ -33,7 +52,7 @@ def plot_training(logs: dict[str, pd.DataFrame], *, title: str) -> Figure:
         # From the start: a short training has one validation, which alone gives an axis no length.
         right.set_xlim(0, 1.04 * max(log["step"].max() for log in logs.values()))
         figure.legend(*right.get_legend_handles_labels(), loc="outside right center")
-        figure.suptitle(title)
+        set_title(figure, title)
     return figure
 
 
@@ -73,6 +92,20 @@ def training_table(log: pd.DataFrame) -> pd.DataFrame:
         cells = {"when": when, "step": int(loss["step"]), "loss": float(loss["loss"])}
         table.append({**cells, "validated at step": int(found["step"]), "validation PCK@0.10": pck})
     return pd.DataFrame(table)
+
+
+def training_headline(logs: Mapping[str, pd.DataFrame], starts: Mapping[str, float]) -> str:
+    """Say in a line how far each training's kept prompt stands from what it began with, in validation.
+
+    Args:
+        logs: what a training is called -> its log.
+        starts: what it is called -> validation PCK@0.1 (fraction) of what it began with.
+    """
+    told = []
+    for name, log in logs.items():
+        told.append(f"{name} {points(float(log['pck'].max()) - starts[name])}")
+    steps = max(int(log["step"].max()) for log in logs.values())
+    return f"In {steps} steps validation moved by {listed(told)} points from its start"
 
 
 def what_training_did(log: pd.DataFrame) -> str:

@@ -8,7 +8,6 @@ study.finish()
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,8 +31,8 @@ from sd4match_lib.report.archive import write_archive
 from sd4match_lib.report.captions import Training, describe_runs
 from sd4match_lib.report.claims import Claim, claims_table, compare_claims, write_claims
 from sd4match_lib.report.diagram import Diagram
-from sd4match_lib.report.estimates import Results
-from sd4match_lib.report.page import write_report
+from sd4match_lib.report.estimates import Results, estimate
+from sd4match_lib.report.page import report_summary, write_report
 from sd4match_lib.report.style import save_figure
 from sd4match_lib.report.tables import markdown_table, table_caption, write_table
 from sd4match_lib.reproduce.doctor import check, format_report
@@ -41,8 +40,6 @@ from sd4match_lib.reproduce.prepare import prepare_data
 from sd4match_lib.runs.record import RunRecord
 from sd4match_lib.runs.store import finish_notebook
 from sd4match_lib.training.train import TrainResult, train
-
-_NOTE_WIDTH = 120
 
 
 class Shown:
@@ -111,6 +108,13 @@ class Study:
         self._records[result.record.run_id] = result.record
         return result
 
+    def validation(self, prompt: Prompt | str) -> float:
+        """Return PCK@0.1 (fraction) of a prompt as trainings validate theirs, for their curves."""
+        profile = self.profile
+        asked: dict[str, Any] = {"matcher": "nn", "timestep": profile.features.train_timestep, "ensemble": 1}
+        asked["max_pairs"] = profile.training.validation_pairs
+        return estimate(self.evaluate(prompt, split="val", **asked)).value
+
     def evaluate_each(self, prompts: Mapping[int, Prompt], **request: Any) -> dict[int, EvaluationResult]:
         """Evaluate the prompts of several trainings, by seed; all under the study's own noises."""
         return {seed: self.evaluate(prompt, **request) for seed, prompt in prompts.items()}
@@ -168,11 +172,13 @@ class Study:
         return Shown(markdown_table(claims_table(found), caption, percent=["paper"]))
 
     def report(self) -> Shown:
-        """Write the report over all notebooks, and the rows behind its numbers; see `write_report`."""
+        """Write the report over all notebooks, and the rows behind its numbers; return what it comes to.
+
+        See `write_report` and `report_summary`.
+        """
         written = write_report(self.profile)
         self._outputs += [*written, *write_archive(self.profile)]
-        folder = f"../{self.profile.results_dir}"
-        return Shown(written[0].read_text(encoding="utf-8").replace("](figures/", f"]({folder}/figures/"))
+        return Shown(report_summary(self.profile))
 
     def caption(self, title: str, runs: Any = ()) -> str:
         """Return a caption that says what its numbers depend on: profile, runs, metric."""
@@ -220,8 +226,8 @@ class Study:
             note: what no record says, such as the steps of a painting.
         """
         told = [f"profile {self.profile.name}", describe_runs(_records(runs), self._trainings), note]
-        lines = textwrap.fill("; ".join(filter(None, told)), _NOTE_WIDTH)
-        self._outputs += save_figure(drawn.figure, self.profile.results_path / "figures", name, note=lines)
+        folder = self.profile.results_path / "figures"
+        self._outputs += save_figure(drawn.figure, folder, name, note="; ".join(filter(None, told)))
 
     def save_picture(self, picture: Image, name: str) -> None:
         """Write a picture, such as a widget's `still()`, as PNG among the figures."""

@@ -1,0 +1,352 @@
+"""What the notebooks' tables come to, in a sentence or two: computed, so that it holds in every profile."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from sd4match_lib.metrics.bootstrap import Interval
+from sd4match_lib.report.sentences import difference, is_clear, listed, percent, points, value_of
+
+
+def first_match(rows: pd.DataFrame, scored: Interval, hw_in: tuple[int, int], alpha: float = 0.1) -> str:
+    """Say what a first evaluation found, beside what a guess would find.
+
+    Args:
+        rows: its keypoints.
+        scored: its PCK.
+        hw_in: (height, width) of the network input.
+        alpha: PCK's alpha.
+    """
+    circle = math.pi * (alpha * rows["theta_in"]) ** 2 / (hw_in[0] * hw_in[1])
+    chance = float(circle.groupby(rows["pair_id"]).mean().mean())
+    return (
+        f"{percent(scored)} of the points are found. A blind guess would find at most {100 * chance:.1f} %: "
+        "that is the share of the picture that the circle of what counts as found covers."
+    )
+
+
+def what_words_are_worth(table: pd.DataFrame) -> str:
+    """Say what the text and the captioner's prompt gain over the empty one, method by method.
+
+    Args:
+        table: of `prompt_table`, with the reference "empty".
+    """
+    told = []
+    for method, part in table.groupby("method", sort=False):
+        by_prompt = part.set_index("prompt")["gain over empty"]
+        gains = [f"{name} {difference(by_prompt[name])}" for name in ("text", "captioner")]
+        told.append(f"{method}, against the empty prompt: {listed(gains)}.")
+    return " ".join(told)
+
+
+def which_method_leads(first: str, second: str, gain: Interval, step: tuple[str, Interval]) -> str:
+    """Say which of two methods under one prompt is ahead, and how much of it one change alone explains.
+
+    Args:
+        first: the method in front.
+        second: what it is compared with.
+        gain: of the first over the second, on the same pairs.
+        step: what is changed in the second towards the first, and what that alone gains.
+    """
+    order = "above" if gain.value > 0 else "below"
+    return (
+        f"{first} stands {order} {second}: {difference(gain)}. {step[0]} alone gives {difference(step[1])}; "
+        "the rest is what else differs between the two."
+    )
+
+
+def what_references_say(table: pd.DataFrame, column: str, random: str) -> str:
+    """Say which features lead, and what an untrained UNet makes of the same pairs.
+
+    Args:
+        table: of `reference_table`.
+        column: its values.
+        random: the row of the random UNet.
+    """
+    here = table[~table["published"]]
+    values = here.set_index("features")[column]
+    learned = values.drop(random)
+    best = max(learned.index, key=lambda name: value_of(learned[name]))
+    below = [name for name in learned.index if value_of(learned[name]) < value_of(values[random])]
+    worse = f"Below it even: {listed(below)}." if below else "All others stand above it."
+    return (
+        f"{best} leads with {percent(values[best])}. A UNet that learned nothing still finds "
+        f"{percent(values[random])}, as colours and edges pass through it. {worse}"
+    )
+
+
+def spread_over(frame: pd.DataFrame, label: str, column: str) -> str:
+    """Say how far rows lie apart, the mean left out.
+
+    Args:
+        frame: one row per group, and one named "all".
+        label: the column that names them.
+        column: their values.
+    """
+    parts = frame[frame[label] != "all"].reset_index(drop=True)
+    values = parts[column].map(value_of).to_numpy()
+    low, high = int(values.argmin()), int(values.argmax())
+    return (
+        f"Between {parts[label][low]} ({percent(values[low])}) and {parts[label][high]} "
+        f"({percent(values[high])}) lie {100 * (values[high] - values[low]):.0f} points: more than "
+        "most prompts differ by on the mean, so a mean over other categories would be another number."
+    )
+
+
+def where_gains_are(gains: pd.DataFrame, better: str, worse: str) -> str:
+    """Say in how many categories a method is ahead.
+
+    Args:
+        gains: one row per category: `category` and `gain` (`Interval`), from `spair_table.category_gains`.
+        better: the method.
+        worse: what it is compared with.
+    """
+    values = gains["gain"].map(value_of)
+    clear = sum(is_clear(cell) and cell.value > 0 for cell in gains["gain"])
+    behind = gains["category"][values < 0].tolist()
+    most = gains.iloc[int(values.to_numpy().argmax())]
+    where = f"It is behind in {listed(behind)}." if behind else "It is behind in none."
+    return (
+        f"{better} is above {worse} in {int((values > 0).sum())} of {len(gains)} categories, clearly in "
+        f"{clear}; most in {most['category']} ({points(most['gain'].value)} points). {where}"
+    )
+
+
+def what_makes_pairs_hard(table: pd.DataFrame, method: str, column: str) -> str:
+    """Say which of SPair-71k's flags costs a method most between its first and its last level.
+
+    Args:
+        table: of `spair_table.difficulty_table`.
+        method: one of its methods.
+        column: its values.
+    """
+    told = []
+    for flag, part in table[table["method"] == method].groupby("flag", sort=False):
+        first, last = part.iloc[0], part.iloc[-1]
+        lost = value_of(first[column]) - value_of(last[column])
+        told.append(
+            (
+                lost,
+                f"{flag} ({first['level']} {percent(first[column])}, {last['level']}"
+                f" {percent(last[column])}, {last['pairs']} pairs)",
+            )
+        )
+    told.sort(key=lambda item: -item[0])
+    rest = listed([text for _, text in told[1:]])
+    return f"For {method} the largest step is {told[0][1]}; then {rest}."
+
+
+def how_methods_fail(table: pd.DataFrame) -> str:
+    """Say what each method's wrong points mostly are.
+
+    Args:
+        table: of `errors.error_table`.
+    """
+    told = []
+    for _, row in table.iterrows():
+        wrong = {kind: value_of(row[kind]) for kind in ("jitter", "swap", "miss")}
+        total = sum(wrong.values())
+        if total > 0:
+            kind = max(wrong, key=lambda name: wrong[name])
+            told.append(f"{row['method']} {kind} ({100 * wrong[kind] / total:.0f} %)")
+    return f"Of the points that are not correct, most are, by method: {listed(told)}."
+
+
+def what_travels(table: pd.DataFrame) -> str:
+    """Say what learning gave on the data set that was tuned on, and on others.
+
+    Args:
+        table: of `studies.travel_table`.
+    """
+    told = []
+    for where, part in (("its own", table[table["home"]]), ("another", table[~table["home"]])):
+        gains = part["gain by learning"].tolist()
+        up = sum(is_clear(cell) and cell.value > 0 for cell in gains)
+        down = sum(is_clear(cell) and cell.value < 0 for cell in gains)
+        mean = float(np.mean([value_of(cell) for cell in gains]))
+        told.append(
+            f"On {where} data set learning gave {points(mean)} points on average "
+            f"({up} of {len(gains)} clearly up, {down} clearly down)."
+        )
+    return f"{told[0]} {told[1]}"
+
+
+def what_parts_are_worth(table: pd.DataFrame, paper: str) -> str:
+    """Say which case of an ablation loses most, and which stand on the other side than the paper's.
+
+    Args:
+        table: of `studies.ablation_table`.
+        paper: its column of printed numbers.
+    """
+    others = table.iloc[1:]
+    values = others["against the first"].map(value_of)
+    printed = others[paper] - table[paper].iloc[0]
+    clear = [
+        f"{row['case']} ({points(row['against the first'].value)})"
+        for _, row in others.iterrows()
+        if is_clear(row["against the first"])
+    ]
+    turned = others["case"][(values * printed < 0).to_numpy()].tolist()
+    most = others.iloc[int(values.to_numpy().argmin())]
+    lost = f"Lowest is {most['case']}: {difference(most['against the first'])}."
+    differ = (
+        f"The other way round than in the paper: {listed(turned)}."
+        if turned
+        else ("All stand on the side of the first where the paper has them.")
+    )
+    return f"{lost} Clear of zero: {listed(clear)}. {differ}"
+
+
+def does_the_start_matter(table: pd.DataFrame) -> str:
+    """Say what other starts gain over random words, and how far apart the starts themselves were.
+
+    Args:
+        table: of `studies.initialisation_table`.
+    """
+    told = []
+    for _, row in table[table["against random"].notna()].iterrows():
+        told.append(f"{row['prompt']} from '{row['start']}' {difference(row['against random'])}")
+    return f"Against the same prompt from random words: {'; '.join(told)}."
+
+
+def does_size_matter(table: pd.DataFrame) -> str:
+    """Say what sizes other than the native one give.
+
+    Args:
+        table: of `studies.size_table`.
+    """
+    parts = table[table["against native"].notna()]
+    told = [f"{row['size']} {difference(row['against native'])}" for _, row in parts.iterrows()]
+    return f"Against the native size: {'; '.join(told)}."
+
+
+def how_paintings_are_named(table: pd.DataFrame) -> str:
+    """Say how many paintings are named right, beside real pictures and a guess.
+
+    Args:
+        table: of `naming.naming_table`; its first row is of real pictures.
+    """
+    real, guess = table.iloc[0], table.iloc[-1]
+    told = [
+        f"{row['named right']} of {row['number']} of {row['pictures']}" for _, row in table[1:-1].iterrows()
+    ]
+    return (
+        f"The vision model names {real['named right']} of {real['number']} real pictures right "
+        f"({percent(real['share'])}; a guess {percent(guess['share'])}), and of the paintings {listed(told)}."
+    )
+
+
+def which_maps_are_sharpest(table: pd.DataFrame) -> str:
+    """Say which prompt's maps lie most on the object, and how the text's differ from the empty prompt's.
+
+    Args:
+        table: of `maps.localisation_table`.
+    """
+    inside, lead = (table.set_index("prompt")[name] for name in ("inside the object", "lead of the peak"))
+    best = {
+        name: max(column.index, key=lambda key: value_of(column[key]))
+        for name, column in (("inside", inside), ("lead", lead))
+    }
+    change = value_of(lead["text"]) - value_of(lead["empty"])
+    sharper = "stands out more" if change > 0 else "stands out less"
+    return (
+        f"Most of the map lies on the object under {best['inside']} ({percent(inside[best['inside']])}); the "
+        f"peak stands out most under {best['lead']}. Under the text prompt it {sharper} than under the empty "
+        f"one ({change:+.3f} of similarity), while {percent(inside['text'])} of the map lie on the object "
+        f"against {percent(inside['empty'])}."
+    )
+
+
+def what_is_listened_to(table: pd.DataFrame, column: str, nothing: float) -> str:
+    """Say how what a prompt listens to differs from its untrained start.
+
+    Args:
+        table: `prompt` and `column`; the first row learned, the second its start.
+        column: the values.
+        nothing: what a module that tells nothing apart would have.
+    """
+    learned, start = (table[column].iloc[place] for place in (0, 1))
+    apart = learned.low > start.high or learned.high < start.low
+    told = [
+        f"{name} {percent(cell)} ({percent(cell.low)} to {percent(cell.high)})"
+        for name, cell in (("learned", learned), ("untrained", start))
+    ]
+    return (
+        f"{listed(told)}, where {percent(nothing)} is nothing; the two intervals "
+        f"{'lie apart' if apart else 'overlap'}."
+    )
+
+
+def what_place_explains(by_place: Mapping[str, float]) -> str:
+    """Say how much of what a module listens to hangs on the place in the picture alone.
+
+    Args:
+        by_place: what a module is called -> the share of `saliency.Saliency`.
+    """
+    told = [f"{100 * share:.0f} % in the {name} module" for name, share in by_place.items()]
+    return f"How patches differ is explained by their place alone to {listed(told)}"
+
+
+def what_options_give(table: pd.DataFrame) -> str:
+    """Say which of the matcher's options clearly change PCK on these pairs.
+
+    Args:
+        table: of `option_study.option_table`.
+    """
+    known = table[table["gain"].notna()]
+    clear = [
+        f"{row['option']} ({points(row['gain'].value)})"
+        for _, row in known.iterrows()
+        if is_clear(row["gain"])
+    ]
+    return f"Of {len(known)} options that can be compared, clear of zero are: {listed(clear)}."
+
+
+def does_it_hurt(gains: pd.DataFrame, place: str) -> str:
+    """Say what learning did to PCK on other keypoints or categories than training's.
+
+    Args:
+        gains: of `prompt_table` with starts, its method column named `place`.
+        place: that column.
+    """
+    told = []
+    for where, part in gains[gains["gain by learning"].notna()].groupby(place, sort=False):
+        each = [f"{row['prompt']} {points(row['gain by learning'].value)}" for _, row in part.iterrows()]
+        down = sum(is_clear(cell) and cell.value < 0 for cell in part["gain by learning"])
+        told.append(f"On {where} learning gave {listed(each)} points; clearly worse: {down} of {len(part)}.")
+    return " ".join(told)
+
+
+def who_is_ahead(ranking: pd.DataFrame) -> str:
+    """Say who shares the first place and how much lies between the first and the last.
+
+    Args:
+        ranking: of `leaderboard.rank`.
+    """
+    first = ranking["method"][ranking["rank"] == 1].tolist()
+    together = (
+        f"{first[0]} is ahead of all others" if len(first) == 1 else f"{listed(first)} cannot be told apart"
+    )
+    last = ranking.iloc[-1]
+    gap = points(last["behind"].value) if last["behind"] is not None else "0"
+    return f"{together} at the first place; the last, {last['method']}, lies {gap} points behind."
+
+
+def how_flat_curves_are(curves: pd.DataFrame, column: str) -> str:
+    """Say how much each method loses from its best timestep to its worst.
+
+    Args:
+        curves: of `studies.sweep_table`.
+        column: its values.
+    """
+    lost = {}
+    for method, part in curves.groupby("method", sort=False):
+        values = part[column].map(value_of)
+        lost[str(method)] = float(values.max() - values.min())
+    order = sorted(lost, key=lambda name: lost[name])
+    told = [f"{name} {100 * lost[name]:.1f}" for name in order]
+    return f"Points between a method's best and worst timestep, the flattest first: {listed(told)}."

@@ -1,0 +1,63 @@
+"""What a figure shows, in one line above it: computed, so that it is true in every profile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from sd4match_lib.report.sentences import listed, percent, points, value_of
+
+
+def highest_and_lowest(frame: pd.DataFrame, label: str | Sequence[str], column: str) -> str:
+    """Say in a line, as a figure's title, which rows are highest and lowest.
+
+    Args:
+        frame: one row per bar or dot.
+        label: the column or columns that name a row.
+        column: its values.
+    """
+    known = frame[frame[column].map(value_of).notna()]
+    values = known[column].map(value_of).to_numpy()
+    labels = [label] if isinstance(label, str) else list(label)
+    best, worst = (known.iloc[place] for place in (int(values.argmax()), int(values.argmin())))
+    names = [", ".join(str(row[name]) for name in labels) for row in (best, worst)]
+    return f"Highest: {names[0]} ({percent(best[column])}); lowest: {names[1]} ({percent(worst[column])})"
+
+
+def words_headline(table: pd.DataFrame) -> str:
+    """Say in a line what the text prompt gains over the empty one.
+
+    Args:
+        table: of `prompt_table`, with the reference "empty".
+    """
+    told = table[table["prompt"] == "text"]
+    gains = [f"{row['method']} {points(row['gain over empty'].value)}" for _, row in told.iterrows()]
+    return f"Naming the category against saying nothing: {listed(gains)} points"
+
+
+def travel_headline(table: pd.DataFrame) -> str:
+    """Say in a line what learning gave at home and abroad.
+
+    Args:
+        table: of `studies.travel_table`.
+    """
+    home, abroad = (
+        float(part["gain by learning"].map(value_of).mean())
+        for part in (table[table["home"]], table[~table["home"]])
+    )
+    return (
+        f"Learning gave {points(home)} points on its own data set and {points(abroad)} on others, on average"
+    )
+
+
+def parts_headline(table: pd.DataFrame) -> str:
+    """Say in a line which case of an ablation stands lowest.
+
+    Args:
+        table: of `studies.ablation_table`.
+    """
+    others = table.iloc[1:]
+    most = others.iloc[int(others["against the first"].map(value_of).to_numpy().argmin())]
+    gap = points(most["against the first"].value)
+    return f"Against case {table['case'].iloc[0]}, case {most['case']} stands lowest ({gap} points)"

@@ -287,8 +287,8 @@ def what_place_explains(by_place: Mapping[str, float]) -> str:
     Args:
         by_place: what a module is called -> the share of `saliency.Saliency`.
     """
-    told = [f"{100 * share:.0f} % in the {name} module" for name, share in by_place.items()]
-    return f"How patches differ is explained by their place alone to {listed(told)}"
+    told = [f"{100 * share:.0f} % ({name})" for name, share in by_place.items()]
+    return f"The place alone, whatever stands there, explains {listed(told)} of what patches differ by"
 
 
 def what_options_give(table: pd.DataFrame) -> str:
@@ -317,8 +317,8 @@ def does_it_hurt(gains: pd.DataFrame, place: str) -> str:
     for where, part in gains[gains["gain by learning"].notna()].groupby(place, sort=False):
         each = [f"{row['prompt']} {points(row['gain by learning'].value)}" for _, row in part.iterrows()]
         down = sum(is_clear(cell) and cell.value < 0 for cell in part["gain by learning"])
-        told.append(f"On {where} learning gave {listed(each)} points; clearly worse: {down} of {len(part)}.")
-    return " ".join(told)
+        told.append(f"{where}, {listed(each)} points (clearly worse: {down} of {len(part)})")
+    return f"Learning gave, {place}: {'; '.join(told)}."
 
 
 def who_is_ahead(ranking: pd.DataFrame) -> str:

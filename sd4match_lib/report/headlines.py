@@ -61,3 +61,15 @@ def parts_headline(table: pd.DataFrame) -> str:
     most = others.iloc[int(others["against the first"].map(value_of).to_numpy().argmin())]
     gap = points(most["against the first"].value)
     return f"Against case {table['case'].iloc[0]}, case {most['case']} stands lowest ({gap} points)"
+
+
+def naming_headline(table: pd.DataFrame) -> str:
+    """Say in a line how many pictures of each source are named right.
+
+    Args:
+        table: of `naming.naming_table`.
+    """
+    told = [
+        f"{row['pictures']} {row['named right']} of {row['number']}" for _, row in table.iloc[:-1].iterrows()
+    ]
+    return f"Named right by the vision model: {listed(told)}"

@@ -64,7 +64,9 @@ def report_summary(profile: Profile) -> str:
         caption = f"Claims by where they are made, and what profile `{profile.name}` says of them."
         lines += [markdown_table(counts, caption), ""]
         lines += [explain_undecided(claims), ""]
-    return "\n".join([*lines, *_overview(profile)])
+    # Among the notebooks, where this is shown, a notebook lies beside the page and not below it.
+    overview = (line.replace("](notebooks/", "](") for line in _overview(profile))
+    return "\n".join([*lines, *overview])
 
 
 def _lines(profile: Profile) -> list[str]:

@@ -24,7 +24,7 @@ _LISTENING = LinearSegmentedColormap.from_list("listening", [(0.84, 0.37, 0, 0),
 
 
 def plot_similarities(tables: Mapping[str, pd.DataFrame], *, title: str) -> Figure:
-    """Draw symmetric tables of cosines on one scale, alike beside alike; blue below zero and red above.
+    """Draw symmetric tables of cosines on one scale, alike beside alike; the brighter the more alike.
 
     Args:
         tables: what a table is called -> (K, K), named on both axes, all by the same names; the first one's
@@ -34,13 +34,12 @@ def plot_similarities(tables: Mapping[str, pd.DataFrame], *, title: str) -> Figu
     order = cluster_order(next(iter(tables.values())))
     limit = max(float(np.abs(table.to_numpy() - np.eye(len(table))).max()) for table in tables.values())
     with figure_style():
-        size = (5.2 * len(tables) + 0.8, 5.0)
+        size = (4.3 * len(tables) + 0.8, 4.4)
         figure, grid = plt.subplots(1, len(tables), figsize=size, layout="constrained", squeeze=False)
         for place, (name, table) in enumerate(tables.items()):
             sns.heatmap(
                 table.loc[order, order],
-                cmap="vlag",
-                center=0,
+                cmap="cividis",
                 vmin=-limit,
                 vmax=limit,
                 square=True,

@@ -26,6 +26,8 @@ from sd4match_lib.training.objective import pair_loss
 
 PAIRS = 54
 """Pairs of a timed evaluation."""
+MATCHED = 100
+"""Pairs of a timed matching, ten at a time."""
 
 
 @dataclass(frozen=True)
@@ -117,17 +119,17 @@ def training_step(kind: str) -> Callable[[Setting], Work]:
 
 
 def matching(setting: Setting) -> Work:
-    """All four matchers on 100 pairs of 12 keypoints: 640 channels on a 48 x 48 grid."""
+    """All four matchers on `MATCHED` pairs of 12 keypoints: 640 channels on a 48 x 48 grid."""
     generator = torch.Generator().manual_seed(0)
     src, trg = torch.randn(2, 10, 640, 48, 48, generator=generator).to(setting.device)
     points = 47 * torch.rand(10, 12, 2, generator=generator).to(setting.device)
 
     def run() -> None:
         for matcher in MATCHERS:
-            for _ in range(10):
+            for _ in range(MATCHED // 10):
                 match_points(src, trg, points, matcher=matcher)
 
-    return Work(_without_gradients(run), 100, "pair")
+    return Work(_without_gradients(run), MATCHED, "pair")
 
 
 def evaluation(prompt: str, *, cold: bool) -> Callable[[Setting], Work]:

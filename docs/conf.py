@@ -24,7 +24,7 @@ apidoc_modules = [
     {
         "path": "../sd4match_lib",
         "destination": "api",
-        "separate_modules": True,
+        "separate_modules": False,
         "module_first": True,
         "exclude_patterns": ["../sd4match_lib/__main__.py"],
     }

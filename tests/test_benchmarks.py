@@ -21,6 +21,7 @@ def profile(tmp_path_factory):
 @pytest.mark.parametrize("name", cases.CASES)
 def test_a_case_is_measured(profile, name, monkeypatch):
     monkeypatch.setattr(cases, "PAIRS", 3)
+    monkeypatch.setattr(cases, "MATCHED", 10)
     monkeypatch.setattr(bench, "SHORTEST_S", 0.0)
     found = bench.measure(name, profile, argparse.Namespace(device="cpu", batch=2))
     assert found["seconds"] > 0 and found["repetitions"] == bench.FEWEST and found["peak_mb"] > 0

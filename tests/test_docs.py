@@ -28,7 +28,7 @@ def test_the_pages_build_without_a_warning(project, tmp_path):
     )
     by_hand = (tmp_path / "html/notebooks/00b_method_by_hand.html").read_text(encoding="utf-8")
     assert by_hand.count('class="math notranslate') >= 8 and r"\tag{8}" in by_hand
-    matcher = (tmp_path / "html/api/sd4match_lib.matcher.matcher.html").read_text(encoding="utf-8")
+    matcher = (tmp_path / "html/api/sd4match_lib.matcher.html").read_text(encoding="utf-8")
     assert 'id="sd4match_lib.matcher.matcher.Matcher.match"' in matcher
 
 

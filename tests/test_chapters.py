@@ -161,6 +161,7 @@ def test_options_learning_abroad_and_ranks_are_counted_by_their_intervals():
         "Learning gave, keypoints: seen, CPM +5.0 points (clearly worse: 0 of 1); unseen, CPM"
     )
     assert told.endswith("-5.0 points (clearly worse: 1 of 1).")
+    assert headlines.hurt_headline(gains, "keypoints").endswith("0 of 1 on seen and 1 of 1 on unseen")
     ranking = pd.DataFrame({"rank": [1, 1, 3], "method": ["a", "b", "c"], "behind": [None, OPEN, DOWN]})
     assert conclusions.who_is_ahead(ranking).startswith("a and b cannot be told apart at the first place")
     assert conclusions.who_is_ahead(ranking.assign(rank=[1, 2, 3])).startswith("a is ahead of all others")

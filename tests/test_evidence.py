@@ -21,7 +21,7 @@ from sd4match_lib.metrics.pck import pck
 from sd4match_lib.report.archive import read_archive, write_archive
 from sd4match_lib.report.captions import Training, describe_runs
 from sd4match_lib.report.claims import Verdict, write_claims
-from sd4match_lib.report.page import write_report
+from sd4match_lib.report.page import report_summary, write_report
 from sd4match_lib.report.repeated import repeated_numbers
 from sd4match_lib.report.rerun import compare_results, summarise_rerun
 from sd4match_lib.report.tables import write_table
@@ -86,6 +86,16 @@ def test_the_report_begins_with_what_holds_what_does_not_and_what_cannot_be_told
     assert "**Cannot be told here** (2 of 5 claims): three; four." in first
     assert "PROFILE=overnight" in first and "as they must: all 1." in first
     assert f"| nothing | {Verdict.NOTHING} |" in text and "leaning" not in text
+
+
+def test_the_summary_counts_claims_by_source_and_repeats_none_of_the_tables(profile):
+    lines = [claims_frame(claim="one", source="Table 2"), claims_frame(claim="two", source="Table 2", p=0.9)]
+    lines += [claims_frame(claim="nothing", control=True, p=0.9)]
+    write_claims(pd.DataFrame(lines), profile.results_path / "tables", "05")
+    told = report_summary(profile)
+    assert "**Holds here** (1 of 2 claims): one." in told
+    assert f"| source | {Verdict.AGREES} | {Verdict.UNDECIDED} |" in told and "| Table 2 | 1 | 1 |" in told
+    assert "**The paper:**" not in told and "](notebooks/" not in told
 
 
 def test_a_control_that_finds_something_is_on_the_first_screen(profile):

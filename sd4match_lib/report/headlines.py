@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from sd4match_lib.report.sentences import listed, percent, points, value_of
+from sd4match_lib.report.sentences import is_clear, listed, percent, points, value_of
 
 
 def highest_and_lowest(frame: pd.DataFrame, label: str | Sequence[str], column: str) -> str:
@@ -73,3 +73,17 @@ def naming_headline(table: pd.DataFrame) -> str:
         f"{row['pictures']} {row['named right']} of {row['number']}" for _, row in table.iloc[:-1].iterrows()
     ]
     return f"Named right by the vision model: {listed(told)}"
+
+
+def hurt_headline(gains: pd.DataFrame, place: str) -> str:
+    """Say in a line how many learned prompts are clearly worse than their own starts, by kind of keypoints.
+
+    Args:
+        gains: of `prompt_table` with starts, its method column named `place`.
+        place: that column.
+    """
+    told = []
+    for where, part in gains[gains["gain by learning"].notna()].groupby(place, sort=False):
+        down = sum(is_clear(cell) and cell.value < 0 for cell in part["gain by learning"])
+        told.append(f"{down} of {len(part)} on {where}")
+    return f"Clearly worse by learning: {listed(told)}"

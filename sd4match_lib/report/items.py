@@ -135,7 +135,7 @@ ITEMS: Final = (
         "tuned methods, but worse on SPair-71k than methods without tuning; tuned on SPair-71k it gains "
         "slightly on PF-Pascal and much on PF-Willow over untuned ones (Sec. 4.3).",
         "06_generalization",
-        ("table3_generalization",),
+        ("table3_generalization", "table3_gains"),
         ("table3_generalization",),
         cost=Cost(trainings=2, pair_runs=1.4, image_runs=6),
     ),
@@ -164,7 +164,7 @@ ITEMS: Final = (
         "words. At half the size SD2-1 falls from 52.9 to 34.6, at double the size to 47.9 (Sec. 6, 7).",
         "09_initialization_and_size",
         ("table4_initialization", "section7_size"),
-        ("section7_size",),
+        ("table4_initialization", "section7_size"),
         tuple(map(_of_size, (384, 768, 1536))),
         Cost(trainings=3, image_runs=11),
     ),
@@ -173,7 +173,7 @@ ITEMS: Final = (
         "Painted from, a class prompt gives an abstract illustration of its category, and CPM's prompt one "
         "of what the two pictures share, although nothing but keypoints was learned from (Sec. 4.4).",
         "10_prompt_to_image",
-        (),
+        ("figure4_names",),
         ("figure4_class_prompts", "figure5_pair_prompts"),
         cost=Cost(image_runs=1),
     ),

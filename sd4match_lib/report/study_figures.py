@@ -220,7 +220,8 @@ def plot_errors(table: pd.DataFrame, *, title: str) -> Figure:
             left = left + width
         if "twin" in table:
             twin = [cell.value for cell in table["twin"]]
-            axes.scatter(twin, places, marker="D", s=22, color="0.1", zorder=3, label="on the mirror twin")
+            below = [place + 0.27 for place in places]  # where no number stands
+            axes.scatter(twin, below, marker="D", s=22, color="0.1", zorder=3, label="on the mirror twin")
         axes.set_yticks(places, names)
         axes.invert_yaxis()
         axes.set_xlim(0, 1)

@@ -65,6 +65,18 @@ def test_pairs_that_share_no_picture_are_resampled_as_pairs():
     assert own.value == of_pairs.value
 
 
+def test_a_share_of_few_pairs_keeps_within_what_a_share_can_be():
+    few = sums([0.0, 0.2], [[0, 1], [2, 3]])
+    assert picture_draws([(1.0, few)], seed=0, n=1000).min() == 0
+    trainings = [[(1.0, sums([found, 1.0], few.pictures))] for found in (0.6, 1.0)]
+    assert training_draws(trainings, seed=0, n=1000).max() == 1
+    # A difference of two may lie on either side of zero.
+    assert picture_draws([(1.0, few), (-1.0, few)], seed=0, n=10).tolist() == [0] * 10
+    assert (
+        bootstrap_sum([(1.0, few), (-1.0, sums([0.1, 0.2], few.pictures))], seed=0, n=99, level=LEVEL).low < 0
+    )
+
+
 def test_a_picture_in_every_pair_does_not_hide_the_others():
     values = np.random.default_rng(0).random(200)
     star = np.column_stack([np.zeros(200, int), np.arange(1, 201)])

@@ -123,7 +123,7 @@ def picture_draws(terms: Sequence[Term], *, seed: int, n: int) -> FloatArray:
         # A difference that rests on few pairs: whatever their weights, all draws would lie on its side of
         # zero. Mirrored, they say how far it may be off to either side.
         away *= np.random.default_rng([seed, 2]).choice([-1.0, 1.0], n)
-    return value + away
+    return _possible(value + away, terms)
 
 
 def training_draws(trainings: Sequence[Sequence[Term]], *, seed: int, n: int) -> FloatArray:
@@ -158,7 +158,16 @@ def training_draws(trainings: Sequence[Sequence[Term]], *, seed: int, n: int) ->
     error = float(np.std(by_training, ddof=1)) / count**0.5
     in_common = (max(0.0, whole - own) / whole) ** 0.5 if whole > 0 else 0.0
     others = np.random.default_rng([seed, 1]).standard_t(count - 1, n)
-    return value + in_common * (draws - value) + error * others
+    return _possible(value + in_common * (draws - value) + error * others, mean)
+
+
+def _possible(draws: FloatArray, terms: Sequence[Term]) -> FloatArray:
+    """Return draws of a mean of shares within [0, 1]; scaled ones may lie beyond it where pairs are few."""
+    shares = all(
+        coefficient > 0 and bool(((sums.numerators >= 0) & (sums.numerators <= sums.denominators)).all())
+        for coefficient, sums in terms
+    )
+    return draws.clip(0, sum(coefficient for coefficient, _ in terms)) if shares else draws
 
 
 def interval_of(value: float, draws: FloatArray, level: float) -> Interval:

@@ -45,7 +45,7 @@ def kap(rows: pd.DataFrame, *, seed: int = 0, n: int = 1000, level: float = 0.95
     names = rows.groupby("pair_id")[["src_image", "trg_image"]].first().loc[by_pair.index]
     count = len(by_pair)
     sums = PairSums(value + count * by_pair.to_numpy(), np.ones(count), numbered(names))
-    return bootstrap_ratio(sums, seed=seed, n=n, level=level)
+    return Interval(*np.clip(bootstrap_ratio(sums, seed=seed, n=n, level=level), 0, 1).tolist())
 
 
 def _average_precision(

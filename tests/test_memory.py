@@ -1,4 +1,4 @@
-"""README's memory table: a training step at SD2-1's true size, on tensors that have a size but no content."""
+"""The how-to page's memory table: a training step at SD2-1's true size, on tensors without content."""
 
 import re
 import weakref
@@ -78,12 +78,12 @@ def step_memory(pairs, *, checkpoint_activations):
 
 @pytest.fixture(scope="module")
 def table():
-    rows = ROW.findall((PROJECT / "README.md").read_text(encoding="utf-8"))
+    rows = ROW.findall((PROJECT / "docs/howto/paper_profile.md").read_text(encoding="utf-8"))
     return {(int(pairs), again == "yes"): float(gib) for pairs, again, gib in rows}
 
 
 @pytest.mark.parametrize(("pairs", "again"), [(3, False), (9, True), (9, False)])
-def test_the_readmes_memory_table_is_what_a_step_needs(table, pairs, again):
+def test_the_memory_table_is_what_a_step_needs(table, pairs, again):
     assert table[pairs, again] == pytest.approx(
         sum(step_memory(pairs, checkpoint_activations=again)) / GIB, rel=0.03
     )

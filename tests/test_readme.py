@@ -1,5 +1,6 @@
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from sd4match_lib.reproduce.prepare import prepare_data
 PROJECT = Path(__file__).resolve().parent.parent
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", README, re.S) for line in block.splitlines()]
+ANSWERS = re.findall(r"```sh\n(sd4match [^\n]*)\n```\n\n```text\n(.*?)```", README, re.S)
 SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.S)
 
 
@@ -27,6 +29,10 @@ def test_the_commands_are_understood(line):
     cli._parser().parse_args(shlex.split(line)[1:] or ["doctor"])
 
 
+def test_every_command_of_ours_has_its_answer_under_it():
+    assert [line for line in COMMANDS if line.startswith("sd4match")] == [line for line, _ in ANSWERS]
+
+
 def test_there_is_nothing_else_to_type():
     assert all(line.startswith(("make", "sd4match")) for line in COMMANDS)
 
@@ -34,17 +40,38 @@ def test_there_is_nothing_else_to_type():
 @pytest.mark.slow
 @pytest.mark.parametrize("line", ["sd4match", "sd4match doctor"])
 def test_the_first_commands_answer(line, capsys):
-    assert line in COMMANDS
     prepare_data(load_profile("mini"))
     assert cli.main(shlex.split(line)[1:]) == 0
     assert "sd4match" in capsys.readouterr().out
 
 
+def shape(text):
+    """Its lines with a # for each number and name of a run, and without the space between columns."""
+    text = re.sub(r"-[0-9a-f]{8}\b", "-#", text)
+    text = re.sub(r"-?\d+(\.\d+)?", "#", text)
+    return [re.sub(r"\s+", " ", line).strip() for line in text.splitlines()]
+
+
 @pytest.mark.slow
-def test_the_evaluation_and_the_snippets_run(tmp_path, capsys, monkeypatch):
-    line = next(line for line in COMMANDS if "--max-pairs" in line)
-    assert cli.main([*shlex.split(line)[1:], "--results", str(tmp_path)]) == 0
-    assert "PCK@0.10" in capsys.readouterr().out
+@pytest.mark.parametrize(("line", "expected"), ANSWERS, ids=[line for line, _ in ANSWERS])
+def test_a_command_answers_what_is_printed_under_it(line, expected, tmp_path, capsys, monkeypatch):
+    prepare_data(load_profile("mini"))
+    # Nothing that is asked here is among the project's own results.
+    monkeypatch.setattr(Profile, "results_path", property(lambda profile: tmp_path / profile.results_dir))
+    monkeypatch.setenv("SD4MATCH_DATA", str(PROJECT / "data" if "paper" not in line else tmp_path))
+    words = shlex.split(line)[1:]
+    if words[0] == "match":
+        cats = sorted((PROJECT / "data/minipair/SPair-71k/JPEGImages/cat").glob("test_*.jpg"))
+        for name, picture in zip(("cat.jpg", "other.jpg"), cats, strict=False):
+            shutil.copyfile(picture, tmp_path / name)
+        monkeypatch.chdir(tmp_path)
+    cli.main(words)
+    printed = shape(capsys.readouterr().out.replace(f"{tmp_path}/", ""))
+    assert [wanted for wanted in shape(expected) if wanted not in printed] == []
+
+
+@pytest.mark.slow
+def test_the_snippets_run(tmp_path, capsys, monkeypatch):
     # What the snippets measure in passing is not among mini's results.
     monkeypatch.setattr(Profile, "results_path", tmp_path)
     monkeypatch.chdir(PROJECT)

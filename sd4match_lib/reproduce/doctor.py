@@ -136,7 +136,7 @@ def _check_weights(profile: Profile) -> Iterator[Finding]:
         if path.is_file():
             yield _check_captioner(path)
         else:
-            fix = "only the implicit captioner needs it: train it with the recipe in the README"
+            fix = "only the implicit captioner needs it: train it: docs/howto/pretrain_the_miniature.md"
             yield Finding("weights", "captioner", Status.NOTE, f"{path} does not exist", fix)
 
 
@@ -144,7 +144,7 @@ def _check_captioner(path: Path) -> Finding:
     try:
         read_tensor_header(path)
     except UserError as error:
-        fix = "copy it again, or train it with the recipe in the README"
+        fix = "copy it again, or train it: docs/howto/pretrain_the_miniature.md"
         return Finding("weights", "captioner", Status.MISSING, str(error), fix)
     return Finding("weights", "captioner", Status.OK, str(path))
 

@@ -181,9 +181,9 @@ def test_a_training_is_drawn_from_what_it_began_with_and_beside_the_text():
     assert lines["one"].get_xydata().tolist() == [[0, 0.2], [20, 0.25]]
     assert list(lines["one, untrained"].get_ydata()) == [0.2, 0.2]
     assert list(lines["text prompt"].get_ydata()) == [0.3, 0.3]
-    assert training_headline({"one": log}, {"one": 0.2}).startswith(
-        "In 20 steps validation moved by one +5.0"
-    )
+    other = plot_training({"two": log.assign(loss=[3.0, 2.0], pck=[0.1, 0.5])}, title="t")
+    assert [ax.get_ylim() for ax in figure.axes] == [ax.get_ylim() for ax in other.axes]
+    assert training_headline({"one": log}, {"one": 0.2}).endswith("in points against the start: one +5.0")
 
 
 def test_a_resized_profile_keeps_its_kernel_relative_to_the_picture():

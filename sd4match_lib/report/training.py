@@ -14,6 +14,9 @@ from sd4match_lib.report.figures import figure_style
 from sd4match_lib.report.sentences import listed, points
 from sd4match_lib.report.style import set_title
 
+_COMMON_LOSS, _COMMON_PCK = 7.0, 0.6
+"""Where the axes of trainings end, unless one of them goes beyond."""
+
 
 def plot_training(
     logs: Mapping[str, pd.DataFrame],
@@ -47,7 +50,10 @@ def plot_training(
             right.axhline(text, color="0.2", linestyle=":", linewidth=1.2, label="text prompt")
         left.set(xlabel="step", ylabel="matching loss")
         right.set(xlabel="step", ylabel="validation PCK@0.10")
-        right.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=""))
+        right.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %", decimals=0))
+        # From zero and to a common end, so that methods in different figures can be compared by eye.
+        left.set_ylim(0, max(_COMMON_LOSS, 1.05 * left.dataLim.y1))
+        right.set_ylim(0, max(_COMMON_PCK, 1.05 * right.dataLim.y1))
         right.xaxis.set_major_locator(MaxNLocator(integer=True))
         # From the start: a short training has one validation, which alone gives an axis no length.
         right.set_xlim(0, 1.04 * max(log["step"].max() for log in logs.values()))
@@ -105,7 +111,7 @@ def training_headline(logs: Mapping[str, pd.DataFrame], starts: Mapping[str, flo
     for name, log in logs.items():
         told.append(f"{name} {points(float(log['pck'].max()) - starts[name])}")
     steps = max(int(log["step"].max()) for log in logs.values())
-    return f"In {steps} steps validation moved by {listed(told)} points from its start"
+    return f"Best validation in {steps} steps, in points against the start: {listed(told)}"
 
 
 def what_training_did(log: pd.DataFrame) -> str:

@@ -173,6 +173,18 @@ def test_notebooks_declare_themselves_complete_last(path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_are_chapters(path):
+    notebook = nbformat.read(path, as_version=4)
+    texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    assert texts[0].startswith("# ") and "**Question.** " in texts[0] and '\n> "' in texts[0]
+    assert any("$$" in text for text in texts), "an equation"
+    assert any("to try" in text.lower() and "\n2. " in text for text in texts), "exercises"
+    begun = [all(line.startswith("#") for line in source.splitlines()) for source in code]
+    assert any(begun[len(begun) // 2 :]), "a cell to begin an exercise in"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebooks_hold_no_plumbing(path):
     code = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     lines = [line for source in code for line in source.splitlines()]

@@ -75,7 +75,7 @@ def plot_losses(losses: Mapping[str, Sequence[float]], *, title: str) -> Figure:
             ax.plot(range(len(line)), line, marker=marker, label=name)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set(xlabel="steps taken", ylabel="matching loss")
-        ax.set_title(title)
+        set_title(figure, title, axes=ax)
         ax.legend()
     return figure
 

@@ -15,7 +15,13 @@ from sd4match_lib.geometry import map_extent
 from sd4match_lib.matcher.picture import open_picture
 from sd4match_lib.matcher.result import Match
 from sd4match_lib.report.html import html_page
-from sd4match_lib.report.maps import choose_pairs, plot_correlation_maps, plot_match_grid, telling_pairs
+from sd4match_lib.report.maps import (
+    choose_pairs,
+    peaks_headline,
+    plot_correlation_maps,
+    plot_match_grid,
+    telling_pairs,
+)
 
 __all__ = ["models", "profile"]
 
@@ -54,13 +60,17 @@ def test_a_map_is_drawn_over_its_target_with_peak_and_truth(pairs):
         query = np.array([[5, 6]], np.float32)
         return Match(src, trg, query, query, nothing, nothing, maps=maps, maps_extent_px=extent)
 
-    figure = plot_correlation_maps({"a": matched(found), "b": matched(0.5 * found)}, [[7, 8]])
+    both = {"a": matched(found), "b": matched(0.5 * found)}
+    figure = plot_correlation_maps(both, [[7, 8]])
     source, first, _, *_ = figure.axes
     assert source.lines[0].get_xydata().tolist() == [[5, 6]]
     height, width = pair.trg.hw_px
     truth, best = (line.get_xydata()[0].tolist() for line in first.lines)
     # The last cell lies on the last pixel of the network's input, 63 of 64, wherever that is in the picture.
     assert truth == [7, 8] and best == pytest.approx([63 / 64 * width, 63 / 64 * height])
+    near = (best[0] - 1.0, best[1])
+    assert peaks_headline(both, [near], (2, 1)) == "Peaks in the ellipse, of 1: a 1, b 1"
+    assert peaks_headline(both, [near], (0.5, 9)).endswith("a 0, b 0")
     heat = first.images[1]
     # Common colours for a row, and outer cells centred on the outer pixels.
     assert heat.get_clim() == (0, 1) and figure.axes[2].images[1].get_clim() == (0, 1)

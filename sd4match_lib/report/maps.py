@@ -66,9 +66,7 @@ def plot_correlation_maps(
             _crop(grid[row, 0], query, src.shape[:2])
             for axes, (name, found) in zip(grid[row, 1:], maps.items(), strict=True):
                 axes.imshow(backdrop, cmap="gray", vmin=0, vmax=255)
-                height, width = found.shape[1:]
-                y, x = np.unravel_index(int(found[row].argmax()), (height, width))
-                best = left + (x + 0.5) * (right - left) / width, top + (y + 0.5) * (bottom - top) / height
+                best = _peak(found[row], (left, right, top, bottom))
                 shown = axes.imshow(
                     found[row],
                     extent=(left, right, bottom, top),
@@ -91,6 +89,32 @@ def plot_correlation_maps(
             axes.axis("off")
         set_title(figure, title)
     return figure
+
+
+def peaks_headline(
+    matches: Mapping[str, Match], truth_px: npt.ArrayLike, reach_px: tuple[float, float]
+) -> str:
+    """Say in a line how many peaks lie where PCK counts a point as found.
+
+    Args:
+        matches, truth_px, reach_px: as for `plot_correlation_maps`.
+    """
+    truths = np.asarray(truth_px, float)
+    told = []
+    for name, match in matches.items():
+        assert match.maps is not None and match.maps_extent_px is not None
+        peaks = np.array([_peak(found, match.maps_extent_px) for found in match.maps])
+        inside = (((peaks - truths) / reach_px) ** 2).sum(axis=1) <= 1
+        told.append(f"{name} {inside.sum()}")
+    return f"Peaks in the ellipse, of {len(truths)}: {', '.join(told)}"
+
+
+def _peak(found: npt.NDArray[np.float32], extent: tuple[float, float, float, float]) -> tuple[float, float]:
+    """The highest cell's centre in pixels; the extent is left, right, top, bottom."""
+    left, right, top, bottom = extent
+    height, width = found.shape
+    y, x = np.unravel_index(int(found.argmax()), (height, width))
+    return left + (x + 0.5) * (right - left) / width, top + (y + 0.5) * (bottom - top) / height
 
 
 def _crop(axes: Axes, point: npt.NDArray[np.float32], hw: tuple[int, ...]) -> None:

@@ -109,7 +109,7 @@ def test_what_is_complete_is_left_alone(tiny: Path, monkeypatch: pytest.MonkeyPa
     def refuse(*_: object) -> None:
         raise AssertionError("rendered again")
 
-    monkeypatch.setattr(write, "render_minipair", refuse)
+    monkeypatch.setattr(write, "_render", refuse)
     ensure_minipair(tiny, TINY)
     with pytest.raises(AssertionError, match="rendered again"):
         ensure_minipair(tiny, replace(TINY, willow_pictures=2))
@@ -121,7 +121,7 @@ def test_what_is_complete_is_left_alone(tiny: Path, monkeypatch: pytest.MonkeyPa
 def test_a_second_process_waits_for_the_first_and_renders_nothing(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(write, "render_minipair", lambda *_: pytest.fail("rendered again"))
+    monkeypatch.setattr(write, "_render", lambda *_: pytest.fail("rendered again"))
     with ThreadPoolExecutor() as pool:
         with WorkLock(tmp_path, "data"):
             second = pool.submit(ensure_minipair, tmp_path / "data", TINY)

@@ -23,12 +23,14 @@ FINISH = (
 )
 
 
-def write_notebook(path: Path, *, work: str = WORK, finish: str = FINISH, after: str = "") -> Path:
+def write_notebook(
+    path: Path, *, start: str = START, work: str = WORK, finish: str = FINISH, after: str = ""
+) -> Path:
     """Write a notebook of five cells, or six with `after`."""
     cells = [
         v4.new_markdown_cell("# A notebook", id="title"),
         v4.new_code_cell(PARAMETERS, id="parameters", metadata={"tags": ["parameters"]}),
-        v4.new_code_cell(START, id="start"),
+        v4.new_code_cell(start, id="start"),
         v4.new_code_cell(work, id="work"),
         v4.new_code_cell(finish.format(stem=path.stem), id="finish"),
     ]

@@ -4,22 +4,38 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sd4match_lib.errors import UserError, reason
-from sd4match_lib.utils.reading import read_json, read_tensor_header
+from sd4match_lib.utils.reading import TensorInfo, read_json, read_tensor_header
 
-_RANGES = {"num_hidden_layers": (1, 256), "layers_per_block": (1, 32), "num_train_timesteps": (1000, 10_000)}
-"""Modules are made one by one before their sizes are compared with the weights; steps run to 999."""
+_STEPS = (1000, 10_000)
+"""How many steps a scheduler may have: they run to 999 here."""
+
+_MOST_LAYERS = 256
+"""Modules are made one by one before their sizes are compared with the weights."""
+
+_LARGEST = 2**20
+"""Of any whole number in a configuration; vocabularies have some 250,000 words."""
 
 _WIDTHS = ("block_out_channels", "hidden_size", "intermediate_size", "vocab_size")
 """What a configuration calls sizes that its weights have too."""
 
+_KINDS = ("F16", "BF16", "F32", "F64")
+"""What weights are: whole or complex numbers would be cut down in silence, quantised ones not scaled."""
+
+_PLACES = "position_ids"
+"""What old text models keep beside their weights, in whole numbers."""
+
 _NOISE = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule")
 """What a scheduler's configuration must say: the library would fill in another model's."""
+
+_REPEATED = re.compile(r"(?:^|[._])(?:layers?|blocks?)\.\d+\.")
+"""What a model's repeated parts are called; poolers and heads that nobody reads may be left over."""
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +57,7 @@ def load_part(kind: Any, folder: Path | str, part: str, **options: Any) -> Any:
     has_weights = hasattr(kind, "load_state_dict")
     if has_weights:
         check_kind(where / "config.json", _names_of(kind))
-        check_widths(where)
+        check_weights(where)
         options |= {"use_safetensors": True, "output_loading_info": True}
     try:
         loaded = kind.from_pretrained(folder, subfolder=part, local_files_only=True, **options)
@@ -50,10 +66,23 @@ def load_part(kind: Any, folder: Path | str, part: str, **options: Any) -> Any:
             f"{where} cannot be loaded ({reason(error)}); copy or fetch the model again."
         ) from error
     if not has_weights:
+        if hasattr(loaded, "pad_token_id"):
+            _check_tokenizer(loaded, where)
         return loaded
     model, report = loaded
     check_loaded(model, report, where)
     return model
+
+
+def _check_tokenizer(tokenizer: Any, where: Path) -> None:
+    path = where / "tokenizer_config.json"
+    if "model_max_length" not in read_json(path):
+        raise UserError(f"{path}: 'model_max_length' is missing, so that it is not whole; fetch it again.")
+    for name in ("pad_token_id", "eos_token_id"):
+        value = getattr(tokenizer, name)
+        if value is None or value >= tokenizer.vocab_size:
+            token = name.removesuffix("_id")
+            raise UserError(f"{path}: {token!r} is no word of the vocabulary beside it; fetch both again.")
 
 
 def _names_of(kind: Any) -> tuple[str, ...]:
@@ -78,18 +107,44 @@ def read_config(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path}: 'auto_map' asks for code of the model's own, which is never run; remove it."
         )
-    for name, (least, most) in _RANGES.items():
-        values = config.get(name, least)
-        for value in values if isinstance(values, list) else [values]:
-            if type(value) is not int or not least <= value <= most:
-                raise UserError(
-                    f"{path}: {name!r} is {values!r}, not whole numbers from {least} to {most}; {fix}."
-                )
+    for name, value in config.items():
+        counted = "layers" in name or name == "num_train_timesteps"
+        least, most = (1, _MOST_LAYERS) if "layers" in name else _STEPS if counted else (-_LARGEST, _LARGEST)
+        numbers = list(_whole_numbers(value))
+        # Of a layer's or a step's number nothing but whole numbers is one.
+        wrong = counted and value is not None and not numbers
+        if wrong or not all(least <= number <= most for number in numbers):
+            raise UserError(
+                f"{path}: {name!r} is {value!r}, not whole numbers from {least} to {most}; {fix}."
+            )
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{path}: {name!r} is {value}, which is no number; {fix}.")
+    width, heads = config.get("hidden_size"), config.get("num_attention_heads")
+    if type(width) is int and type(heads) is int and (heads < 1 or width % heads):
+        raise UserError(
+            f"{path}: 'hidden_size' {width} is no multiple of 'num_attention_heads' {heads}; {fix}."
+        )
+    scale = config.get("scaling_factor", 1.0)
+    if type(scale) not in (int, float) or not 0 < scale <= _LARGEST:
+        raise UserError(f"{path}: 'scaling_factor' is {scale!r}, not a number above 0; {fix}.")
     if path.name == "scheduler_config.json":
         lacking = [name for name in _NOISE if name not in config]
         if lacking:
             raise UserError(f"{path}: {lacking[0]!r} is missing, so the model's noise is not known; {fix}.")
+        betas = config.get("trained_betas")
+        if betas is not None and not (
+            isinstance(betas, list) and len(betas) == config["num_train_timesteps"]
+        ):
+            raise UserError(f"{path}: 'trained_betas' are not one number for each step; {fix}.")
     return config
+
+
+def _whole_numbers(value: Any) -> Iterator[int]:
+    """All of them in a value, however deep, and truth values not among them."""
+    if type(value) is int:
+        yield value
+    for inner in value if isinstance(value, list) else value.values() if isinstance(value, dict) else ():
+        yield from _whole_numbers(inner)
 
 
 def config_number(path: Path, name: str) -> int:
@@ -136,22 +191,22 @@ def check_kind(path: Path, kinds: Sequence[str]) -> str:
     return str(kind)
 
 
-def check_widths(folder: Path) -> None:
-    """Make sure, before a model is made, that its configuration asks for no sizes that its weights lack.
+def check_weights(folder: Path) -> None:
+    """Make sure, before a model is made, that its weights are real numbers of the sizes that it asks for.
 
     Args:
-        folder: with `config.json` and the weights; weights in several files are left to the loader.
+        folder: with `config.json` and the weights; of weights in several files only the kind is looked at.
 
     Raises:
-        UserError: it does.
+        UserError: weights are whole or complex numbers, or the configuration asks for sizes that they lack.
     """
+    for part in sorted(folder.glob("*-of-*.safetensors")):
+        _check_kinds(part, _read_header(part))
     for name in ("model.safetensors", "diffusion_pytorch_model.safetensors"):
         if not (folder / name).is_file():
             continue
-        try:
-            tensors, _ = read_tensor_header(folder / name, fix="copy or fetch the model again")
-        except UserError as error:
-            raise UserError(f"{folder} cannot be loaded: {error}") from error
+        tensors = _read_header(folder / name)
+        _check_kinds(folder / name, tensors)
         sides = {side for tensor in tensors.values() for side in tensor.shape}
         config = read_config(folder / "config.json")
         for key in _WIDTHS:
@@ -162,6 +217,22 @@ def check_widths(folder: Path) -> None:
                         f"{folder / 'config.json'}: {key!r} is {found!r}, but no tensor of {name} is; "
                         "fetch both again."
                     )
+
+
+def _read_header(path: Path) -> dict[str, TensorInfo]:
+    try:
+        return read_tensor_header(path, fix="copy or fetch the model again")[0]
+    except UserError as error:
+        raise UserError(f"{path.parent} cannot be loaded: {error}") from error
+
+
+def _check_kinds(path: Path, tensors: Mapping[str, TensorInfo]) -> None:
+    for name, tensor in tensors.items():
+        if tensor.dtype not in _KINDS and not name.endswith(_PLACES):
+            raise UserError(
+                f"{path}: the tensor {name!r} is of type {tensor.dtype}; weights are {', '.join(_KINDS)}, "
+                "neither quantised nor complex: fetch the model again."
+            )
 
 
 def check_loaded(model: Any, report: Mapping[str, Any], where: Path) -> None:
@@ -186,6 +257,12 @@ def check_loaded(model: Any, report: Mapping[str, Any], where: Path) -> None:
     )
     if wrong:
         raise UserError(f"{where}: the tensor {wrong[0]!r} is of another shape; fetch the model again.")
+    surplus = sorted(name for name in report.get("unexpected_keys") or () if _REPEATED.search(name))
+    if surplus:
+        raise UserError(
+            f"{where}: the model has no place for the tensor {surplus[0]!r}, so its configuration is another "
+            "model's; fetch both again."
+        )
     import torch  # here, so that looking for models stays quick
 
     for name, tensor in model.state_dict().items():

@@ -22,10 +22,9 @@ from torch import Tensor, nn
 
 from sd4match_lib.backbones.base import DiffusionBackbone, TextEncoder
 from sd4match_lib.backbones.capture import capture
-from sd4match_lib.backbones.loading import load_part, quiet_loading
+from sd4match_lib.backbones.loading import config_levels, config_number, load_part, quiet_loading
 from sd4match_lib.errors import UserError
 from sd4match_lib.geometry import HW
-from sd4match_lib.utils.reading import read_json
 
 LENGTH = 120
 """T5's positions that PixArt-alpha was trained with. Sigma's 300 add padding alone, which is not seen."""
@@ -192,15 +191,14 @@ class PixArt(DiffusionBackbone):
     @classmethod
     def token_width(cls, folder: Path) -> int:
         """See `DiffusionBackbone.token_width`."""
-        return int(read_json(folder / "text_encoder/config.json")["d_model"])
+        return config_number(folder / "text_encoder/config.json", "d_model")
 
     @classmethod
     def grid_hw(cls, folder: Path, *, image_hw: HW, layer: str) -> HW:
         """Every layer has one token a patch of the latents; see `DiffusionBackbone.grid_hw`."""
-        config = read_json(folder / "transformer/config.json")
-        _block(layer, config["num_layers"])
-        levels = len(read_json(folder / "vae/config.json")["block_out_channels"])
-        side = 2 ** (levels - 1) * config["patch_size"]
+        path = folder / "transformer/config.json"
+        _block(layer, config_number(path, "num_layers"))
+        side = 2 ** (config_levels(folder / "vae/config.json") - 1) * config_number(path, "patch_size")
         return image_hw[0] // side, image_hw[1] // side
 
     @property

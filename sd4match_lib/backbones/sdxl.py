@@ -20,10 +20,9 @@ from torch.nn.functional import pad
 
 from sd4match_lib.backbones.base import TextEncoder
 from sd4match_lib.backbones.clip_text import ClipTextEncoder
-from sd4match_lib.backbones.loading import load_part, quiet_loading
+from sd4match_lib.backbones.loading import config_number, load_part, quiet_loading
 from sd4match_lib.backbones.stable_diffusion import StableDiffusion
 from sd4match_lib.errors import UserError
-from sd4match_lib.utils.reading import read_json
 
 _PARTS = (("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2"))
 
@@ -117,6 +116,7 @@ class SdxlTextEncoder(TextEncoder):
 class StableDiffusionXL(StableDiffusion):
     """A frozen SDXL, read at its decoder: layers "up_blocks.0" to "up_blocks.2"."""
 
+    told = "text_time"
     files = (
         *StableDiffusion.files,
         "text_encoder_2/model.safetensors",
@@ -157,7 +157,7 @@ class StableDiffusionXL(StableDiffusion):
     @classmethod
     def token_width(cls, folder: Path) -> int:
         """Both encoders' widths together; see `DiffusionBackbone.token_width`."""
-        return sum(int(read_json(folder / part / "config.json")["hidden_size"]) for part, _ in _PARTS)
+        return sum(config_number(folder / part / "config.json", "hidden_size") for part, _ in _PARTS)
 
     def conditions(self, noisy: Tensor, context: Tensor) -> dict[str, Any]:
         """Unpack the context, and say the picture's size; see `StableDiffusion.conditions`.

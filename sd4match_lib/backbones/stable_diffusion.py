@@ -42,6 +42,8 @@ class StableDiffusion(DiffusionBackbone):
         "scheduler/scheduler_config.json",
     )
     weights_file = "unet/diffusion_pytorch_model.safetensors"
+    told: ClassVar[str | None] = None
+    """What the UNet is told beside the context, by its configuration's `addition_embed_type`."""
     encoder_files = ("vae/diffusion_pytorch_model.safetensors", "vae/config.json")
 
     def __init__(self, unet: Any, vae: Any, text: ClipTextEncoder, scheduler: Any) -> None:
@@ -69,6 +71,12 @@ class StableDiffusion(DiffusionBackbone):
             # `add_noise` only knows the betas, which every scheduler class reads alike from the model's own
             # file.
             scheduler = load_part(DDIMScheduler, folder, "scheduler")
+        told = {name: unet.config[name] for name in ("addition_embed_type", "class_embed_type")}
+        if told != {"addition_embed_type": cls.told, "class_embed_type": None}:
+            raise UserError(
+                f"{Path(folder) / 'unet'} is a UNet that is told {told}: it is of another family of models; "
+                "correct model.backbone in the profile."
+            )
         last = max((_block(layer, len(unet.up_blocks)) for layer in layers), default=0)
         for index in range(last + 1, len(unet.up_blocks)):
             # In place of shortening the list: the UNet asks which block is the last when sizes are odd.

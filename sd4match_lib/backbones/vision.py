@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sd4match_lib.backbones.loading import check_kind, check_loaded, check_widths, quiet_loading
+from sd4match_lib.backbones.loading import check_kind, check_loaded, check_weights, quiet_loading
 from sd4match_lib.config.schema import VisionConfig
 from sd4match_lib.errors import UserError, reason
 from sd4match_lib.geometry import HW
@@ -94,7 +94,7 @@ class VisionFeatures:
         from transformers import AutoModel
 
         kind = check_kind(Path(folder) / "config.json", _KINDS)
-        check_widths(Path(folder))
+        check_weights(Path(folder))
         # A plain ViT would otherwise get a randomly initialised pooler that nobody reads.
         options = {"add_pooling_layer": False} if kind == "vit" else {}
         try:

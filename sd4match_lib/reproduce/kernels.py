@@ -5,6 +5,8 @@ A kernel's imports take some seconds of one core, which a notebook that draws or
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from sd4match_lib.config.profile import Profile
+from sd4match_lib.utils.files import atomic_write_text
 
 if TYPE_CHECKING:
     from jupyter_client.manager import KernelManager
@@ -103,6 +106,9 @@ def _environment(profile: Profile, scratch: str, fresh_since: str) -> Iterator[N
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
     os.environ["JUPYTER_RUNTIME_DIR"] = f"{scratch}/runtime"
     os.environ["IPYTHONDIR"] = f"{scratch}/ipython"
+    # What becomes of cells is told by who runs them; a kernel that is stopped would add tracebacks of its own.
+    settings = json.dumps({"IPKernelApp": {"log_level": logging.CRITICAL}})
+    atomic_write_text(f"{scratch}/ipython/profile_default/ipython_kernel_config.json", settings)
     if data := os.environ.get("SD4MATCH_DATA"):
         os.environ["SD4MATCH_DATA"] = os.path.abspath(data)
     if profile.notebooks.offline:

@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sd4match_lib.errors import UserError, WriteError, reason, storage_sentence
+from sd4match_lib.errors import DataError, UserError, WriteError, reason, storage_sentence
 
 _TEMPORARY = ".sd4match-"
 _SWEEPING = threading.Lock()
@@ -59,6 +59,19 @@ def atomic_write_text(path: Path | str, data: str) -> None:
     atomic_write_bytes(path, data.encode("utf-8"))
 
 
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file where it lies, making its folder: for files that a list with their hashes vouches for.
+
+    Raises:
+        WriteError: see `atomic_write_bytes`.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, data)
+    except OSError as error:
+        raise WriteError(storage_sentence(error, path)) from error
+
+
 def check_output(output: Path, *inputs: Path) -> None:
     """Make sure, before any work, that a file can be written and is none of those that are read.
 
@@ -84,7 +97,13 @@ def check_output(output: Path, *inputs: Path) -> None:
 
 
 def sha256_file(path: Path | str) -> str:
-    """Return the SHA-256 of a file's bytes as 64 hexadecimal digits."""
+    """Return the SHA-256 of a file's bytes as 64 hexadecimal digits.
+
+    Raises:
+        DataError: it is a pipe or a device, which may have no end.
+    """
+    if stat.S_IFMT(os.stat(path).st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
+        raise DataError(f"{path} is a pipe or a device, not a file; fetch or write it again.")
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -120,6 +139,10 @@ def _open_stream(path: Path | str) -> BinaryIO:
     sys.stdout.flush()
     sys.stderr.flush()
     return os.fdopen(os.dup(number), "wb")
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
 
 
 def _replace(target: Path, data: bytes) -> None:

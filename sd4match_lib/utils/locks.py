@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +22,7 @@ _log = logging.getLogger(__name__)
 LOCKS_FOLDER = ".locks"
 _TOLD_EVERY_S = 600.0
 _ASKED_EVERY_S = 0.2
+_SIGNED_WITHIN_S = 10.0
 
 
 class WorkLock:
@@ -67,18 +69,24 @@ class WorkLock:
         write_json(self._owner_path, owner)
 
     def _acquire(self) -> None:
-        wait = 0.0
+        wait, begun = 0.0, time.monotonic()
         while True:
             try:
                 self._lock.acquire(timeout=wait, poll_interval=_ASKED_EVERY_S)
                 return
             except Timeout:
-                _log.warning("%s: %s works on it; waiting until that is done", self._name, self._owner())
+                owner = self._owner()
+                if not owner and time.monotonic() - begun < _SIGNED_WITHIN_S:
+                    wait = _ASKED_EVERY_S
+                    continue
+                told = owner or "another process"
+                _log.warning("%s: %s works on it; waiting until that is done", self._name, told)
                 wait = _TOLD_EVERY_S
 
     def _owner(self) -> str:
+        """Who has the lock; empty where that one has only just begun."""
         try:
             owner = read_json(self._owner_path)
             return f"process {owner['process']} on {owner['host']}, since {owner['since']},"
-        except (UserError, KeyError, TypeError):  # it has only just begun
-            return "another process"
+        except (UserError, KeyError, TypeError):
+            return ""

@@ -3,19 +3,58 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from multiprocessing.context import SpawnContext, SpawnProcess
+from types import TracebackType
 
 _LOOK_EVERY_S = 1.0
+_STOPS = {signal.SIGINT, signal.SIGTERM}
+_MASKS = hasattr(signal, "pthread_sigmask")
+"""Windows has none."""
 
 
-def worker_pool() -> ProcessPoolExecutor:
-    """Return a pool with a process for each core; they end with this one, even when it is killed."""
-    return ProcessPoolExecutor(
-        os.cpu_count(), mp_context=get_context("spawn"), initializer=end_with_parent, initargs=(os.getpid(),)
-    )
+class WorkerPool(ProcessPoolExecutor):
+    """A pool with a process for each core; they end with this one, even when it is killed.
+
+    When its block ends with an error, or by Ctrl-C, what no worker has begun is dropped.
+    """
+
+    def __init__(self) -> None:
+        """Make the pool; its processes begin with the work."""
+        super().__init__(os.cpu_count(), mp_context=_Workers(), initializer=_begin, initargs=(os.getpid(),))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Wait for the work, or for what is under way of it."""
+        self.shutdown(cancel_futures=error is not None)
+
+
+class _Worker(SpawnProcess):
+    def start(self) -> None:
+        """Start without being stopped halfway, which would leave the new process a traceback to tell."""
+        if not _MASKS:
+            super().start()
+            return
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+        try:
+            super().start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+class _Workers(SpawnContext):
+    Process = _Worker
+
+
+def _begin(parent: int) -> None:
+    # The mask came from the parent. Ctrl-C stays out: a terminal sends it to all, and the parent tells of it.
+    if _MASKS:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    end_with_parent(parent)
 
 
 def end_with_parent(parent: int) -> None:

@@ -1,9 +1,22 @@
-"""Small evaluations, trainings and scorings on tiny models, and what of them must come out the same."""
+"""Small runs of every command on tiny models, and what of them must come out the same."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
+import json
 import os
+import re
+from concurrent.futures import Executor, Future
+from pathlib import Path
+
+import layouts
+import pytest
+from tiny_notebooks import execute_here, write_notebook
+
+from sd4match_lib.errors import WriteError
+from sd4match_lib.utils.paths import package_path
 
 ALL = os.environ.get("SD4MATCH_FAULTS") == "all"
 """Whether everything is tried, which takes minutes, and not a part of it."""
@@ -58,3 +71,103 @@ def run_score(profile):
         path.write_text("\n".join(rows) + "\n")
     result = score(profile, path, dataset="own")
     return (result.folder / "keypoints.parquet").read_bytes()
+
+
+STUDY = "from sd4match_lib.reproduce.study import open_study\nstudy = open_study({stem!r}, PROFILE)"
+ROWS = "result = study.evaluate('text', dataset='own', device='cpu')"
+TABLE = "_ = study.table(result.table, {stem!r}, 'A table', runs=result)\nstudy.finish()"
+
+
+def write_profile(profile):
+    """Write a profile file for commands that read one, with no data set but the own one; return its path."""
+    folder = profile.results_path.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    mini = package_path("config/mini.toml").read_text(encoding="utf-8")
+    # What lies in mini's folders, and which notebooks it has parameters for, is another project's.
+    foreign = ("[datasets", "[notebooks.")
+    parts = [part for part in re.split(r"\n(?=\[)", mini) if not part.startswith(foreign)]
+    (folder / "base.toml").write_text("\n".join(parts))
+    tiny = Path(profile.model.sources[0]).with_name("tiny.toml").read_text()
+    tiny = re.sub(r"(results|cache)_dir = .*\n", "", tiny)
+    tiny = tiny.replace('extends = "mini"', 'extends = "base.toml"')
+    own = f'results_dir = "{profile.results_dir}"\ncache_dir = "{profile.cache_dir}"\n'
+    data = f'[datasets.own]\nkind = "own"\nroot = "{profile.datasets["own"].root}"\n'
+    path = folder / "small.toml"
+    path.write_text(tiny.replace("[model]", f"{own}[model]", 1) + data)
+    return path
+
+
+def write_notebooks(folder):
+    """Write two notebooks: one makes a table of an evaluation, the other one finds the evaluation again."""
+    for stem, finish in (("00_first", TABLE), ("01_second", "study.finish(pairs=len(result.keypoints))")):
+        parts = {"start": STUDY.format(stem=stem), "work": ROWS, "finish": finish.format(stem=stem)}
+        write_notebook(folder / f"{stem}.ipynb", **parts)
+    return folder
+
+
+def run_reproduce(profile):
+    """Run the two notebooks in this process; table, copies and records must come out the same."""
+    from sd4match_lib.reproduce.reproduce import reproduce
+
+    folder = profile.results_path.parent
+    if not (folder / "small.toml").exists():
+        write_notebooks(write_profile(profile).with_name("notebooks"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sd4match_lib.reproduce.runner._execute", execute_here)
+        records = reproduce(str(folder / "small.toml"), notebooks_dir=folder / "notebooks")
+    return reproduced(profile, records)
+
+
+def reproduced(profile, records):
+    """Return what of the two notebooks must come out the same, however often they were begun."""
+    folder = profile.results_path / "notebooks"
+    assert sorted(p.name for p in folder.iterdir()) == [
+        f"{stem}.{kind}" for stem in ("00_first", "01_second") for kind in ("ipynb", "json")
+    ]
+    assert [record.status for record in records] == ["complete", "complete"]
+    cells = [len(json.loads(path.read_text())["cells"]) for path in sorted(folder.glob("*.ipynb"))]
+    table = (profile.results_path / "tables" / "00_first.csv").read_bytes()
+    return table, cells, [record.config["runs"] for record in records], records[1].metrics["pairs"]
+
+
+def run_match(profile):
+    """Match a folder of frames by the command; the answer and the pictures must come out the same."""
+    from sd4match_lib.cli.main import main
+
+    path = write_profile(profile)
+    folder = path.parent
+    for seed in range(3):
+        layouts.write_picture(folder / "frames" / f"{seed}.png", (32, 32), seed=seed)
+    frames, out = folder / "frames", folder / "out"
+    outputs = ["--json", str(out / "m.json"), "--picture", str(out / "m.png")]
+    points = ["--points", "5,6", "--profile", str(path), "--device", "cpu"]
+    said = io.StringIO()
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
+        code = main(["match", str(frames / "0.png"), str(frames), *points, *outputs])
+    if code:
+        raise WriteError(said.getvalue().splitlines()[-1])
+    found = [path.read_bytes() for path in sorted(out.glob("*.png"))]
+    return found, [target["matches"] for target in json.loads((out / "m.json").read_text())["targets"]]
+
+
+def run_render(profile):
+    """Render a little of MiniPair in this process; every byte must come out the same."""
+    from sd4match_lib.miniature.dataset import write
+    from sd4match_lib.miniature.dataset.write_spair import Amount
+
+    few = (Amount(2, 1), Amount(0, 0), Amount(0, 0))
+    sizes = write.Sizes(("bottle",), few, (1, 0, 0), ("winebottle(wC)",), 2)
+    folder = profile.results_path.parent / "minipair"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(write, "WorkerPool", Here)
+        write.render_minipair(folder, 3, sizes)
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+class Here(Executor):
+    """A pool of no workers: what is submitted is done here and now, with what the test has changed."""
+
+    def submit(self, work, /, *arguments, **options):
+        done = Future()
+        done.set_result(work(*arguments, **options))
+        return done

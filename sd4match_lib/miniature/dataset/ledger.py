@@ -14,6 +14,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from sd4match_lib.miniature.render.scene import Render
+from sd4match_lib.utils.files import write_bytes
 
 _MAT_TEXT = b"MATLAB 5.0 MAT-file, rendered by sd4match (MiniPair)".ljust(116)
 
@@ -33,10 +34,12 @@ class Ledger:
         self.files: dict[str, str] = {}
 
     def put(self, name: str, data: bytes) -> None:
-        """Writes one file, making its folder. Not flushed to the disk: the manifest, written last, tells."""
-        path = self.root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        """Writes one file, making its folder. Not flushed to the disk: the manifest, written last, tells.
+
+        Raises:
+            WriteError: the disk is full, or the folder cannot be written.
+        """
+        write_bytes(self.root / name, data)
         self.files[name] = hashlib.sha256(data).hexdigest()
 
     def put_text(self, name: str, lines: list[str]) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from sd4match_lib.data.categories import SPAIR_CATEGORIES
 from sd4match_lib.data.symmetry import COLUMNS, SYMMETRY_FILE, symmetry_rows
-from sd4match_lib.errors import UserError
+from sd4match_lib.errors import DataError, UserError
 from sd4match_lib.miniature.dataset import write_pf, write_spair
 from sd4match_lib.miniature.dataset.ledger import Ledger
 from sd4match_lib.miniature.dataset.write_spair import Amount
@@ -22,8 +22,9 @@ from sd4match_lib.miniature.objects.catalogue import CATEGORIES
 from sd4match_lib.utils.files import sha256_file, write_json
 from sd4match_lib.utils.locks import WorkLock
 from sd4match_lib.utils.paths import inside
-from sd4match_lib.utils.processes import worker_pool
+from sd4match_lib.utils.processes import WorkerPool
 from sd4match_lib.utils.progress import progress
+from sd4match_lib.utils.reading import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +81,8 @@ WHOLE: Final = Sizes(spair=(Amount(24, 64), Amount(6, 13), Amount(40, 300)))
 def render_minipair(out: Path, seed: int = 0, sizes: Sizes | None = None) -> None:
     """Renders MiniPair into `out` with all cores; the manifest comes last.
 
+    One process at a time renders into a folder; another one waits.
+
     Args:
         out: the folder that gets ``SPair-71k``, ``pf-pascal`` and ``pf-willow``; an older MiniPair in it is
             replaced.
@@ -89,8 +92,19 @@ def render_minipair(out: Path, seed: int = 0, sizes: Sizes | None = None) -> Non
     Raises:
         UserError: the folder holds data sets that were not rendered here.
         DataError: the manifest names a file outside the folder.
+        WriteError: the folder cannot be written.
     """
-    sizes = sizes or Sizes()
+    _refuse_foreign(out)
+    _read_manifest(out)
+    with _lock(out):
+        _render(out, seed, sizes or Sizes())
+
+
+def _lock(out: Path) -> WorkLock:
+    return WorkLock(out.absolute().parent, out.absolute().name)
+
+
+def _render(out: Path, seed: int, sizes: Sizes) -> None:
     _refuse_foreign(out)
     before = _read_manifest(out).get("files", {})
     (out / MANIFEST).unlink(missing_ok=True)
@@ -99,7 +113,7 @@ def render_minipair(out: Path, seed: int = 0, sizes: Sizes | None = None) -> Non
     jobs = _jobs(out, seed, sizes)
     lists: dict[str, list[str]] = {name: list(header) for name, header, _ in jobs}
     logger.info("rendering MiniPair into %s", out)
-    with worker_pool() as pool:
+    with WorkerPool() as pool:
         futures = [(name, pool.submit(job)) for name, _, job in jobs]
         for name, future in progress(futures, description="rendering MiniPair", unit="batch"):
             files, rows = future.result()
@@ -110,7 +124,7 @@ def render_minipair(out: Path, seed: int = 0, sizes: Sizes | None = None) -> Non
     for folder, reserved in ((write_spair.FOLDER, False), (write_spair.UNSEEN_FOLDER, True)):
         ledger.put_text(f"{folder}/{SYMMETRY_FILE}", _symmetry(sizes.categories, reserved))
     for stale in sorted(set(before) - set(ledger.files)):
-        (out / stale).unlink(missing_ok=True)
+        _remove(out, stale)
     write_json(out / MANIFEST, _identity(seed, sizes) | {"files": ledger.files})
 
 
@@ -125,12 +139,19 @@ def ensure_minipair(root: Path, sizes: Sizes | None = None) -> None:
     """
     sizes = sizes or Sizes()
     if _problem(root, sizes)[1]:
-        with WorkLock(root.parent, root.name):
+        with _lock(root):
             # Whoever had the lock may have rendered it.
             seed, wrong = _problem(root, sizes)
             if wrong:
                 logger.info("MiniPair in %s: %s", root, wrong)
-                render_minipair(root, seed, sizes)
+                _render(root, seed, sizes)
+
+
+def _remove(out: Path, name: str) -> None:
+    """Removes a file that an older MiniPair had: one of its data sets' own, and not one behind a link."""
+    path = out / name
+    if Path(name).parts[0] in _FOLDERS and path.resolve().is_relative_to(out.resolve()):
+        path.unlink(missing_ok=True)
 
 
 def _symmetry(categories: tuple[str, ...], reserved: bool) -> list[str]:
@@ -178,8 +199,8 @@ def _read_manifest(root: Path) -> dict[str, Any]:
         DataError: it names a file that does not lie below `root`; stale files are removed by these names.
     """
     try:
-        manifest = json.loads((root / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        manifest = read_json(root / MANIFEST)
+    except DataError:
         return {}
     fine = isinstance(manifest, dict) and isinstance(manifest.get("files"), dict)
     for name in manifest["files"] if fine else ():

@@ -18,7 +18,7 @@ from sd4match_lib.miniature.pretraining.caption import view_words
 from sd4match_lib.miniature.render.scene import take_picture
 from sd4match_lib.miniature.render.style import Look
 from sd4match_lib.utils.files import atomic_write_bytes, atomic_write_text
-from sd4match_lib.utils.processes import worker_pool
+from sd4match_lib.utils.processes import WorkerPool
 from sd4match_lib.utils.progress import progress
 
 INPUT_SIZE: Final = 128
@@ -83,7 +83,7 @@ def render_objects(folder: Path, count: int) -> RenderedObjects:
     chunks = -(-count // CHUNK)
     missing = [c for c in range(chunks) if not (folder / f"{c:05d}.json").is_file()]
     if missing:
-        with worker_pool() as pool:
+        with WorkerPool() as pool:
             jobs = [pool.submit(_render_chunk, folder, chunk) for chunk in missing]
             for job in progress(jobs, description="rendering pretraining pictures", unit="chunk"):
                 job.result()

@@ -13,11 +13,10 @@ from typing import Any
 from sd4match_lib.errors import UserError, reason
 from sd4match_lib.utils.reading import TensorInfo, read_json, read_tensor_header
 
-_STEPS = (1000, 10_000)
-"""How many steps a scheduler may have: they run to 999 here."""
-
-_MOST_LAYERS = 256
-"""Modules are made one by one before their sizes are compared with the weights."""
+_LAYERS = ("num_hidden_layers", "num_layers", "num_decoder_layers", "layers_per_block")
+_COUNTS = dict.fromkeys((*_LAYERS, "transformer_layers_per_block"), (1, 256))
+_COUNTS["num_train_timesteps"] = (1000, 10_000)
+"""Modules are made one by one before their sizes are compared with the weights; steps run to 999."""
 
 _LARGEST = 2**20
 """Of any whole number in a configuration; vocabularies have some 250,000 words."""
@@ -108,11 +107,10 @@ def read_config(path: Path) -> dict[str, Any]:
             f"{path}: 'auto_map' asks for code of the model's own, which is never run; remove it."
         )
     for name, value in config.items():
-        counted = "layers" in name or name == "num_train_timesteps"
-        least, most = (1, _MOST_LAYERS) if "layers" in name else _STEPS if counted else (-_LARGEST, _LARGEST)
+        least, most = _COUNTS.get(name, (-_LARGEST, _LARGEST))
         numbers = list(_whole_numbers(value))
         # Of a layer's or a step's number nothing but whole numbers is one.
-        wrong = counted and value is not None and not numbers
+        wrong = name in _COUNTS and value is not None and not numbers
         if wrong or not all(least <= number <= most for number in numbers):
             raise UserError(
                 f"{path}: {name!r} is {value!r}, not whole numbers from {least} to {most}; {fix}."

@@ -106,7 +106,7 @@ def _environment(profile: Profile, scratch: str, fresh_since: str) -> Iterator[N
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
     os.environ["JUPYTER_RUNTIME_DIR"] = f"{scratch}/runtime"
     os.environ["IPYTHONDIR"] = f"{scratch}/ipython"
-    # What becomes of cells is told by who runs them; a kernel that is stopped would add tracebacks of its own.
+    # Who runs the cells tells what becomes of them; a kernel that is stopped would add its own tracebacks.
     settings = json.dumps({"IPKernelApp": {"log_level": logging.CRITICAL}})
     atomic_write_text(f"{scratch}/ipython/profile_default/ipython_kernel_config.json", settings)
     if data := os.environ.get("SD4MATCH_DATA"):

@@ -33,7 +33,19 @@ def lives(number):
         return False
 
 
-def command(*arguments, cwd):
+@pytest.fixture
+def command(request):
+    """Start commands; those that a failed test leaves behind are killed."""
+
+    def begin(*arguments, cwd):
+        process = start(*arguments, cwd=cwd)
+        request.addfinalizer(process.kill)
+        return process
+
+    return begin
+
+
+def start(*arguments, cwd):
     # Relative paths, which the tests' own environment may hold, mean another folder there.
     path = os.pathsep.join(map(os.path.abspath, filter(None, sys.path)))
     return subprocess.Popen(
@@ -80,7 +92,7 @@ def project(small_profile, tmp_path):
     return tmp_path
 
 
-def test_the_kernels_of_a_stopped_reproduce_end_with_it_and_the_next_run_completes(project):
+def test_the_kernels_of_a_stopped_reproduce_end_with_it_and_the_next_run_completes(project, command):
     kernel = project / "kernel"
     (project / "wait").touch()
     for number, expected in STOPS.items():
@@ -110,7 +122,7 @@ def test_the_kernels_of_a_stopped_reproduce_end_with_it_and_the_next_run_complet
 
 
 @pytest.mark.parametrize("number", STOPS)
-def test_the_workers_of_a_stopped_render_end_with_it(number, tmp_path):
+def test_the_workers_of_a_stopped_render_end_with_it(number, tmp_path, command):
     process = command("miniature", "render", "--out", "minipair", cwd=tmp_path)
     parent = psutil.Process(process.pid)
 

@@ -14,8 +14,10 @@ extensions = [
     "myst_nb",
     "sphinx.ext.apidoc",
     "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
-    "sphinx.ext.viewcode",
+    # Brings MathJax into the site, so that equations are drawn offline too.
+    "sphinx-mathjax-offline",
 ]
 html_theme = "furo"
 exclude_patterns = ["_build", "results", "api/modules.rst"]
@@ -38,7 +40,6 @@ default_role = "code"
 # Notebooks are shown as they were executed on the miniature, or as they are; building never runs one.
 nb_execution_mode = "off"
 myst_heading_anchors = 3
-# Equations are drawn in the browser, by MathJax from its own server: offline they stay TeX.
 myst_enable_extensions = ["dollarmath"]
 # Widgets have a still beside them; names that a package passes on are documented in both places.
 suppress_warnings = ["mystnb.unknown_mime_type", "myst.header", "myst.xref_missing", "ref.python"]

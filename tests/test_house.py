@@ -62,8 +62,19 @@ def test_conda_installs_what_make_installs():
     through_make = recipe.replace("'", "").split("-check ")[1]
     assert " ".join(lines["pip"]) == through_make == "-c constraints.txt -e .[dev]"
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())
-    assert project["project"]["requires-python"] == ">=3.11"
+    assert project["project"]["requires-python"] == ">=3.11.5"
     assert project["tool"]["mypy"]["python_version"] == "3.11"
+
+
+def test_uv_locks_the_versions_that_pip_installs():
+    locked = tomllib.loads((PROJECT / "uv.lock").read_text())["package"]
+    locked = {package["name"]: package.get("version") for package in locked}
+    pinned = dict(line.split("==") for line in constraints())
+    assert {name: locked[canonicalize_name(name)] for name in pinned} == pinned
+    # Made from what pyproject.toml asks for now.
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    asked = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    assert all(canonicalize_name(Requirement(line).name) in locked for line in asked)
 
 
 def test_make_installs_once_and_is_quick_afterwards(tmp_path):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sd4match_lib.cli.common import add_profile
 from sd4match_lib.cli.guard import at_least
 from sd4match_lib.config.names import MATCHERS, Extractor
-from sd4match_lib.errors import DataError
+from sd4match_lib.errors import DataError, UserError
 from sd4match_lib.utils.paths import PACKAGE_PREFIX
 
 if TYPE_CHECKING:
@@ -106,9 +106,16 @@ def _match(arguments: argparse.Namespace) -> int:
     targets = find_targets(arguments.trg, arguments.src)
     quiet = str(arguments.json) == "-"
     names = _picture_names(arguments.picture, targets) if arguments.picture else []
-    inputs = [arguments.src, *targets, *([arguments.points_file] if arguments.points_file else [])]
-    for output in [*names, *([arguments.json] if arguments.json and not quiet else [])]:
-        check_output(output, *inputs)
+    # Profile and prompt may be names, which are no files.
+    read = [arguments.points_file, arguments.profile, arguments.prompt]
+    inputs = [arguments.src, *targets, *(Path(name) for name in read if name)]
+    if arguments.json and not quiet:
+        check_output(arguments.json, *inputs)
+        inputs.append(arguments.json)
+    for name in names:
+        if name == arguments.json:
+            raise UserError(f"{name} is named for both --picture and --json; name two files.")
+        check_output(name, *inputs)
     options = MatchOptions(
         window=arguments.window,
         mutual=arguments.mutual,

@@ -41,6 +41,9 @@ KEYPOINTS = (
 )  # fmt: skip
 """The 17 keypoints of every species, in the order of the annotations."""
 
+_SEEN = (0, 1, 2)
+"""COCO's flags of a keypoint: not there, hidden, seen."""
+
 _LISTS = {
     "train": "trn",
     "val": "val",
@@ -79,7 +82,7 @@ class Ap10kDataset(PairDataset):
             raise DataError(f"AP-10K has no {split!r} split; use one of {', '.join(_LISTS)}.")
         super().__init__("ap10k", split, root)
         folder = root / "PairAnnotation" / _LISTS[split]
-        paths = sorted(folder.glob("*.json"))
+        paths = [inside(folder, path.name, str(folder)) for path in sorted(folder.glob("*.json"))]
         if not paths:
             raise DataError(f"{folder}: there are no pairs; {FETCH}.")
         self._paths = evenly_spaced(paths, max_pairs)
@@ -105,9 +108,11 @@ class Ap10kDataset(PairDataset):
             content = read_json(path, fix=FETCH)
             if not isinstance(content, dict):
                 raise DataError(f"{path}: this is not an annotation (a JSON object); {FETCH}.")
-            pictures = {picture.get("id"): picture for picture in _entries(content, "images", path)}
+            pictures = {
+                _number(picture, "id", path): picture for picture in _entries(content, "images", path)
+            }
             for annotation in _entries(content, "annotations", path):
-                picture = pictures.get(annotation.get("image_id"))
+                picture = pictures.get(_number(annotation, "image_id", path))
                 if picture is not None:
                     found.setdefault(Path(str(picture.get("file_name"))).stem, {**annotation, **picture})
         return found
@@ -176,6 +181,13 @@ class Ap10kDataset(PairDataset):
                 f"{animal.path}, fields 'height', 'width': {animal.hw_px} is not the size of {record.path}, "
                 f"which is {record.hw_px}; {FETCH}."
             )
+        height, width = record.hw_px
+        x0, y0, x1, y1 = animal.box
+        if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height or x1 - x0 > 2 * width or y1 - y0 > 2 * height:
+            raise DataError(
+                f"{animal.path}, field 'bbox': the box {list(animal.box)} is none of {record.path}, which "
+                f"has {width} x {height} pixels; {FETCH}."
+            )
         self._check_points(animal.xy(animal.points), record, f"{animal.path}, field 'keypoints'")
         return record
 
@@ -212,6 +224,8 @@ class _Animal:
     def __init__(self, path: Path, fields: dict[str, Any]) -> None:
         self.path = path
         values = self._numbers(fields, "keypoints", 3 * len(KEYPOINTS)).reshape(-1, 3)
+        if not set(values[:, 2]) <= set(_SEEN):
+            raise DataError(f"{path}, field 'keypoints': whether a point is seen is 0, 1 or 2; {FETCH}.")
         self.points = {
             name: (x, y) for name, (x, y, seen) in zip(KEYPOINTS, values.tolist(), strict=True) if seen > 0
         }
@@ -227,13 +241,18 @@ class _Animal:
 
     def _numbers(self, fields: dict[str, Any], field: str, count: int) -> np.ndarray:
         value = fields.get(field)
-        try:
-            numbers = np.asarray(value, np.float64)
-        except (TypeError, ValueError):
-            numbers = np.empty(0)
+        plain = isinstance(value, list) and all(type(number) in (int, float) for number in value)
+        numbers = np.array(value if plain else [], np.float64)
         if numbers.shape != (count,) or not np.isfinite(numbers).all():
             raise DataError(f"{self.path}, field {field!r}: this is not {count} numbers; {FETCH}.")
         return numbers
+
+
+def _number(entry: dict[str, Any], field: str, path: Path) -> int:
+    value = entry.get(field)
+    if type(value) is not int:
+        raise DataError(f"{path}, field {field!r}: {value!r} is not a whole number; {FETCH}.")
+    return value
 
 
 def _entries(content: dict[str, Any], field: str, path: Path) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from sd4match_lib.data.reading import FETCH
 from sd4match_lib.data.spair import SpairDataset
 from sd4match_lib.data.symmetry import SYMMETRY_FILE, Symmetry, read_symmetry
 from sd4match_lib.errors import DataError, NoSplitError
+from sd4match_lib.utils.paths import inside
 
 _ORIGINAL = "SPair-71k"
 
@@ -54,7 +55,8 @@ class SpairUDataset(SpairDataset):
         return self.root / "PairAnnotation" / self._part
 
     def _read_list(self) -> list[str]:
-        names = sorted(path.stem for path in self._list.glob("*.json"))
+        found = (inside(self._list, path.name, str(self._list)) for path in self._list.glob("*.json"))
+        names = sorted(path.stem for path in found)
         if not names:
             raise DataError(f"{self._list}: there are no annotations; {FETCH}.")
         # Windows has no colons in file names, and its unpackers write an underscore.

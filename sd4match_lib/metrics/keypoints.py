@@ -247,6 +247,9 @@ def read_keypoints(path: Path | str) -> pd.DataFrame:
         raise DataError(f"{path} lacks the column {missing[0]}: {again}.")
     if about.num_rows > _MOST_ROWS:
         raise DataError(f"{path} promises {about.num_rows:,} rows, more than any data set has: {again}.")
+    endless = [name for name in frame.select_dtypes("floating") if np.isinf(frame[name]).any()]
+    if endless:
+        raise DataError(f"{path}: the column {endless[0]} holds infinite numbers: {again}.")
     _check_unique(frame, str(path))
     return frame
 

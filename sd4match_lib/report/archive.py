@@ -36,7 +36,7 @@ def write_archive(profile: Profile) -> list[Path]:
             continue
         rows = read_keypoints(folder / KEYPOINTS_FILE)
         rows = rows[rows["distance_in"].notna()]
-        name = f"{record.config['dataset']}-{record.config['split']}"
+        name = f"{record.setting('dataset')}-{record.setting('split')}"
         relative = pd.Series(_rounded_up(rows["distance_in"] / rows["theta_in"]), dtype="UInt16")
         relative.index = pd.MultiIndex.from_frame(rows[_KEY])
         gathered.setdefault(name, {})[record.run_id] = relative

@@ -95,11 +95,10 @@ def measured_systems(
     found: list[tuple[RunRecord, Path]] = []
     for kind in (_EVALUATED, _SCORED):
         for folder, record in find_runs(results or profile.results_path, kind=kind):
-            config = record.config
-            if (config["dataset"], config["split"], config["pairs"]) == (dataset, split, pairs):
+            if tuple(map(record.setting, ("dataset", "split", "pairs"))) == (dataset, split, pairs):
                 found.append((record, folder))
     found.sort(key=lambda item: item[0].started)
-    found = [item for item in found if item[0].inputs["data"] == found[-1][0].inputs["data"]]
+    found = [item for item in found if item[0].input_hash("data") == found[-1][0].input_hash("data")]
     names = [_name(record) for record, _ in found]
     systems: dict[str, pd.DataFrame] = {}
     for name, (record, folder) in zip(names, found, strict=True):
@@ -148,7 +147,7 @@ def write_leaderboard(
 
 def _name(record: RunRecord) -> str:
     if record.kind == _SCORED:
-        return str(record.config["method"])
+        return str(record.setting("method"))
     prefix = f"{record.config['dataset']}-{record.config['split']}-"
     return record.name.removeprefix(prefix).replace("-", ", ")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sd4match_lib.errors import UserError
+from sd4match_lib.errors import DataError, UserError, reason
 from sd4match_lib.report.tables import read_table
 
 CAPTION = (
@@ -41,7 +41,12 @@ def compare_results(first: Path | str, second: Path | str) -> pd.DataFrame:
     if not names:
         raise UserError(f"{folders[0]} and {folders[1]} have no table in common: give two results folders.")
     found = [_numbers(folder, names) for folder in folders]
+    for folder, numbers in zip(folders, found, strict=True):
+        if not len(numbers):
+            raise UserError(f"the tables in {folder} hold no number with an interval: give results folders.")
     both = found[0].merge(found[1], on=["table", "row", "column"], suffixes=("", " there"))
+    if not len(both):
+        raise UserError(f"{folders[0]} and {folders[1]} have no number in common: give two results folders.")
     both = both.assign(first=both["value"], second=both["value there"])
     both["moved"] = both["second"] - both["first"]
     order = both["moved"].abs().sort_values(ascending=False, kind="stable").index
@@ -74,14 +79,20 @@ def _numbers(folder: Path, names: list[str]) -> pd.DataFrame:
         frame = read_table(folder / name)
         measured = [column for column in frame if {f"{column}_low", f"{column}_high"} <= set(frame.columns)]
         texts = frame.select_dtypes(exclude=np.number).columns
-        if not measured or not len(texts):
+        if not (measured and len(texts) and len(frame)):
             continue
         labels = frame[texts].astype(str).agg(", ".join, axis=1)
         # Rows that differ in numbers only, such as timesteps, are told apart by their order.
         again = labels.groupby(labels).cumcount()
         labels = labels.where(again == 0, labels + " #" + (again + 1).astype(str))
         for column in measured:
-            values = frame[[column, f"{column}_low", f"{column}_high"]].to_numpy(float)
+            try:
+                values = frame[[column, f"{column}_low", f"{column}_high"]].to_numpy(float)
+            except (TypeError, ValueError) as error:
+                raise DataError(
+                    f"{folder / name}, column {column!r}: this is not a column of numbers ({reason(error)}); "
+                    "write the table again."
+                ) from error
             for label, (value, low, high) in zip(labels, values, strict=True):
                 if np.isfinite([value, low, high]).all():
                     cells = {"table": name.removesuffix(".csv"), "row": label, "column": column}

@@ -56,12 +56,13 @@ def scored_methods(profile: Profile, dataset: str = "spair", split: str = "test"
     found: dict[str, tuple[str, Measured]] = {}
     data = open_pairs(profile, dataset, split, None, None).fingerprint()
     for folder, record in find_runs(profile.results_path, kind="score"):
-        config = record.config
-        if (config["dataset"], config["split"], record.inputs["data"]) != (dataset, split, data):
+        asked = record.setting("dataset"), record.setting("split"), record.input_hash("data")
+        if asked != (dataset, split, data):
             continue
         rows = read_keypoints(folder / KEYPOINTS_FILE)
         result = EvaluationResult(rows, record, folder, profile.evaluation.alphas, True)
-        measured = Measured(str(config["method"]), str(config["supervision"]), result, scored=True)
+        name, supervision = str(record.setting("method")), str(record.setting("supervision"))
+        measured = Measured(name, supervision, result, scored=True)
         if measured.name not in found or found[measured.name][0] < record.started:
             found[measured.name] = (record.started, measured)
     return [measured for _, measured in found.values()]

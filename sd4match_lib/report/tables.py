@@ -16,7 +16,7 @@ from sd4match_lib.errors import DataError, reason
 from sd4match_lib.metrics.bootstrap import Interval
 from sd4match_lib.utils.files import atomic_write_text
 from sd4match_lib.utils.markdown import escape_markdown
-from sd4match_lib.utils.reading import check_file
+from sd4match_lib.utils.reading import read_csv
 
 PUBLISHED = "published"
 """The optional boolean column that marks rows with the paper's numbers."""
@@ -166,7 +166,8 @@ def read_table(path: Path) -> pd.DataFrame:
     Raises:
         DataError: the file is missing or damaged.
     """
-    check_file(path)
+    # pandas fills up short rows, and takes the first columns of long ones for names.
+    read_csv(path, ())
     try:
         return pd.read_csv(path)
     except Exception as error:  # pandas raises nearly anything on damaged files

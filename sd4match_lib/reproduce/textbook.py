@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import metadata
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def write_notebooks(folder: Path | str) -> list[Path]:
     sources = notebook_sources()
     targets = [Path(folder) / source.name for source in sources]
     for target in targets:
-        if target.exists():
+        if os.path.lexists(target):
             raise UserError(f"{target} is already there; name another folder, or move it away.")
     for source, target in zip(sources, targets, strict=True):
         atomic_write_bytes(target, source.read_bytes())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -90,6 +91,29 @@ class RunRecord:
         self.wall_s, self.outputs, self.metrics = 0.0, {}, {}
         self.device = machine.describe_device(device)
         self.versions, self.commit = machine.versions(), machine.git_commit()
+
+    def setting(self, name: str) -> Any:
+        """Return one setting of the configuration.
+
+        Raises:
+            UserError: the record has none of this name.
+        """
+        return self._of(self.config, "config", name)
+
+    def input_hash(self, name: str) -> Any:
+        """Return one of the inputs' hashes.
+
+        Raises:
+            UserError: the record has none of this name.
+        """
+        return self._of(self.inputs, "inputs", name)
+
+    def _of(self, values: Mapping[str, Any], field: str, name: str) -> Any:
+        if name not in values:
+            raise UserError(
+                f"the record of run {self.run_id} lacks {field}.{name}; delete the run and ask for it again."
+            )
+        return values[name]
 
     def missing_outputs(self, folder: Path) -> list[str]:
         """Return the outputs that are not in `folder` as they were recorded, sorted."""

@@ -169,10 +169,9 @@ def open_run(
         seed: what random streams start from; part of the identity.
         device: where it will run; not part of the identity.
     """
-    identity = plain({"kind": kind, "config": config, "inputs": inputs, "seed": seed})
-    run_id = f"{name}-{content_hash(identity)[:8]}"
+    record = RunRecord("", name, kind, profile, plain(config), plain(inputs), seed)
+    record.run_id = run_id = f"{name}-{_identity_hash(record)}"
     folder = Path(results_dir) / "runs" / run_id
-    record = RunRecord(run_id, name, kind, profile, identity["config"], identity["inputs"], seed)
     path = folder / RECORD_FILE
     if path.is_file():
         if RunRecord.read(path).started < os.environ.get("SD4MATCH_FRESH_SINCE", ""):
@@ -221,10 +220,25 @@ def find_runs(results_dir: Path | str, *, kind: str | None = None) -> list[tuple
     found = []
     for path in sorted(Path(results_dir).glob(f"runs/*/{RECORD_FILE}")):
         record = RunRecord.read(path)
+        _check_identity(path, record)
         whole = all((path.parent / name).is_file() for name in record.outputs)
         if record.status == "complete" and whole and kind in (None, record.kind):
             found.append((path.parent, record))
     return found
+
+
+def _check_identity(path: Path, record: RunRecord) -> None:
+    """Refuse a record whose id is not that of its configuration: somebody has changed one of them."""
+    if not record.run_id.endswith(f"-{_identity_hash(record)}"):
+        raise UserError(
+            f"{path}: its config, inputs or seed are not those that its run_id was made of; delete the run "
+            "and ask for it again."
+        )
+
+
+def _identity_hash(record: RunRecord) -> str:
+    identity = {name: getattr(record, name) for name in ("kind", "config", "inputs", "seed")}
+    return content_hash(plain(identity))[:8]
 
 
 def listing_hash(results_dir: Path | str, kind: str) -> str:

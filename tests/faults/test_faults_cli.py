@@ -104,6 +104,9 @@ COMMANDS = [
     [*POINT, "--json", "a.png"],
     [*POINT, "--json", "a.png/x.json"],
     ["match", "a.png", "b.png", "--points-file", "p.json", "--json", "p.json"],
+    [*POINT, "--json", "base.toml", "--profile", "base.toml"],
+    [*POINT, "--picture", "m.png", "--json", "m.png"],
+    [*POINT, "--prompt", "prompt.safetensors", "--json", "prompt.safetensors"],
     [*POINT, "--window", "4"],
     [*POINT, "--window", "0"],
     [*POINT, "--window", "1000001"],
@@ -146,6 +149,8 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "folder").mkdir()
     (tmp_path / "text.png").write_text("no picture")
     (tmp_path / "p.json").write_text("[[5, 6]]")
+    (tmp_path / "base.toml").write_text('extends = "mini"\n')
+    (tmp_path / "prompt.safetensors").write_text("")
     os.mkfifo(tmp_path / "pipe")
     monkeypatch.chdir(tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}

@@ -87,6 +87,11 @@ def test_the_largest_step_is_the_flag_that_costs_most():
     assert told.startswith(
         "For CPM the largest step is viewpoint (easy 50.0 %, hard 10.0 %, 7 pairs); then scale"
     )
+    lone = table.assign(pairs=[7, 7, 7, 1])
+    assert conclusions.what_makes_pairs_hard(lone, "CPM", "PCK").startswith(
+        "For CPM the largest step is scale"
+    )
+    assert "too few" in conclusions.what_makes_pairs_hard(table.assign(pairs=1), "CPM", "PCK")
 
 
 def test_methods_without_errors_are_not_said_to_fail():

@@ -11,6 +11,9 @@ import pandas as pd
 from sd4match_lib.metrics.bootstrap import Interval
 from sd4match_lib.report.sentences import difference, is_clear, listed, percent, points, value_of
 
+FEW_PAIRS = 5
+"""Levels of a flag with fewer pairs say nothing about what makes pairs hard."""
+
 
 def first_match(rows: pd.DataFrame, scored: Interval, hw_in: tuple[int, int], alpha: float = 0.1) -> str:
     """Say what a first evaluation found, beside what a guess would find.
@@ -120,24 +123,23 @@ def what_makes_pairs_hard(table: pd.DataFrame, method: str, column: str) -> str:
     """Say which of SPair-71k's flags costs a method most between its first and its last level.
 
     Args:
-        table: of `spair_table.difficulty_table`.
+        table: of `spair_table.difficulty_table`; levels of fewer than `FEW_PAIRS` pairs are left out.
         method: one of its methods.
         column: its values.
     """
     told = []
-    for flag, part in table[table["method"] == method].groupby("flag", sort=False):
-        first, last = part.iloc[0], part.iloc[-1]
-        lost = value_of(first[column]) - value_of(last[column])
-        told.append(
-            (
-                lost,
-                f"{flag} ({first['level']} {percent(first[column])}, {last['level']}"
-                f" {percent(last[column])}, {last['pairs']} pairs)",
-            )
-        )
+    known = table[(table["method"] == method) & (table["pairs"] >= FEW_PAIRS)]
+    for flag, part in known.groupby("flag", sort=False):
+        if len(part) > 1:
+            first, last = part.iloc[0], part.iloc[-1]
+            lost = value_of(first[column]) - value_of(last[column])
+            levels = [f"{row['level']} {percent(row[column])}" for row in (first, last)]
+            told.append((lost, f"{flag} ({', '.join(levels)}, {last['pairs']} pairs)"))
+    if not told:
+        return f"No flag has two levels of {FEW_PAIRS} pairs, which is too few to say what makes pairs hard"
     told.sort(key=lambda item: -item[0])
-    rest = listed([text for _, text in told[1:]])
-    return f"For {method} the largest step is {told[0][1]}; then {rest}."
+    rest = f"; then {listed([text for _, text in told[1:]])}" if len(told) > 1 else ""
+    return f"For {method} the largest step is {told[0][1]}{rest}."
 
 
 def how_methods_fail(table: pd.DataFrame) -> str:

@@ -271,6 +271,7 @@ def _write_notebook(folder):
     )
     source = (PROJECT / "notebooks" / f"{STEM}.ipynb").read_text(encoding="utf-8")
     changes = {'PROFILE = \\"mini\\"': 'PROFILE = \\"lab.toml\\"', "PAIRS = 54": "PAIRS = 6"}
+    changes["PAIR = -1"] = "PAIR = 5"  # a picture large enough for the points below
     for old, new in {**changes, "[1, 101, 261, 501, 801]": "[1, 501]"}.items():
         assert source.count(old) == 1
         source = source.replace(old, new)

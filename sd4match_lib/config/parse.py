@@ -66,6 +66,8 @@ def _parse(hint: Any, value: Any, where: str, key: str) -> Any:
     if origin is tuple:
         items = _expect(value, list, where, key)
         length = None if Ellipsis in args else len(args)
+        if len(items) > _MOST_ITEMS:
+            raise UserError(f"{where}: '{key}' has {len(items)} values; the most is {_MOST_ITEMS}.")
         if length is not None and len(items) != length:
             raise UserError(f"{where}: '{key}' must have {length} values, not {len(items)}.")
         return tuple(_parse(args[0], item, where, f"{key}[{place}]") for place, item in enumerate(items))
@@ -118,6 +120,9 @@ def _check_range(value: Any, limits: Any, where: str, key: str) -> None:
         if "above" in limits and not number > limits["above"]:
             raise UserError(f"{where}: '{key}' must be above {limits['above']}, not {number}.")
 
+
+_MOST_ITEMS = 100
+"""Of a list: each source is looked for, each threshold has its intervals."""
 
 _NAMES = {
     dict: "a table",

@@ -66,6 +66,7 @@ LINES = [
     "[features]\ntrain_timestep = 1e3",
     '[features]\nensemble = "many"',
     "[evaluation]\nalphas = []",
+    f"[evaluation]\nalphas = {[0.1] * 100_000}",
     "[evaluation]\nalphas = [inf]",
     "[evaluation]\nalphas = [nan]",
     "[evaluation]\nalphas = [0.0]",

@@ -161,7 +161,7 @@ def _match(arguments: argparse.Namespace) -> int:
                 write_json(arguments.json, document)
     for _, error in failed:
         sys.stderr.write(f"sd4match: {error}\n")
-    if failed:
+    if failed and len(targets) > 1:
         sys.stderr.write(f"sd4match: {len(failed)} of {len(targets)} targets could not be matched.\n")
     return 1 if failed else 0
 

@@ -134,7 +134,11 @@ def _open_stream(path: Path | str) -> BinaryIO:
     """Open a pipe or device; of this process's own descriptors the one that is open, where it is."""
     found = re.fullmatch(r"/dev/(stdin|stdout|stderr)|/(?:dev|proc/self)/fd/(\d{1,9})", str(path))
     if found is None:
-        return open(path, "wb")
+        # A pipe that nobody reads would be waited for without end; one that somebody reads may be slow.
+        handle = os.open(path, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0))
+        if hasattr(os, "O_NONBLOCK"):
+            os.set_blocking(handle, True)
+        return os.fdopen(handle, "wb")
     number = {"stdin": 0, "stdout": 1, "stderr": 2}[found[1]] if found[1] else int(found[2])
     sys.stdout.flush()
     sys.stderr.flush()

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import layouts
 import pandas as pd
@@ -66,6 +67,22 @@ def test_standard_output_is_written_to_and_not_replaced(tmp_path):
     with (tmp_path / "kept.txt").open("w") as stream:
         subprocess.run([sys.executable, "-c", script], stdout=stream, check=True)
     assert (tmp_path / "kept.txt").read_text() == "zero\none\ntwo\nthree\n"
+
+
+def test_a_pipe_is_written_to_where_somebody_reads_it_and_not_waited_for_otherwise(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(WriteError, match="pipe"):
+        atomic_write_text(tmp_path / "pipe", "text")
+    script = f"print(open({str(tmp_path / 'pipe')!r}).read(), end='')"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=-1, text=True) as reader:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            try:
+                atomic_write_text(tmp_path / "pipe", "text" * 100_000)
+                break
+            except WriteError:  # the reader has not opened it yet
+                time.sleep(0.05)
+        assert reader.communicate()[0] == "text" * 100_000
 
 
 @pytest.mark.parametrize("name", HOSTILE)

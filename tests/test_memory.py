@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from benchmarks.stand_in import build_text_model, build_unet
 from sd4match_lib.backbones.clip_text import ClipTextEncoder
+from sd4match_lib.backbones.cut import cut_unet
 from sd4match_lib.backbones.latents import Latents
 from sd4match_lib.backbones.stable_diffusion import StableDiffusion
 from sd4match_lib.config.profile import load_profile
@@ -52,8 +53,7 @@ def step_memory(pairs, *, checkpoint_activations):
     try:
         with FakeTensorMode(allow_non_fake_inputs=True):
             unet, text_model = build_unet(), build_text_model()
-            for block in (2, 3):
-                unet.up_blocks[block] = torch.nn.Identity()
+            cut_unet(unet, 1)
             vae = torch.nn.Module()
             vae.config = type("Config", (), {"scaling_factor": 0.18215})
             model = StableDiffusion(unet, vae, ClipTextEncoder(text_model, None), build_scheduler())

@@ -68,9 +68,13 @@ def test_every_block_of_the_cut_decoder_equals_a_hook_on_the_whole_unet(four_lev
     context = context_of(cut, "a photo of a cat")
     with torch.no_grad():
         ours = cut.features(latents, IDS, context, (f"up_blocks.{block}",), timestep=50)[0]
+        (noisy,) = cut.noised(latents, IDS, timestep=50)
+        ended = cut.unet(noisy, 50, encoder_hidden_states=context.expand(len(IDS), -1, -1)).sample
     stock = whole_unet(four_levels, latents, context, block, 50)
     assert ours.shape == stock.shape
     torch.testing.assert_close(ours, stock, atol=1e-5, rtol=1e-5)
+    # The cut UNet's own pass ends there, without a hook.
+    assert torch.equal(ended, ours)
 
 
 @pytest.mark.parametrize("block", [0, 1, 2])

@@ -177,16 +177,18 @@ def test_no_image_is_read_while_training(profile, tmp_path, monkeypatch):
     train(profile, "cpm", results_dir=tmp_path / "b")
 
 
-def test_a_loss_that_is_no_number_stops_and_keeps_the_last_state(profile, tmp_path, monkeypatch):
+@pytest.mark.parametrize("bad", [3, 4])
+def test_a_loss_that_is_no_number_stops_and_keeps_the_last_state(profile, tmp_path, monkeypatch, bad):
+    # Losses are looked at before a validation: that of step 3 after step 4, and nothing is kept between.
     calls = []
 
     def broken(*args, **kwargs):
         calls.append(1)
         loss = pair_loss(*args, **kwargs)
-        return loss * float("nan") if len(calls) == 4 else loss
+        return loss * float("nan") if len(calls) == bad else loss
 
     monkeypatch.setattr("sd4match_lib.training.loop.pair_loss", broken)
-    with pytest.raises(UserError, match=r"not finite at step 4.*holds the last good state"):
+    with pytest.raises(UserError, match=rf"not finite at step {bad};.*holds the last good state"):
         train(profile, "single", results_dir=tmp_path)
     (state,) = tmp_path.glob("runs/*/state.safetensors")
     assert all(torch.isfinite(tensor).all() for tensor in load_file(state).values())

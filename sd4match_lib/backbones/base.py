@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
+from sd4match_lib.backbones.device import send
 from sd4match_lib.backbones.latents import Latents, image_noise
 from sd4match_lib.errors import UserError
 from sd4match_lib.geometry import HW
@@ -237,6 +238,32 @@ class DiffusionBackbone(ABC):
         noise = torch.stack([image_noise(seed, name, "vae", latents.mean.shape[1:]) for name in image_ids])
         return (latents.mean + latents.std * noise) * self.vae.config.scaling_factor
 
+    def noised(
+        self,
+        latents: Latents,
+        image_ids: Sequence[str],
+        *,
+        timestep: int,
+        ensemble: int = 1,
+        seed: int | str = 0,
+    ) -> Iterator[Tensor]:
+        """Yield what the denoiser is given of `B` images, once for each member of the ensemble.
+
+        Args: as for `features`.
+
+        Yields:
+            (B, c, H/f, W/f) float32 on the CPU.
+
+        Raises:
+            UserError: there are not as many ids as latents.
+        """
+        if len(image_ids) != len(latents):
+            raise UserError(f"there are {len(latents)} latents but {len(image_ids)} image ids.")
+        clean = self.sample(latents, image_ids, seed=seed)
+        for member in range(ensemble):
+            noise = torch.stack([image_noise(seed, name, member, clean.shape[1:]) for name in image_ids])
+            yield self.add_noise(clean, noise, timestep)
+
     def features(
         self,
         latents: Latents,
@@ -265,14 +292,10 @@ class DiffusionBackbone(ABC):
         Raises:
             UserError: there are not as many ids as latents.
         """
-        if len(image_ids) != len(latents):
-            raise UserError(f"there are {len(latents)} latents but {len(image_ids)} image ids.")
-        clean = self.sample(latents, image_ids, seed=seed)
         context = context.to(self.device, self.dtype).expand(len(latents), -1, -1)
         sums: list[Tensor] = []
-        for member in range(ensemble):
-            noise = torch.stack([image_noise(seed, name, member, clean.shape[1:]) for name in image_ids])
-            noisy = self.add_noise(clean, noise, timestep).to(self.device, self.dtype)
-            maps = [output.float() for output in self.read_layers(noisy, timestep, context, layers)]
+        for noisy in self.noised(latents, image_ids, timestep=timestep, ensemble=ensemble, seed=seed):
+            sent = send(noisy, self.device).to(self.dtype)
+            maps = [output.float() for output in self.read_layers(sent, timestep, context, layers)]
             sums = maps if not sums else [total + new for total, new in zip(sums, maps, strict=True)]
         return [total / ensemble for total in sums]

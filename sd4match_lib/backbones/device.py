@@ -1,8 +1,9 @@
-"""Where and in what precision models compute."""
+"""Where and in what precision models compute, and how tensors get there."""
 
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from sd4match_lib.errors import UserError
 
@@ -31,3 +32,13 @@ def resolve_device(device: torch.device | str | None) -> torch.device:
 def resolve_dtype(name: str) -> torch.dtype:
     """Return the torch type that a profile's "float32", "bfloat16" or "float16" means."""
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor on a device, without waiting for it to arrive.
+
+    A copy from ordinary memory would stop the program until everything that the GPU was asked before is done.
+    """
+    if device.type == "cpu" or tensor.device.type != "cpu":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)

@@ -1,9 +1,9 @@
 """Stable Diffusion 1 and 2 as a feature extractor: one denoising step, read inside the UNet's decoder.
 
-Stock diffusers modules; a forward hook reads the wanted up blocks and ends the pass there, so nothing behind
-them is computed. All randomness belongs to the image (seed, image id, ensemble member) and is drawn on the
-CPU in float32, so that a feature does not depend on its batch, on the order, or on the device (up to the
-rounding of its arithmetic).
+Stock diffusers modules, less what lies behind the last wanted up block; forward hooks read the wanted ones.
+All randomness belongs to the image (seed, image id, ensemble member) and is drawn on the CPU in float32, so
+that a feature does not depend on its batch, on the order, or on the device (up to the rounding of its
+arithmetic).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from sd4match_lib.backbones.base import DiffusionBackbone
 from sd4match_lib.backbones.capture import capture
 from sd4match_lib.backbones.clip_text import ClipTextEncoder
+from sd4match_lib.backbones.cut import cut_unet, is_cut
 from sd4match_lib.backbones.loading import config_levels, config_number, load_part, quiet_loading
 from sd4match_lib.errors import UserError
 from sd4match_lib.geometry import HW
@@ -78,9 +79,7 @@ class StableDiffusion(DiffusionBackbone):
                 "correct model.backbone in the profile."
             )
         last = max((_block(layer, len(unet.up_blocks)) for layer in layers), default=0)
-        for index in range(last + 1, len(unet.up_blocks)):
-            # In place of shortening the list: the UNet asks which block is the last when sizes are odd.
-            unet.up_blocks[index] = nn.Identity()
+        cut_unet(unet, last)
         vae.decoder = nn.Identity()
         text = cls.load_text(folder, dtype=dtype, device=device)
         return cls(unet.to(device), vae.to(device), text, scheduler)
@@ -137,10 +136,12 @@ class StableDiffusion(DiffusionBackbone):
             UserError: a layer was not asked for when the model was loaded.
         """
         for layer in layers:
-            if isinstance(self.unet.get_submodule(layer), nn.Identity):
+            if is_cut(self.unet.get_submodule(layer)):
                 raise UserError(f"{layer} was cut off; load the model with it among the layers.")
+        # Made there: a number would be copied to the device, and the program would wait for that.
+        step = torch.full((), timestep, dtype=torch.long, device=noisy.device)
         with capture(self.unet, layers) as outputs:
-            self.unet(noisy, timestep, **self.conditions(noisy, context))
+            self.unet(noisy, step, **self.conditions(noisy, context))
         return [outputs[layer] for layer in layers]
 
     def conditions(self, noisy: Tensor, context: Tensor) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,10 @@ class ImageRecord:
     def content_key(self) -> str:
         """Say which picture this is, wherever it lies: what is computed of it is kept under this key."""
         # A missing picture is for `read` to complain about, in its own words.
-        content = sha256_file(self.path) if self.path.is_file() else "missing"
+        content = "missing"
+        if self.path.is_file():
+            about = self.path.stat()
+            content = _content(self.path, about.st_mtime_ns, about.st_size)
         return f"{content}{'#flip' if self.flip else ''}"
 
     def read_mask(self) -> npt.NDArray[np.bool_] | None:
@@ -79,3 +83,9 @@ class ImageRecord:
             )
         mask = classes == self.mask_value
         return mask[:, ::-1] if self.flip else mask
+
+
+@lru_cache(maxsize=2**16)
+def _content(path: Path, _modified_ns: int, _size: int) -> str:
+    """The hash of a file, read again only once it was changed: a training asks in every step."""
+    return sha256_file(path)

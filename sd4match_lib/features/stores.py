@@ -1,4 +1,4 @@
-"""What is computed once per image and kept on disk between runs: latents and vision tokens.
+"""What is computed once per image, kept on disk between runs and in memory during one: latents and tokens.
 
 An entry is found again by the content of the picture and of the weights, not by any name, so data sets may
 move and share pictures.
@@ -6,8 +6,9 @@ move and share pictures.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -16,9 +17,13 @@ from sd4match_lib.backbones.latents import Latents
 from sd4match_lib.backbones.vision import VisionFeatures, VisionTokens
 from sd4match_lib.backbones.weights import FoundModel
 from sd4match_lib.data.record import ImageRecord
-from sd4match_lib.features.cache import DiskCache, Tensors
+from sd4match_lib.features.cache import DiskCache, MemoryCache, Shapes, Tensors
 from sd4match_lib.geometry import HW
 from sd4match_lib.images import stretch_image, to_tensor
+
+KEEP_BYTES = 2 * 2**30
+"""What each store holds in memory: of SPair-71k's 1,800 pictures the latents at 768 take 0.53 GB, the tokens
+of DINOv2-base 1.4 GB."""
 
 
 class LatentStore:
@@ -35,7 +40,7 @@ class LatentStore:
         vae = [found.files[name] for name in model.encoder_files]
         settings = {"what": "latents", "vae": vae, "image_hw": image_hw, "dtype": str(model.dtype)}
         shape = model.latent_shape(image_hw)
-        self._cache = DiskCache(cache_dir / "latents", settings, {"mean": shape, "std": shape})
+        self._kept = _Kept(cache_dir / "latents", settings, {"mean": shape, "std": shape})
         self.encoded = 0
 
     def get(self, records: Sequence[ImageRecord]) -> Latents:
@@ -44,7 +49,7 @@ class LatentStore:
         Raises:
             DataError: a picture cannot be read.
         """
-        found = [_cached(self._cache, record, self._encode) for record in records]
+        found = [self._kept.get(record, self._encode) for record in records]
         return Latents(
             torch.stack([item["mean"] for item in found]), torch.stack([item["std"] for item in found])
         )
@@ -65,7 +70,7 @@ class VisionStore:
         settings = {"what": "tokens", "model": found.sha256, "sizes": sizes}
         patches = (model.config.crop // model.patch) ** 2
         shapes = {"patches": (patches, model.width), "cls": (model.width,)}
-        self._cache = DiskCache(cache_dir / "vision", settings, shapes)
+        self._kept = _Kept(cache_dir / "vision", settings, shapes)
 
     def get(self, records: Sequence[ImageRecord]) -> VisionTokens:
         """Return the tokens of `B` pictures.
@@ -73,7 +78,7 @@ class VisionStore:
         Raises:
             DataError: a picture cannot be read.
         """
-        found = [_cached(self._cache, record, self._look) for record in records]
+        found = [self._kept.get(record, self._look) for record in records]
         return VisionTokens(
             torch.stack([item["patches"] for item in found]), torch.stack([item["cls"] for item in found])
         )
@@ -83,10 +88,18 @@ class VisionStore:
         return {"patches": tokens.patches[0], "cls": tokens.cls[0]}
 
 
-def _cached(cache: DiskCache, record: ImageRecord, compute: Callable[[ImageRecord], Tensors]) -> Tensors:
-    key = record.content_key()
-    found = cache.get(key)
-    if found is None:
-        found = compute(record)
-        cache.put(key, found)
-    return found
+class _Kept:
+    """Tensors of pictures: all of them on disk, and in memory the last ones that were asked for."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any], shapes: Shapes) -> None:
+        self._disk = DiskCache(folder, settings, shapes)
+        self._memory = MemoryCache(KEEP_BYTES, self._disk)
+
+    def get(self, record: ImageRecord, compute: Callable[[ImageRecord], Tensors]) -> Tensors:
+        key = record.content_key()
+        found = self._memory.get(key)
+        if found is None:
+            found = compute(record)
+            self._disk.put(key, found)
+            self._memory.put(key, found)
+        return found

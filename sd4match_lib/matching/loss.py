@@ -96,18 +96,19 @@ def distance_loss(
     return _mean_over_pairs(distance / (max(score.trg_hw) - 1), valid)
 
 
-def gaussian_kernel(kernel_size: int) -> Tensor:
+def gaussian_kernel(kernel_size: int, device: torch.device | None = None) -> Tensor:
     """Weights of the label smoothing.
 
     Args:
         kernel_size: side of the window in cells, odd, at least 3.
+        device: where it is made; None is the CPU.
 
     Returns:
         ``(kernel_size, kernel_size)`` in float64: ``exp(-r^2 / (2 sigma^2)) / (2 pi sigma^2)`` with
         ``sigma = (kernel_size // 2) / 2``; sums to a little less than 1.
     """
     sigma = (kernel_size // 2) / 2
-    steps = torch.arange(kernel_size, dtype=torch.float64) - kernel_size // 2
+    steps = torch.arange(kernel_size, dtype=torch.float64, device=device) - kernel_size // 2
     along = torch.exp(-(steps**2) / (2 * sigma**2))
     return along[:, None] * along[None, :] / (2 * math.pi * sigma**2)
 
@@ -136,10 +137,10 @@ def _smoothed_cross_entropy(
 ) -> Tensor:
     """``(B, N, h * w)`` log-probabilities and ``(B, N, 2)`` targets to a loss per keypoint ``(B, N)``."""
     height, width = hw_ft
-    steps = torch.arange(kernel_size).to(trg_ft) - kernel_size // 2
+    steps = torch.arange(kernel_size, dtype=trg_ft.dtype, device=trg_ft.device) - kernel_size // 2
     offsets = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), -1).flatten(0, 1)
     window_ft = trg_ft[:, :, None] + offsets
-    last_ft = window_ft.new_tensor([width - 1, height - 1])
+    last_ft = torch.stack([window_ft.new_full((), side - 1) for side in (width, height)])
     inside = ((window_ft >= -BORDER_TOLERANCE) & (window_ft <= last_ft + BORDER_TOLERANCE)).all(-1)
     index, weight = surrounding_cells(window_ft, (height, width))
     corners = log_probability.gather(2, index.flatten(2)).view_as(weight)
@@ -147,5 +148,5 @@ def _smoothed_cross_entropy(
     # underflow, its logarithm cannot. A corner of weight zero enters as log 0 = -inf, which logsumexp turns
     # into nothing.
     log_window = torch.logsumexp(corners + weight.log(), dim=-1)
-    kernel = gaussian_kernel(kernel_size).to(trg_ft).flatten()
+    kernel = gaussian_kernel(kernel_size, trg_ft.device).to(trg_ft).flatten()
     return -(kernel * log_window.masked_fill(~inside, 0.0)).sum(-1)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sd4match_lib.backbones.base import TextEncoder
+from sd4match_lib.backbones.device import send
 from sd4match_lib.config.profile import Profile
 from sd4match_lib.errors import UserError
 from sd4match_lib.prompts.base import Prompt, PromptBatch, Scope
@@ -73,7 +74,9 @@ class ImplicitCaptioner(Prompt):
                 f"the captioner was trained with vision features of width {self.projection.in_features}, "
                 f"the vision model gives {batch.vision.cls.shape[1]}; use the one that it was trained with."
             )
-        return encoder.assemble(self.learned(batch.vision.cls.to(self.positions)))
+        return encoder.assemble(
+            self.learned(send(batch.vision.cls, self.positions.device).to(self.positions))
+        )
 
     def identity(self) -> dict[str, Any]:
         """Return kind and a hash of the weights; see `Prompt.identity`."""

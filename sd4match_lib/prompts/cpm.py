@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_max_pool1d, layer_norm
 
 from sd4match_lib.backbones.base import TextEncoder
+from sd4match_lib.backbones.device import send
 from sd4match_lib.backbones.vision import VisionTokens
 from sd4match_lib.errors import UserError
 from sd4match_lib.prompts.base import PromptBatch, Scope
@@ -120,12 +121,16 @@ class ConditionalPrompt(LearnedPrompt):
             sides.append(self._seen(batch.trg_vision, batch.trg_image_ids, "target"))
         weight = self.g_d.weight
         if local:
-            seen = torch.cat([self._scaled(side.patches.to(weight)) for side in sides], dim=2)
+            seen = torch.cat(
+                [self._scaled(send(side.patches, weight.device).to(weight)) for side in sides], dim=2
+            )
             mixed = self.g_d(seen).transpose(1, 2)
             mixed = mixed if self.g_n is None else self.g_n(mixed)
             found = adaptive_max_pool1d(mixed, len(self.omega_pos)).transpose(1, 2)
         else:
-            found = self.g_d(torch.cat([self._scaled(side.cls.to(weight)) for side in sides], dim=1))[:, None]
+            found = self.g_d(
+                torch.cat([self._scaled(send(side.cls, weight.device).to(weight)) for side in sides], dim=1)
+            )[:, None]
         if self._config["modulation"] == "released":
             conditional = torch.tanh(self.omega_alpha) * (found + self.omega_pos)
         else:

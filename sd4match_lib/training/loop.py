@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from sd4match_lib.config.schema import TrainingConfig
 from sd4match_lib.data.types import PairDataset
@@ -74,7 +75,9 @@ def train_loop(
         UserError: the loss stops being finite, or the disk is full; the last good state stays.
     """
     config, prompt = task.config, task.prompt
-    optimizer = torch.optim.Adam(prompt.parameter_groups(config.learning_rate, config.linear_learning_rate))
+    groups = prompt.parameter_groups(config.learning_rate, config.linear_learning_rate)
+    # On a GPU fused: the other kinds ask the scaler whether to step, and wait for all that was launched.
+    optimizer = torch.optim.Adam(groups, fused=task.source.model.device.type == "cuda")
     # Half-precision gradients underflow; other types need no scale.
     half = task.source.model.dtype == torch.float16 or config.precision == "float16"
     scaler = torch.amp.GradScaler(task.source.model.device.type, enabled=half)
@@ -88,7 +91,7 @@ def train_loop(
     order = PairOrder(len(task.pairs), config.batch_size, task.seed)
     before_s, start = done.elapsed_s, time.monotonic()
     saved = start
-    losses: list[float] = []
+    losses: list[Tensor] = []
     shown = {"loss": math.nan, "pck": done.best_pck}
 
     def status() -> str:
@@ -100,10 +103,14 @@ def train_loop(
     )
     for step in steps:
         losses.append(_step(task, group, order.batch(step), optimizer, scaler, step))
-        done.step, done.elapsed_s = step + 1, before_s + time.monotonic() - start
-        last = done.step == config.steps
+        done.step = step + 1
+        validated = done.step % config.validate_every == 0 or done.step == config.steps
+        if validated or done.step % LOG_EVERY == 0:
+            # Before anything is kept. Between rows nothing is read from the device: it is never waited for.
+            shown["loss"] = _mean_loss(task, losses, done.step)
+        done.elapsed_s = before_s + time.monotonic() - start
         pck = None
-        if done.step % config.validate_every == 0 or last:
+        if validated:
             pck = validate(done.step)
             if not math.isfinite(pck):
                 raise UserError(
@@ -115,7 +122,7 @@ def train_loop(
                 if group.main:
                     prompt.save(task.folder / BEST_FILE, {"step": done.step, "validation PCK@0.10": pck})
         if pck is not None or done.step % LOG_EVERY == 0:
-            shown.update(loss=sum(losses) / len(losses), pck=done.best_pck)
+            shown["pck"] = done.best_pck
             if log is not None:
                 log.add(done.step, done.elapsed_s, shown["loss"], pck)
             losses.clear()
@@ -136,8 +143,8 @@ def _step(
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     step: int,
-) -> float:
-    """One optimizer step on one batch; returns its mean loss over all processes."""
+) -> Tensor:
+    """One optimizer step on one batch; returns its mean loss over all processes, on the device."""
     optimizer.zero_grad(set_to_none=False)
     share = group.share_of(len(places))
     own = [task.pairs[place] for place in places[share.start : share.stop]]
@@ -153,12 +160,18 @@ def _step(
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
         parameter.grad = group.all_reduce(parameter.grad)
-    mean = float(group.all_reduce(total))
-    if not math.isfinite(mean):
-        raise UserError(
-            f"training {task.prompt.kind}: the loss is not finite at step {step + 1}; "
-            f"{task.folder / STATE_FILE} holds the last good state. Lower training.learning_rate."
-        )
     scaler.step(optimizer)
     scaler.update()
-    return mean
+    return group.all_reduce(total)
+
+
+def _mean_loss(task: Task, losses: Sequence[Tensor], last_step: int) -> float:
+    """The mean of the losses of the steps up to `last_step`, known to be finite."""
+    values: list[float] = torch.stack(list(losses)).tolist()
+    for step, value in enumerate(values, start=last_step - len(values) + 1):
+        if not math.isfinite(value):
+            raise UserError(
+                f"training {task.prompt.kind}: the loss is not finite at step {step}; "
+                f"{task.folder / STATE_FILE} holds the last good state. Lower training.learning_rate."
+            )
+    return sum(values) / len(values)

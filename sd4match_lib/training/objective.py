@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from sd4match_lib.backbones.device import send
 from sd4match_lib.config.schema import TrainingConfig
 from sd4match_lib.data.types import Pair
 from sd4match_lib.errors import UserError
@@ -67,7 +68,7 @@ def pair_loss(
     with torch.autocast(source.model.device.type, dtype=dtype, enabled=mixed):
         src, trg = source.pair_features(pairs, seed=seed)
     hw_ft = (src.shape[2], src.shape[3])
-    points = [tensor.to(src.device) for tensor in pair_points(pairs, hw_in=hw_in, hw_ft=hw_ft)]
+    points = [send(tensor, src.device) for tensor in pair_points(pairs, hw_in=hw_in, hw_ft=hw_ft)]
     src_ft, trg_ft, valid = points
     loss = _directed_loss(src, trg, src_ft, trg_ft, valid, config)
     if not config.both_directions:

@@ -87,6 +87,8 @@ def load_state(path: Path, optimizer: torch.optim.Optimizer, scaler: torch.amp.G
                 if f"{_ADAM[0]}.{i}" in known:
                     step, *moments = (file.get_tensor(f"{key}.{i}") for key in _ADAM)
                     average, square = (moment.to(parameter) for moment in moments)
+                    fused = optimizer.defaults["fused"]  # counts where the weights lie
+                    step = step.to(parameter.device) if fused else step
                     optimizer.state[parameter] = {"step": step, "exp_avg": average, "exp_avg_sq": square}
         if scale:
             scaler.load_state_dict(scale)

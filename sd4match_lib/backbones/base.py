@@ -13,6 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -115,6 +116,8 @@ class DiffusionBackbone(ABC):
         weights_file: the one whose hash a profile may state.
         encoder_files: those that decide the latents.
         text: the text model.
+        most_rows: images times noises that fit one pass without gradients, where memory ran out above; else
+            None.
         vae: a stock autoencoder; a model without one overrides `latent_shape`, `encode` and `sample`.
     """
 
@@ -122,6 +125,7 @@ class DiffusionBackbone(ABC):
     weights_file: ClassVar[str]
     encoder_files: ClassVar[tuple[str, ...]]
     text: TextEncoder
+    most_rows: int | None = None
     vae: Any
 
     @classmethod
@@ -196,6 +200,23 @@ class DiffusionBackbone(ABC):
         Returns:
             One (B, C_k, h_k, w_k) for each layer, in their order; gradients flow back to `context`.
         """
+
+    def make_fast(self, layers: Sequence[str]) -> None:
+        """Compile what is computed often, for reading `layers`; features may then differ by rounding.
+
+        Raises:
+            UserError: this family has no fast path.
+        """
+        raise UserError(f"{type(self).__name__} has no fast path; leave `fast` out of the profile's model.")
+
+    @property
+    def warm_up_s(self) -> float:
+        """Seconds spent on compiling since the model was loaded."""
+        return 0.0
+
+    def portion(self, images: int, ensemble: int) -> tuple[int, int]:
+        """How many images, under how many noises each, go through one pass of the denoiser."""
+        return min(images, self.most_rows or images), 1
 
     @contextmanager
     def learning(self, *, checkpoint_activations: bool) -> Iterator[None]:
@@ -293,9 +314,37 @@ class DiffusionBackbone(ABC):
             UserError: there are not as many ids as latents.
         """
         context = context.to(self.device, self.dtype).expand(len(latents), -1, -1)
-        sums: list[Tensor] = []
-        for noisy in self.noised(latents, image_ids, timestep=timestep, ensemble=ensemble, seed=seed):
-            sent = send(noisy, self.device).to(self.dtype)
-            maps = [output.float() for output in self.read_layers(sent, timestep, context, layers)]
-            sums = maps if not sums else [total + new for total, new in zip(sums, maps, strict=True)]
-        return [total / ensemble for total in sums]
+        while True:
+            images, members = self.portion(len(latents), ensemble)
+            noises = self.noised(latents, image_ids, timestep=timestep, ensemble=ensemble, seed=seed)
+            sums: list[Tensor] = []
+            try:
+                while block := list(islice(noises, members)):
+                    maps = self._read_block(torch.stack(block), timestep, context, layers, images)
+                    sums = maps if not sums else [total + new for total, new in zip(sums, maps, strict=True)]
+                return [total / ensemble for total in sums]
+            except torch.OutOfMemoryError:
+                if torch.is_grad_enabled() or images * members == 1:
+                    raise
+            self.most_rows = images * members // 2
+            torch.cuda.empty_cache()
+
+    def _read_block(
+        self, noisy: Tensor, timestep: int, context: Tensor, layers: Sequence[str], images: int
+    ) -> list[Tensor]:
+        """Sums over members (E, B, c, H/f, W/f) of some layers' outputs, `images` of the `B` at a time."""
+        members = len(noisy)
+        found = []
+        for first in range(0, len(context), images):
+            part, asked = noisy[:, first : first + images], context[first : first + images]
+            count = len(asked)
+            if count < images:  # filled up: each size of a pass would be compiled for itself
+                part = torch.cat([part, part[:, -1:].expand(-1, images - count, -1, -1, -1)], 1)
+                asked = torch.cat([asked, asked[-1:].expand(images - count, -1, -1)])
+            rows = send(part.flatten(0, 1), self.device).to(self.dtype)
+            asked = asked if members == 1 else asked.repeat(members, 1, 1)
+            outputs = self.read_layers(rows, timestep, asked, layers)
+            found.append(
+                [output.float().unflatten(0, (members, images)).sum(0)[:count] for output in outputs]
+            )
+        return [torch.cat(parts) for parts in zip(*found, strict=True)]

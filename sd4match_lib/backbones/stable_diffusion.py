@@ -20,6 +20,7 @@ from sd4match_lib.backbones.base import DiffusionBackbone
 from sd4match_lib.backbones.capture import capture
 from sd4match_lib.backbones.clip_text import ClipTextEncoder
 from sd4match_lib.backbones.cut import cut_unet, is_cut
+from sd4match_lib.backbones.fast import MOST_ROWS, FastPass
 from sd4match_lib.backbones.loading import config_levels, config_number, load_part, quiet_loading
 from sd4match_lib.errors import UserError
 from sd4match_lib.geometry import HW
@@ -53,6 +54,7 @@ class StableDiffusion(DiffusionBackbone):
         self.vae = vae.eval().requires_grad_(False)
         self.text = text
         self.scheduler: Any = scheduler
+        self._fast: FastPass | None = None
 
     @classmethod
     def from_folder(
@@ -140,13 +142,32 @@ class StableDiffusion(DiffusionBackbone):
                 raise UserError(f"{layer} was cut off; load the model with it among the layers.")
         # Made there: a number would be copied to the device, and the program would wait for that.
         step = torch.full((), timestep, dtype=torch.long, device=noisy.device)
+        conditions = self.conditions(noisy, context)
+        if self._fast is not None:
+            found = dict(zip(self._fast.layers, self._fast(noisy, step, conditions), strict=True))
+            return [found[layer] for layer in layers]
         with capture(self.unet, layers) as outputs:
-            self.unet(noisy, step, **self.conditions(noisy, context))
+            self.unet(noisy, step, **conditions)
         return [outputs[layer] for layer in layers]
 
     def conditions(self, noisy: Tensor, context: Tensor) -> dict[str, Any]:
         """Return what the UNet is told beside latents and step: the context, as its own keyword."""
         return {"encoder_hidden_states": context}
+
+    def make_fast(self, layers: Sequence[str]) -> None:
+        """See `DiffusionBackbone.make_fast`."""
+        self._fast = FastPass(self.unet, layers)
+
+    @property
+    def warm_up_s(self) -> float:
+        """See `DiffusionBackbone.warm_up_s`."""
+        return self._fast.warm_up_s if self._fast else 0.0
+
+    def portion(self, images: int, ensemble: int) -> tuple[int, int]:
+        """See `DiffusionBackbone.portion`; a training's passes are its own size."""
+        if self._fast is None or torch.is_grad_enabled():
+            return super().portion(images, ensemble)
+        return self._fast.portion(images, ensemble, self.most_rows or MOST_ROWS)
 
     @contextmanager
     def learning(self, *, checkpoint_activations: bool) -> Iterator[None]:

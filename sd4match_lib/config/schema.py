@@ -34,6 +34,7 @@ class ModelConfig:
         backbone: its family.
         revision: the hub revision to load, or None for the newest.
         sha256: what the loaded UNet's weights must hash to, or None for anything.
+        fast: whether the UNet is compiled; features then differ by rounding.
     """
 
     sources: tuple[str, ...] = field(metadata={"items": 1})
@@ -42,6 +43,7 @@ class ModelConfig:
     backbone: str = field(default="stable_diffusion", metadata={"choices": BACKBONES})
     revision: str | None = None
     sha256: str | None = None
+    fast: bool = False
 
 
 @dataclass(frozen=True)

@@ -152,6 +152,8 @@ def evaluate(
                     write_keypoints(rows, run.output(KEYPOINTS_FILE))
                     numbers = pck_metrics(rows, alphas, seed)
                     run.metrics.update(numbers, unet_passes=passes, processes=group.size)
+                    if models.profile.model.fast:
+                        run.metrics["warm_up_s"] = round(source.warm_up_s, 2)
                     # Only once the record says "complete" nothing of it is needed any more.
                     run.when_complete(matching.clear)
         group.barrier()

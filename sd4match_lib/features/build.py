@@ -81,7 +81,7 @@ class MethodModels:
         matching = {"temperature": evaluation.temperature, "sigma": evaluation.sigma}
         config |= {name: matching[name] for name in matcher_options(matcher)}
         if self._model:
-            parts = ("backbone", "image_hw", "dtype")
+            parts = ("backbone", "image_hw", "dtype", "fast")
             config["model"] = {name: getattr(self._model, name) for name in parts}
         if self._vision:
             sizes = ("resize", "crop", "dense_hw")

@@ -44,6 +44,11 @@ class FeatureSource(ABC):
         """How many images have gone through a VAE so far."""
         return 0
 
+    @property
+    def warm_up_s(self) -> float:
+        """How many seconds went into compiling so far."""
+        return 0.0
+
     @abstractmethod
     def extract(self, records: Sequence[ImageRecord]) -> list[Tensors]:
         """Return what is needed of each image: maps (C, h, w) named "map0", "map1", ..."""
@@ -100,6 +105,12 @@ class DiffusionSource(FeatureSource):
         self._ensemble = ensemble
         self._seed = seed
         self._passes = 0
+        self._warm = model.warm_up_s
+
+    @property
+    def warm_up_s(self) -> float:
+        """See `FeatureSource.warm_up_s`."""
+        return self.model.warm_up_s - self._warm
 
     @property
     def passes(self) -> int:
@@ -183,6 +194,11 @@ class FusedSource(FeatureSource):
         self._scales = scales
         self._config = config
         self._dino = dino
+
+    @property
+    def warm_up_s(self) -> float:
+        """See `FeatureSource.warm_up_s`."""
+        return self._scales.warm_up_s
 
     @property
     def passes(self) -> int:

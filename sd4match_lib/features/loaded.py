@@ -38,9 +38,12 @@ def diffusion_model(
         backbone: DiffusionBackbone = BACKBONES.load(config.backbone).from_folder(
             found.folder, layers=layers, dtype=resolve_dtype(config.dtype), device=device
         )
+        if config.fast and layers:
+            backbone.make_fast(layers)
         return backbone
 
     key = ("diffusion", config.backbone, found.sha256, config.dtype, tuple(sorted(layers)), str(device))
+    key += (config.fast,)
     model: DiffusionBackbone = _once(key, load)
     return model
 

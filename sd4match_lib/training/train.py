@@ -195,6 +195,8 @@ def _learn(
     best.save(run.output(PROMPT_FILE), {**_origin(run.record), **metrics})
     run.output(LOG_FILE)
     run.metrics.update(metrics, training_s=round(done.elapsed_s, 2), processes=group.size)
+    if models.profile.model.fast:
+        run.metrics["warm_up_s"] = round(task.source.warm_up_s, 2)
     # Until the record says "complete", a start after a kill goes on from these.
     run.when_complete(lambda: _forget_state(run.folder))
 

@@ -10,11 +10,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from benchmarks.stand_in import build_text_model, build_unet
 from sd4match_lib.backbones.clip_text import ClipTextEncoder
 from sd4match_lib.backbones.cut import cut_unet
 from sd4match_lib.backbones.latents import Latents
 from sd4match_lib.backbones.stable_diffusion import StableDiffusion
+from sd4match_lib.backbones.stand_in import build_text_model, build_unet
 from sd4match_lib.config.profile import load_profile
 from sd4match_lib.matching.loss import matching_loss
 from sd4match_lib.miniature.pretraining.networks import build_scheduler

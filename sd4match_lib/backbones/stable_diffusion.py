@@ -80,7 +80,7 @@ class StableDiffusion(DiffusionBackbone):
                 f"{Path(folder) / 'unet'} is a UNet that is told {told}: it is of another family of models; "
                 "correct model.backbone in the profile."
             )
-        last = max((_block(layer, len(unet.up_blocks)) for layer in layers), default=0)
+        last = max((block_index(layer, len(unet.up_blocks)) for layer in layers), default=0)
         cut_unet(unet, last)
         vae.decoder = nn.Identity()
         text = cls.load_text(folder, dtype=dtype, device=device)
@@ -107,7 +107,7 @@ class StableDiffusion(DiffusionBackbone):
     def grid_hw(cls, folder: Path, *, image_hw: HW, layer: str) -> HW:
         """Every up block but the last doubles the grid; see `DiffusionBackbone.grid_hw`."""
         vae_levels, levels = (config_levels(folder / part / "config.json") for part in ("vae", "unet"))
-        block = _block(layer, levels)
+        block = block_index(layer, levels)
         latent = [side // 2 ** (vae_levels - 1) for side in image_hw]
         halvings = levels - 1 - min(block + 1, levels - 1)
         height, width = (-(-side // 2**halvings) for side in latent)
@@ -189,8 +189,12 @@ class StableDiffusion(DiffusionBackbone):
                 self.unet.disable_gradient_checkpointing()
 
 
-def _block(layer: str, blocks: int) -> int:
-    """The index of an up block's name."""
+def block_index(layer: str, blocks: int) -> int:
+    """Return the index of the up block that a layer's name means.
+
+    Raises:
+        UserError: the UNet has no such block.
+    """
     names = [f"up_blocks.{index}" for index in range(blocks)]
     if layer not in names:
         raise UserError(

@@ -180,10 +180,14 @@ def _reproduce(arguments: argparse.Namespace) -> int:
 
 def _doctor(arguments: argparse.Namespace) -> int:
     from sd4match_lib.config.profile import load_profile
-    from sd4match_lib.reproduce.doctor import Status, check, format_report
+    from sd4match_lib.reproduce.doctor import Status, check, format_report, time_here
 
-    findings = check(load_profile(arguments.profile))
+    profile = load_profile(arguments.profile)
+    findings = check(profile)
     sys.stdout.write(format_report(findings) + "\n")
+    sys.stdout.flush()  # what follows takes minutes on a GPU
+    times = time_here(profile)
+    sys.stdout.write(f"\n{format_report(times)}\n" if times else "")
     return int(any(finding.status is Status.MISSING for finding in findings))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -21,10 +22,10 @@ released code mixes two resamplers (method, section 1).
 
 _ALPHA = 0.1
 
-# Counted, not timed: TFLOP of one 768 x 768 picture through SD2-1 (method, section 2); and an assumed rate.
-_PASS_TFLOP = 1.13
-_TFLOP_PER_S = 100.0
-_TRAINING_PASSES = 30_000 * 9 * 2 * 2.5  # forward, and back to the prompt (no weight has a gradient)
+PASS_TFLOP = 1.13
+"""Counted: TFLOP of one 768 x 768 picture through SD2-1 (method, section 2)."""
+
+_TRAINING_PAIRS = 30_000 * 9
 _PAIR_RUN_PASSES = 12_234 * 2 * 8
 _IMAGE_RUN_PASSES = 2_000 * 8  # the pictures of SPair-71k's test split, rounded up
 
@@ -63,14 +64,32 @@ def is_comparable(profile: Profile, dataset: str) -> bool:
     return config is not None and "test" in config.published_counts and "test" not in config.max_pairs
 
 
-def gpu_hours(cost: Cost) -> float:
-    """Estimate the hours that an item takes under the `paper` profile on one data-centre GPU.
+@dataclass(frozen=True)
+class Rate:
+    """How fast a device is under a profile.
 
-    Counted operations at an assumed 100 TFLOP/s; reading and encoding pictures is not in it.
+    Attributes:
+        pass_s: seconds that one picture takes through the UNet.
+        pair_s: seconds that one pair takes in training: both pictures through the UNet, and back to the
+            prompt.
     """
-    passes = cost.trainings * _TRAINING_PASSES
-    passes += cost.pair_runs * _PAIR_RUN_PASSES + cost.image_runs * _IMAGE_RUN_PASSES
-    return passes * _PASS_TFLOP / _TFLOP_PER_S / 3600
+
+    pass_s: float
+    pair_s: float
+
+
+ASSUMED = Rate(PASS_TFLOP / 100, 2 * 2.5 * PASS_TFLOP / 100)
+"""100 TFLOP/s; the way back to the prompt is 1.5 times the way there, as no weight has a gradient."""
+
+
+def gpu_hours(cost: Cost, rate: Rate = ASSUMED) -> float:
+    """Estimate the hours that an item takes under the `paper` profile on one GPU.
+
+    Counted passes at a rate, by default that of an assumed data-centre GPU; reading and encoding pictures is
+    not in it.
+    """
+    passes = cost.pair_runs * _PAIR_RUN_PASSES + cost.image_runs * _IMAGE_RUN_PASSES
+    return (cost.trainings * _TRAINING_PAIRS * rate.pair_s + passes * rate.pass_s) / 3600
 
 
 def _read(entry: Compared, profile: Profile) -> Interval | None:

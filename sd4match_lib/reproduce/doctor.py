@@ -15,7 +15,7 @@ from sd4match_lib.config.profile import Profile
 from sd4match_lib.config.schema import DatasetConfig, ModelConfig, VisionConfig
 from sd4match_lib.data.datasets import open_dataset
 from sd4match_lib.data.types import PairDataset
-from sd4match_lib.errors import UserError, one_line
+from sd4match_lib.errors import UserError, one_line, reason
 from sd4match_lib.runs.machine import versions
 from sd4match_lib.utils.paths import PACKAGE_PREFIX, resolve_path
 from sd4match_lib.utils.reading import read_tensor_header
@@ -42,7 +42,7 @@ class Finding:
     """One thing that was looked at.
 
     Attributes:
-        section: "data", "weights", "machine" or "verdict".
+        section: "data", "weights", "machine", "verdict" or "time".
         subject: what was looked at.
         status: how it stands.
         detail: what was found, in one line.
@@ -247,6 +247,33 @@ def _verdict(profile: Profile, findings: list[Finding]) -> Finding:
         return Finding("verdict", profile.name, Status.MISSING, f"not ready, for want of: {names}", fix)
     remarks = f", with {notes} {'note' if notes == 1 else 'notes'} above" if notes else ""
     return Finding("verdict", profile.name, Status.OK, f"ready{remarks}", f"run `{command}`")
+
+
+def time_here(profile: Profile) -> list[Finding]:
+    """Time a few steps on this machine's GPU, and say what the paper's notebooks take at that rate.
+
+    Args:
+        profile: what is wanted; of one that does not make the paper's own tables no hours are known.
+
+    Returns:
+        What was found; nothing without a GPU.
+    """
+    from torch import OutOfMemoryError
+
+    from sd4match_lib.backbones.device import resolve_device
+    from sd4match_lib.report.comparison import is_comparable
+    from sd4match_lib.reproduce.timing import time_notebooks
+
+    device = resolve_device(None)
+    if device.type == "cpu" or not is_comparable(profile, "spair"):
+        return []
+    try:
+        return [Finding("time", what, Status.OK, told) for what, told in time_notebooks(profile, device)]
+    except OutOfMemoryError as error:
+        fix = "raise training.accumulate, or set training.checkpoint_activations"
+        return [Finding("time", "GPU", Status.NOTE, f"a training step does not fit: {reason(error)}", fix)]
+    except UserError as error:
+        return [Finding("time", "GPU", Status.NOTE, str(error))]
 
 
 _MARKS = {Status.OK: "ok", Status.NOTE: "note", Status.MISSING: "MISSING"}

@@ -1,5 +1,6 @@
 import dataclasses
 import logging
+import os
 
 import pytest
 import tiny
@@ -47,6 +48,7 @@ def assert_close(ours, theirs):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["sd", "sdxl"])
 def test_a_pass_is_one_graph_and_the_same_numbers(family, folder, tmp_path, latents):
     kind = StableDiffusion
@@ -141,8 +143,23 @@ def test_maps_rounded_to_half_precision_move_pck_by_a_tenth_of_a_point_at_most(k
     assert 0.2 < exact < 0.95 and abs(share_found(kind) - exact) <= 0.001
 
 
+@pytest.fixture(params=["aot_eager", "inductor"])
+def backend(request, monkeypatch):
+    """Graphs there and back as they are run by PyTorch, or as code, which takes a compiler many minutes."""
+    if request.param == "inductor" and not os.environ.get("SD4MATCH_COMPILE"):
+        pytest.skip("SD4MATCH_COMPILE=1 asks for it")
+    monkeypatch.setattr(torch, "compile", _with_backend(torch.compile, request.param))
+
+
+def _with_backend(compiled, name):
+    def run(read, *, mode, **settings):
+        return compiled(read, **settings, backend=name)
+
+    return run
+
+
 @pytest.mark.slow
-def test_compiled_features_and_gradients_are_those_of_the_plain_path(folder, plain, latents, caplog):
+def test_compiled_features_and_gradients_are_those_of_the_plain_path(folder, plain, latents, caplog, backend):
     model = StableDiffusion.from_folder(folder, layers=LAYERS)
     model.make_fast(LAYERS)
     with caplog.at_level(logging.INFO):
@@ -160,7 +177,7 @@ def test_compiled_features_and_gradients_are_those_of_the_plain_path(folder, pla
 
 
 @pytest.mark.slow
-def test_a_fast_evaluation_is_another_run_with_the_same_pck(tmp_path):
+def test_a_fast_evaluation_is_another_run_with_the_same_pck(tmp_path, backend):
     smoke = load_profile("smoke")
     prepare_data(smoke)
     asked = dataclasses.replace(load_profile(tiny.write_profile(tmp_path)), datasets=smoke.datasets)

@@ -84,7 +84,7 @@ def test_a_step_reads_nothing_back_and_sends_without_waiting(profile, kind, tmp_
     optimizer = torch.optim.Adam(task.prompt.parameters(), lr=0.01)
     scaler = torch.amp.GradScaler("cpu", enabled=False)
     with Copies() as copies:
-        loss = loop._step(task, ProcessGroup(), [0, 1, 2], optimizer, scaler, 0)
+        loss = loop._step(task, ProcessGroup(), [0, 1, 2], optimizer, scaler, 0, 2)
     assert loss.device == META and loss.shape == ()
     assert all(parameter.grad.device == META for parameter in task.prompt.parameters())
     # Noised latents and three tensors of points for each of two parts, and for CPM the patches of two sides.

@@ -171,6 +171,26 @@ def test_saving_memory_changes_nothing_that_is_learned(profile, tmp_path):
     np.testing.assert_allclose(plain.log["loss"], saved.log["loss"], rtol=1e-4)
 
 
+def test_a_step_that_does_not_fit_is_computed_in_more_parts(profile, tmp_path, monkeypatch, caplog):
+    plain = train(profile, "single", results_dir=tmp_path / "a")
+    most, sizes = 1, []
+
+    def small(source, pairs, config, **settings):
+        sizes.append(len(pairs))
+        if len(pairs) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return pair_loss(source, pairs, config, **settings)
+
+    monkeypatch.setattr("sd4match_lib.training.loop.pair_loss", small)
+    thrifty = train(profile, "single", results_dir=tmp_path / "b")
+    # Tried once; afterwards every step is of parts that fit.
+    assert sizes[0] > most and set(sizes[sizes.index(1) :]) == {1} and "does not fit" in caplog.text
+    np.testing.assert_allclose(plain.log["loss"], thrifty.log["loss"], rtol=1e-4)
+    most = 0
+    with pytest.raises(UserError, match=r"not even one pair fits the memory \(CUDA out of memory\)"):
+        train(profile, "single", seed=9, results_dir=tmp_path / "b")
+
+
 def test_no_image_is_read_while_training(profile, tmp_path, monkeypatch):
     train(profile, "cpm", results_dir=tmp_path / "a")
     monkeypatch.setattr("sd4match_lib.data.record.read_image", lambda path: pytest.fail(f"{path} is decoded"))

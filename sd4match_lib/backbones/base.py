@@ -327,7 +327,6 @@ class DiffusionBackbone(ABC):
                 if torch.is_grad_enabled() or images * members == 1:
                     raise
             self.most_rows = images * members // 2
-            torch.cuda.empty_cache()
 
     def _read_block(
         self, noisy: Tensor, timestep: int, context: Tensor, layers: Sequence[str], images: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from sd4match_lib.config.schema import TrainingConfig
 from sd4match_lib.data.types import PairDataset
-from sd4match_lib.errors import UserError
+from sd4match_lib.errors import UserError, reason
 from sd4match_lib.features.extractors import DiffusionSource
 from sd4match_lib.geometry import HW
 from sd4match_lib.prompts.learned import LearnedPrompt
@@ -27,6 +28,12 @@ from sd4match_lib.utils.progress import progress
 STATE_FILE, LOG_FILE, BEST_FILE = "state.safetensors", "log.csv", "best.safetensors"
 SAVE_EVERY_S = 60.0
 LOG_EVERY = 10
+
+_log = logging.getLogger(__name__)
+
+_TOO_SMALL = (
+    "training {kind}: not even one pair fits the memory ({reason}); set training.checkpoint_activations."
+)
 
 Validate = Callable[[int], float]
 
@@ -72,7 +79,8 @@ def train_loop(
         How it ended.
 
     Raises:
-        UserError: the loss stops being finite, or the disk is full; the last good state stays.
+        UserError: the loss stops being finite, the disk is full, or a single pair does not fit the memory;
+            the last good state stays.
     """
     config, prompt = task.config, task.prompt
     groups = prompt.parameter_groups(config.learning_rate, config.linear_learning_rate)
@@ -101,8 +109,20 @@ def train_loop(
     steps = progress(
         range(done.step, config.steps), description=f"training {prompt.kind}", unit="step", status=status
     )
+    parts = config.accumulate
     for step in steps:
-        losses.append(_step(task, group, order.batch(step), optimizer, scaler, step))
+        loss = None
+        while loss is None:
+            try:
+                loss = _step(task, group, order.batch(step), optimizer, scaler, step, parts)
+            except torch.OutOfMemoryError as error:
+                if parts >= config.batch_size:
+                    raise UserError(_TOO_SMALL.format(kind=prompt.kind, reason=reason(error))) from error
+                parts *= 2
+                _log.warning(
+                    "A step does not fit the GPU's memory; from now on it is computed in %d parts.", parts
+                )
+        losses.append(loss)
         done.step = step + 1
         validated = done.step % config.validate_every == 0 or done.step == config.steps
         if validated or done.step % LOG_EVERY == 0:
@@ -143,12 +163,13 @@ def _step(
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     step: int,
+    parts: int,
 ) -> Tensor:
-    """One optimizer step on one batch; returns its mean loss over all processes, on the device."""
+    """One optimizer step on one batch, in parts; returns its mean loss over all processes, on the device."""
     optimizer.zero_grad(set_to_none=False)
     share = group.share_of(len(places))
     own = [task.pairs[place] for place in places[share.start : share.stop]]
-    part = -(-len(places) // task.config.accumulate)
+    part = -(-len(places) // parts)
     total = torch.zeros((), device=task.source.model.device)
     for first in range(0, len(own), part):
         pairs = own[first : first + part]

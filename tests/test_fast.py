@@ -117,6 +117,32 @@ def test_memory_that_runs_out_halves_the_pass_once_and_for_all(
         features(model, latents, ensemble=2)
 
 
+def test_a_compiler_with_another_gradient_is_not_learned_through(folder, plain, latents, monkeypatch, caplog):
+    wrong = []
+
+    def compiled(read, **_settings):
+        def run(*given):
+            wrong.append(1)
+            return [output + 0.3 * (output - output.detach()) for output in read(*given)]
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    model = StableDiffusion.from_folder(folder, layers=LAYERS)
+    model.make_fast(LAYERS)
+    context = [of.text.encode_prompt(["red"]).detach().clone().requires_grad_() for of in (model, plain)]
+    for of, given in zip((model, plain), context, strict=True):
+        for _ in range(2):
+            maps = of.features(latents, IDS, given, LAYERS, timestep=261)
+            maps[1].square().mean().backward()
+    assert "gradient is off by 30 %; prompts are learned through the plain one" in caplog.text
+    torch.testing.assert_close(context[0].grad, context[1].grad, atol=1e-6, rtol=1e-3)
+    assert len(wrong) == 1
+    # Without gradients the same compiler's features are used.
+    assert_close(features(model, latents), features(plain, latents))
+    assert len(wrong) == 2
+
+
 def test_a_family_without_a_fast_path_says_so(tmp_path):
     from sd4match_lib.backbones.pixart import PixArt
 
@@ -173,6 +199,7 @@ def test_compiled_features_and_gradients_are_those_of_the_plain_path(folder, pla
         sum(part.square().mean() for part in maps).backward()
         return context.grad
 
+    # Whether compiled, or, where the compiler's gradient is another, through the plain pass.
     torch.testing.assert_close(gradient(model), gradient(plain), atol=1e-6, rtol=1e-3)
 
 

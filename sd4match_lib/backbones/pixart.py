@@ -22,7 +22,13 @@ from torch import Tensor, nn
 
 from sd4match_lib.backbones.base import DiffusionBackbone, TextEncoder
 from sd4match_lib.backbones.capture import capture
-from sd4match_lib.backbones.loading import config_levels, config_number, load_part, quiet_loading
+from sd4match_lib.backbones.loading import (
+    config_levels,
+    config_number,
+    importing,
+    load_part,
+    quiet_loading,
+)
 from sd4match_lib.errors import UserError
 from sd4match_lib.geometry import HW
 
@@ -159,7 +165,8 @@ class PixArt(DiffusionBackbone):
         device: torch.device | str = "cpu",
     ) -> Self:
         """Load a model in diffusers layout, less what lies behind the last layer."""
-        from diffusers import AutoencoderKL, DDIMScheduler, PixArtTransformer2DModel
+        with importing("diffusers"):
+            from diffusers import AutoencoderKL, DDIMScheduler, PixArtTransformer2DModel
 
         with quiet_loading():
             transformer = load_part(PixArtTransformer2DModel, folder, "transformer", dtype=dtype)

@@ -21,7 +21,13 @@ from sd4match_lib.backbones.capture import capture
 from sd4match_lib.backbones.clip_text import ClipTextEncoder
 from sd4match_lib.backbones.cut import cut_unet, is_cut
 from sd4match_lib.backbones.fast import MOST_ROWS, FastPass
-from sd4match_lib.backbones.loading import config_levels, config_number, load_part, quiet_loading
+from sd4match_lib.backbones.loading import (
+    config_levels,
+    config_number,
+    importing,
+    load_part,
+    quiet_loading,
+)
 from sd4match_lib.errors import UserError
 from sd4match_lib.geometry import HW
 
@@ -66,7 +72,8 @@ class StableDiffusion(DiffusionBackbone):
         device: torch.device | str = "cpu",
     ) -> Self:
         """Load a model in diffusers layout, less the VAE's decoder; see `DiffusionBackbone.from_folder`."""
-        from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+        with importing("diffusers"):
+            from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 
         with quiet_loading():
             unet = load_part(UNet2DConditionModel, folder, "unet", dtype=dtype)

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sd4match_lib.backbones.loading import check_kind, check_loaded, check_weights, quiet_loading
+from sd4match_lib.backbones.loading import check_kind, check_loaded, check_weights, importing, quiet_loading
 from sd4match_lib.config.schema import VisionConfig
 from sd4match_lib.errors import UserError, reason
 from sd4match_lib.geometry import HW
@@ -91,7 +91,8 @@ class VisionFeatures:
         Raises:
             UserError: the model is unreadable, of another kind, or does not fit the configuration.
         """
-        from transformers import AutoModel
+        with importing("transformers"):
+            from transformers import AutoModel
 
         kind = check_kind(Path(folder) / "config.json", _KINDS)
         check_weights(Path(folder))

@@ -1,12 +1,15 @@
 # make install | reproduce | test | quick | lab | docs | lint | bench     (PROFILE=mini, PYTHON=python3)
 # make reproduce PROFILE=overnight decides what mini is too small for, in some hours.
-# Each makes .venv itself when it is missing or when pyproject.toml or constraints.txt changed.
+# Each makes .venv itself when it is missing or when pyproject.toml or constraints.txt changed; what only tests,
+# documentation and linting need comes with the first of these.
 
 PYTHON ?= python3
 PROFILE ?= mini
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+DEV := $(VENV)/.installed-dev
+PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt
 
 # Modules are compiled when they are first used: quicker than compiling all that is installed.
 export PYTHONDONTWRITEBYTECODE :=
@@ -26,13 +29,13 @@ test: lint
 	$(PYTEST)
 
 # What needs no browser, no kernel and no training.
-quick: $(STAMP)
+quick: $(DEV)
 	$(PYTEST) -m "not slow"
 
 lab: $(STAMP)
 	$(BIN)/jupyter-lab notebooks/00_start_here.ipynb
 
-docs: $(STAMP)
+docs: $(DEV)
 	$(BIN)/sphinx-build -W --quiet docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
@@ -40,7 +43,7 @@ docs: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.bench $(if $(COMPARE),--compare $(COMPARE)) $(BENCH)
 
-lint: $(STAMP)
+lint: $(DEV)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -49,5 +52,9 @@ lint: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11, 5) and "sd4match needs Python 3.11.5 or newer; name one with PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PIP) -e .
+	touch $@
+
+$(DEV): $(STAMP)
+	$(PIP) -e '.[dev]'
 	touch $@

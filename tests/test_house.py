@@ -58,9 +58,11 @@ def test_conda_installs_what_make_installs():
     environment = yaml.safe_load((PROJECT / "environment.yml").read_text())
     python, pip, lines = environment["dependencies"]
     assert (python, pip) == ("python=3.11", "pip")
-    recipe = re.search(r"pip install .*", (PROJECT / "Makefile").read_text()).group()
-    through_make = recipe.replace("'", "").split("-check ")[1]
-    assert " ".join(lines["pip"]) == through_make == "-c constraints.txt -e .[dev]"
+    makefile = (PROJECT / "Makefile").read_text()
+    constrained = re.search(r"^PIP := .*-check (.*)$", makefile, re.MULTILINE).group(1)
+    recipes = re.findall(r"^\t\$\(PIP\) (.*)$", makefile, re.MULTILINE)
+    assert recipes == ["-e .", "-e '.[dev]'"]
+    assert " ".join(lines["pip"]) == f"{constrained} -e .[dev]" == "-c constraints.txt -e .[dev]"
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())
     assert project["project"]["requires-python"] == ">=3.11.5"
     assert project["tool"]["mypy"]["python_version"] == "3.11"
@@ -87,9 +89,13 @@ def test_make_installs_once_and_is_quick_afterwards(tmp_path):
 
     for target in ("reproduce", "test", "quick", "lab", "lint"):
         assert "-m venv .venv" in plan(target) and "pip install" in plan(target)
+        # Linters, the browser and what makes the documentation are no matter of who only reproduces.
+        assert ("[dev]" in plan(target)) == (target in ("test", "quick", "lint"))
     (tmp_path / ".venv").mkdir()
     (tmp_path / ".venv" / ".installed").touch()
     assert plan("reproduce").strip() == ".venv/bin/sd4match reproduce --profile mini"
+    assert "[dev]" in plan("test") and "venv .venv" not in plan("test")
+    (tmp_path / ".venv" / ".installed-dev").touch()
     assert plan("test").split() == (
         [
             ".venv/bin/ruff",

@@ -42,8 +42,8 @@ def diffusion_model(
             backbone.make_fast(layers)
         return backbone
 
-    key = ("diffusion", config.backbone, found.sha256, config.dtype, tuple(sorted(layers)), str(device))
-    key += (config.fast,)
+    how = config.backbone, config.dtype, config.fast
+    key = ("diffusion", found.sha256, *how, tuple(sorted(layers)), str(device))
     model: DiffusionBackbone = _once(key, load)
     return model
 

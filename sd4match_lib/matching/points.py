@@ -122,8 +122,8 @@ def expected_position(scores: Tensor, temperature: float) -> Tensor:
 def cell_axes(scores: Tensor) -> tuple[Tensor, Tensor]:
     """Return column and row numbers of a map's cells, in the map's type and on its device."""
     height, width = scores.shape[-2:]
-    like = {"dtype": scores.dtype, "device": scores.device}
-    return torch.arange(width, **like), torch.arange(height, **like)
+    columns, rows = (torch.arange(side, dtype=scores.dtype, device=scores.device) for side in (width, height))
+    return columns, rows
 
 
 def _gaussian_at(centre_ft: Tensor, scores: Tensor, sigma: float) -> Tensor:

@@ -105,13 +105,19 @@ def test_what_cannot_be_had_is_said_in_the_widget_and_the_control_jumps_back(pic
     assert picker.canvas.error == "" and picker.matches
 
 
-def test_learned_prompts_are_chosen_by_their_files(folder, matcher):
-    ClassPrompt(16, ["cat", "dog"]).save(folder / "run-a" / "prompt.safetensors", {})
-    files = [folder / "run-a" / "prompt.safetensors"]
+def test_learned_prompts_are_chosen_by_what_they_are(folder, matcher):
+    about = {"dataset": "spair", "steps": 40, "seed": 1}
+    files = [folder / run / "prompt.safetensors" for run in ("run-a", "run-b", "run-c")]
+    for file in files[:2]:
+        ClassPrompt(16, ["cat", "dog"]).save(file, about)
+    files[2].parent.mkdir()
+    files[2].write_bytes(b"no prompt")
     picker = PointPicker(folder / "a.png", folder / "b.png", matcher=matcher, prompts=["empty", *files])
     picker.points = [(12, 8)]
-    assert [label for label, _ in picker.controls.prompt.options] == ["empty", "run-a"]
-    picker.controls.prompt.label = "run-a"
+    name = "class, spair, 40 steps, seed 1"
+    labels = ["empty", name, f"{name}, run-b", "run-c/prompt.safetensors"]
+    assert [label for label, _ in picker.controls.prompt.options] == labels
+    picker.controls.prompt.label = name
     assert "was not trained on 'object'; it knows cat, dog" in picker.canvas.error and not picker.matches
     picker.controls.category.value = "cat"
     assert picker.canvas.error == "" and picker.canvas.about["prompt"]["kind"] == "class" and picker.matches

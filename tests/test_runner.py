@@ -127,7 +127,7 @@ def test_a_kernel_started_ahead_has_imported_and_one_that_nobody_took_is_ended(
         kernels.start_ahead()
         run_notebook(notebook, kernels, another_follows=True)
         assert kernels._spare is not None
-        spare = kernels._spare[0].provisioner.process.pid
+        spare = kernels._spare.manager.provisioner.process.pid
         os.kill(spare, 0)
     executed = nbformat.read(tmp_path / "results" / "notebooks" / "00_a.ipynb", as_version=4)
     # Its names are the notebook's own: nothing stands in them that a kernel in JupyterLab would lack.

@@ -11,8 +11,10 @@ import ipywidgets
 from sd4match_lib.config.names import MATCHERS, Extractor
 from sd4match_lib.config.profile import profile_names
 from sd4match_lib.data.categories import DEFAULT_CATEGORY
+from sd4match_lib.errors import UserError
 from sd4match_lib.matcher.matcher import Matcher
 from sd4match_lib.matcher.settings import MatcherSettings, PromptLike
+from sd4match_lib.prompts.prompt_file import describe_prompt_file
 
 _NOT_OFFERED = "smoke"  # the same models as mini
 
@@ -51,13 +53,17 @@ class PickerControls:
         self._switch = switch
         self._jumping = False
         settings = matcher.settings
-        choices: dict[str, Any] = {_label(entry): str(entry) for entry in prompts}
+        choices: dict[str, Any] = {}
+        for entry in prompts:
+            name = _label(entry)
+            # Two trainings that only their options tell apart go by their runs.
+            choices[f"{name}, {Path(str(entry)).parent.name}" if name in choices else name] = str(entry)
         own = _label(prompt) if isinstance(prompt, str | Path) else settings.prompt_kind
         first = choices.setdefault(own, settings.prompt)
         wide, narrow = ipywidgets.Layout(width="190px"), ipywidgets.Layout(width="230px")
         style = {"description_width": "60px"}
         self.prompt = ipywidgets.Dropdown(
-            options=list(choices.items()), value=first, description="prompt", layout=wide, style=style
+            options=list(choices.items()), value=first, description="prompt", layout=narrow, style=style
         )
         self.category = ipywidgets.Text(
             value="" if settings.category == DEFAULT_CATEGORY else settings.category,
@@ -130,8 +136,11 @@ class PickerControls:
 
 
 def _label(prompt: Any) -> str:
-    """A name as it is, a file by its own name, or by its run's where all are called alike."""
+    """A name as it is, a file by what it holds, or by its name and folder where it cannot be read."""
     path = Path(str(prompt))
     if path.suffix != ".safetensors":
         return str(prompt)
-    return path.parent.name if path.stem == "prompt" and path.parent.name else path.stem
+    try:
+        return describe_prompt_file(path)
+    except UserError:
+        return str(Path(path.parent.name, path.name))

@@ -97,6 +97,22 @@ def read_prompt_file(path: Path | str, kinds: Sequence[str]) -> PromptFile:
     return PromptFile(str(kind), config, source, tensors)
 
 
+def describe_prompt_file(path: Path | str) -> str:
+    """Say in a few words what a prompt file holds, such as "class, spair, 40 steps, seed 0".
+
+    Raises:
+        UserError: the file is missing, cut off, or not written by this library.
+    """
+    header = parse_json(path, read_tensor_header(path)[1].get(HEADER_KEY, "null"), fix="make it again")
+    if not isinstance(header, dict) or not isinstance(header.get("about", {}), dict):
+        raise UserError(f"{path} has no '{HEADER_KEY}' header, so it is not a prompt of this library.")
+    about = header.get("about", {})
+    words = [header.get("kind"), about.get("dataset")]
+    words += [f"{about['steps']} steps"] if "steps" in about else []
+    words += [f"seed {about['seed']}"] if "seed" in about else []
+    return ", ".join(str(word) for word in words if word)
+
+
 def check_tensor(tensor: Tensor, what: str) -> None:
     """Refuse what cannot be the weights of a prompt.
 

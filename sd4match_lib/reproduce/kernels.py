@@ -27,6 +27,48 @@ _IMPORTS = (
 """What most of a notebook's start is; the semicolon keeps IPython from showing it."""
 
 
+class _Kernel:
+    """A started kernel, with what belongs to it alone.
+
+    Attributes:
+        manager: jupyter_client's; its process, connection file and, once a notebook runs, its client.
+    """
+
+    def __init__(self, cwd: Path, arguments: list[str], scratch: tempfile.TemporaryDirectory[str]) -> None:
+        """Start one."""
+        from jupyter_client.manager import AsyncKernelManager
+        from jupyter_core.utils import run_sync
+        from traitlets.config import Config
+
+        clients: list[Any] = []
+
+        class Manager(AsyncKernelManager):
+            def client(self, **options: Any) -> Any:
+                clients.append(super().client(**options))
+                return clients[-1]
+
+        self.manager: KernelManager = Manager(
+            kernel_name="python3", config=Config({"KernelManager": {"transport_encryption": "auto"}})
+        )
+        self._clients, self._scratch = clients, scratch
+        # Typed like the manager that waits, though it is awaited.
+        start: Any = self.manager.start_kernel
+        run_sync(start)(extra_arguments=arguments, cwd=str(cwd))
+
+    def end(self) -> None:
+        """End process and client, and delete what the kernel wrote for itself."""
+        from jupyter_core.utils import run_sync
+
+        shutdown: Any = self.manager.shutdown_kernel
+        try:
+            # nbclient leaves open what it did not start.
+            for client in self._clients:
+                client.stop_channels()
+            run_sync(shutdown)(now=True)
+        finally:
+            self._scratch.cleanup()
+
+
 class Kernels:
     """The kernels of one run over notebooks, one notebook each; used as a context, which ends a spare one."""
 
@@ -39,7 +81,7 @@ class Kernels:
             fresh_since: runs that began before this moment do not count as complete (`run_record.utc`).
         """
         self._profile, self._cwd, self._fresh_since = profile, cwd, fresh_since
-        self._spare: tuple[KernelManager, tempfile.TemporaryDirectory[str]] | None = None
+        self._spare: _Kernel | None = None
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -50,7 +92,7 @@ class Kernels:
     ) -> None:
         """End the kernel that no notebook took."""
         if self._spare is not None:
-            _end(*self._spare)
+            self._spare.end()
             self._spare = None
 
     def start_ahead(self) -> None:
@@ -67,34 +109,14 @@ class Kernels:
         """
         kernel, self._spare = self._spare or self._start([]), None
         try:
-            yield kernel[0]
+            yield kernel.manager
         finally:
-            _end(*kernel)
+            kernel.end()
 
-    def _start(self, arguments: list[str]) -> tuple[KernelManager, tempfile.TemporaryDirectory[str]]:
-        from jupyter_client.manager import AsyncKernelManager
-        from jupyter_core.utils import run_sync
-        from traitlets.config import Config
-
+    def _start(self, arguments: list[str]) -> _Kernel:
         scratch = tempfile.TemporaryDirectory(prefix="sd4match-")
         with _environment(self._profile, scratch.name, self._fresh_since):
-            manager = AsyncKernelManager(
-                kernel_name="python3", config=Config({"KernelManager": {"transport_encryption": "auto"}})
-            )
-            # Typed like the manager that waits, though it is awaited.
-            start: Any = manager.start_kernel
-            run_sync(start)(extra_arguments=arguments, cwd=str(self._cwd))
-        return manager, scratch
-
-
-def _end(manager: KernelManager, scratch: tempfile.TemporaryDirectory[str]) -> None:
-    from jupyter_core.utils import run_sync
-
-    try:
-        shutdown: Any = manager.shutdown_kernel
-        run_sync(shutdown)(now=True)
-    finally:
-        scratch.cleanup()
+            return _Kernel(self._cwd, arguments, scratch)
 
 
 @contextmanager

@@ -39,7 +39,8 @@ docs: $(DEV)
 	$(BIN)/sphinx-build -W --quiet docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
-# make bench COMPARE=benchmarks/results/FILE says what got slower; BENCH="--shapes sd21 --side 256" are SD2-1's shapes.
+# make bench COMPARE=benchmarks/results/FILE says what got slower; BENCH="--shapes sd21 --side 256" are SD2-1's
+# shapes, and --fast times the compiled UNet.
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.bench $(if $(COMPARE),--compare $(COMPARE)) $(BENCH)
 

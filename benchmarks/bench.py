@@ -10,6 +10,7 @@ Each case runs in a process of its own, so that its peak memory is its own. One 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import re
 import resource
@@ -47,13 +48,14 @@ def main() -> int:
             sys.stdout.write(json.dumps(measure(arguments.case, load_profile(profile), arguments)) + "\n")
             return 0
         device = str(resolve_device(arguments.device))
-        found: dict[str, Any] = {"shapes": arguments.shapes, "side": load_profile(profile).model.image_hw[0]}
+        found: dict[str, Any] = {"shapes": f"{arguments.shapes}{'-fast' if arguments.fast else ''}"}
+        found |= {"side": load_profile(profile).model.image_hw[0]}
         found |= {"device": describe_device(device), "threads": torch.get_num_threads(), "time": utc()}
         found |= {"versions": versions(), "commit": git_commit(), "cases": {}}
         for name in arguments.only or CASES:
             found["cases"][name] = _in_own_process(name, profile, arguments)
             sys.stdout.write(_line(name, found["cases"][name]) + "\n")
-    slug = re.sub(r"\W+", "-", f"{found['device']}-{arguments.shapes}-{found['side']}").strip("-").lower()
+    slug = re.sub(r"\W+", "-", f"{found['device']}-{found['shapes']}-{found['side']}").strip("-").lower()
     write_json(RESULTS / f"{slug}.json", found)
     return _compare(found["cases"], json.loads(arguments.compare.read_text())) if arguments.compare else 0
 
@@ -64,12 +66,16 @@ def measure(name: str, profile: Profile, arguments: argparse.Namespace) -> dict[
     Args:
         name: of the case.
         profile: on which models and data.
-        arguments: with `device` and `batch`.
+        arguments: with `device`, `batch`, and `fast` for the compiled UNet.
     """
     device = resolve_device(arguments.device)
     work = CASES[name](Setting(profile, device, arguments.batch))
     work.run()
     with FlopCounterMode(display=False) as counter:
+        work.run()
+    if arguments.fast:  # what is compiled cannot be counted
+        quick = dataclasses.replace(profile, model=dataclasses.replace(profile.model, fast=True))
+        work = CASES[name](Setting(quick, device, arguments.batch))
         work.run()
     wall, cpu = [], []
     begun = time.perf_counter()
@@ -130,6 +136,7 @@ def _in_own_process(name: str, profile: str, arguments: argparse.Namespace) -> d
     command = [sys.executable, "-m", "benchmarks.bench", "--case", name, "--profile", profile]
     command += ["--batch", str(arguments.batch)]
     command += ["--device", arguments.device] if arguments.device else []
+    command += ["--fast"] if arguments.fast else []
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         return {"error": done.stderr.strip().splitlines()[-1]}
@@ -164,6 +171,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--side", type=int, default=256, help="network input of sd21 in pixels; 768 on a GPU")
     parser.add_argument("--batch", type=int, default=3, help="pictures or pairs at a time")
     parser.add_argument("--device")
+    parser.add_argument("--fast", action="store_true", help="with the compiled UNet, as [model] fast = true")
     parser.add_argument("--only", nargs="+", choices=list(CASES), metavar="CASE")
     parser.add_argument("--compare", type=Path, metavar="FILE")
     parser.add_argument("--case", choices=list(CASES), help=argparse.SUPPRESS)

@@ -5,9 +5,11 @@ import json
 
 import pytest
 import tiny
+import torch
 
 from benchmarks import bench, cases
 from sd4match_lib.config.profile import load_profile
+from sd4match_lib.features.loaded import forget_models
 from sd4match_lib.reproduce.prepare import prepare_data
 
 
@@ -23,13 +25,26 @@ def test_a_case_is_measured(profile, name, monkeypatch):
     monkeypatch.setattr(cases, "PAIRS", 3)
     monkeypatch.setattr(cases, "MATCHED", 10)
     monkeypatch.setattr(bench, "SHORTEST_S", 0.0)
-    found = bench.measure(name, profile, argparse.Namespace(device="cpu", batch=2))
+    found = bench.measure(name, profile, argparse.Namespace(device="cpu", batch=2, fast=False))
     assert found["seconds"] > 0 and found["repetitions"] == bench.FEWEST and found["peak_mb"] > 0
     assert (found["counted_tflop"] > 0) == (found["tflops"] > 0)
     # What is counted does not hang on the clock: twice the pictures are twice the operations.
     if name == "features, text":
-        more = bench.measure(name, profile, argparse.Namespace(device="cpu", batch=4))
+        more = bench.measure(name, profile, argparse.Namespace(device="cpu", batch=4, fast=False))
         assert more["counted_tflop"] == pytest.approx(found["counted_tflop"])
+
+
+@pytest.mark.slow
+def test_a_fast_case_is_counted_plain_and_timed_compiled(profile, monkeypatch):
+    monkeypatch.setattr(bench, "SHORTEST_S", 0.0)
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda read, **_settings: compiled.append(1) or read)
+    forget_models()
+    plain, fast = (
+        bench.measure("features, text", profile, argparse.Namespace(device="cpu", batch=2, fast=fast))
+        for fast in (False, True)
+    )
+    assert compiled == [1] and fast["counted_tflop"] == plain["counted_tflop"] > 0
 
 
 def test_a_comparison_names_what_got_slower(capsys):

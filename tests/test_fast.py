@@ -13,6 +13,7 @@ from sd4match_lib.backbones.stable_diffusion import StableDiffusion
 from sd4match_lib.config.profile import load_profile
 from sd4match_lib.errors import UserError
 from sd4match_lib.evaluation.evaluate import evaluate
+from sd4match_lib.features.loaded import forget_models
 from sd4match_lib.matching.points import match_points
 from sd4match_lib.reproduce.prepare import prepare_data
 
@@ -175,6 +176,9 @@ def backend(request, monkeypatch):
     if request.param == "inductor" and not os.environ.get("SD4MATCH_COMPILE"):
         pytest.skip("SD4MATCH_COMPILE=1 asks for it")
     monkeypatch.setattr(torch, "compile", _with_backend(torch.compile, request.param))
+    forget_models()  # one compiled otherwise may still be here
+    yield
+    forget_models()
 
 
 def _with_backend(compiled, name):

@@ -119,7 +119,7 @@ def test_a_kernel_started_ahead_has_imported_and_one_that_nobody_took_is_ended(
     profile = load_profile(scratch_profile)
     look = (
         WORK
-        + "\nimport sys\nprint('torch' in sys.modules, sorted(set(globals()) & {'torch', 'sd4match_lib'}))"
+        + "\nimport sys\nprint({'diffusers', 'torch'} <= set(sys.modules), sorted(set(globals()) & {'torch', 'sd4match_lib'}))"
     )
     source = write_notebook(folder / "00_a.ipynb", work=look)
     notebook = open_notebook(source, profile, {"PROFILE": str(scratch_profile)})

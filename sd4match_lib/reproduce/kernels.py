@@ -11,20 +11,33 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from sd4match_lib.backbones.loading import importing
 from sd4match_lib.config.profile import Profile
 from sd4match_lib.utils.files import atomic_write_text
 
 if TYPE_CHECKING:
     from jupyter_client.manager import KernelManager
 
-_IMPORTS = (
-    "__import__('sd4match_lib.reproduce.study'), __import__('sd4match_lib.backbones.stable_diffusion');"
-)
-"""What most of a notebook's start is; the semicolon keeps IPython from showing it."""
+_MODELS = {
+    "diffusers": ("AutoencoderKL", "DDIMScheduler", "UNet2DConditionModel"),
+    "transformers": ("CLIPTextModel", "CLIPTokenizer"),
+}
+_IMPORTS = "__import__('sd4match_lib.reproduce.kernels', fromlist=['']).import_ahead();"
+"""The semicolon keeps IPython from showing what it answers."""
+
+
+def import_ahead() -> None:
+    """Import what most of a notebook's start is; called in a kernel that is started ahead."""
+    with importing("diffusers"):
+        for library, names in _MODELS.items():
+            for name in names:
+                getattr(import_module(library), name)
+    import_module("sd4match_lib.reproduce.study")
 
 
 class _Kernel:

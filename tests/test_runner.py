@@ -117,11 +117,9 @@ def test_a_kernel_started_ahead_has_imported_and_one_that_nobody_took_is_ended(
     folder, scratch_profile, tmp_path
 ):
     profile = load_profile(scratch_profile)
-    look = (
-        WORK
-        + "\nimport sys\nprint({'diffusers', 'torch'} <= set(sys.modules), sorted(set(globals()) & {'torch', 'sd4match_lib'}))"
-    )
-    source = write_notebook(folder / "00_a.ipynb", work=look)
+    look = "\nimport sys\nprint({'diffusers', 'torch'} <= set(sys.modules))"
+    look += "\nprint(sorted(set(globals()) & {'torch', 'sd4match_lib'}))"
+    source = write_notebook(folder / "00_a.ipynb", work=WORK + look)
     notebook = open_notebook(source, profile, {"PROFILE": str(scratch_profile)})
     with Kernels(profile, tmp_path) as kernels:
         kernels.start_ahead()
@@ -131,7 +129,7 @@ def test_a_kernel_started_ahead_has_imported_and_one_that_nobody_took_is_ended(
         os.kill(spare, 0)
     executed = nbformat.read(tmp_path / "results" / "notebooks" / "00_a.ipynb", as_version=4)
     # Its names are the notebook's own: nothing stands in them that a kernel in JupyterLab would lack.
-    assert executed.cells[4].outputs[0].text == "True []\n"
+    assert executed.cells[4].outputs[0].text == "True\n[]\n"
     with pytest.raises(ProcessLookupError):
         os.kill(spare, 0)
 

@@ -6,9 +6,14 @@ import os
 import signal
 import threading
 import time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing.context import SpawnContext, SpawnProcess
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing import get_context
 from types import TracebackType
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _LOOK_EVERY_S = 1.0
 _STOPS = {signal.SIGINT, signal.SIGTERM}
@@ -24,30 +29,28 @@ class WorkerPool(ProcessPoolExecutor):
 
     def __init__(self) -> None:
         """Make the pool; its processes begin with the work."""
-        super().__init__(os.cpu_count(), mp_context=_Workers(), initializer=_begin, initargs=(os.getpid(),))
+        super().__init__(
+            os.cpu_count(),
+            mp_context=get_context("spawn"),
+            initializer=_begin,
+            initargs=(os.getpid(),),
+        )
+
+    def submit(self, work: Callable[P, T], /, *arguments: P.args, **options: P.kwargs) -> Future[T]:
+        """Hand out work; a process is never left half started when this one is told to stop."""
+        if not _MASKS:
+            return super().submit(work, *arguments, **options)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+        try:
+            return super().submit(work, *arguments, **options)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Wait for the work, or for what is under way of it."""
         self.shutdown(cancel_futures=error is not None)
-
-
-class _Worker(SpawnProcess):
-    def start(self) -> None:
-        """Start without being stopped halfway, which would leave the new process a traceback to tell."""
-        if not _MASKS:
-            super().start()
-            return
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
-        try:
-            super().start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-class _Workers(SpawnContext):
-    Process = _Worker
 
 
 def _begin(parent: int) -> None:

@@ -13,6 +13,7 @@ import os
 import stat
 import struct
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,7 +149,7 @@ def read_csv(path: Path | str, required: Collection[str], *, fix: str = AGAIN) -
             raise DataError(
                 f"{path}: the column {missing[0]!r} is missing; the first line must name the columns."
             )
-        twice = [column for column in columns if columns.count(column) > 1]
+        twice = [column for column, count in Counter(columns).items() if count > 1]
         if twice:
             raise DataError(f"{path}: the column {twice[0]!r} is there twice; remove one.")
         for row in reader:
@@ -252,7 +253,3 @@ def _is_text(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return "\0" not in text
-
-
-def _why(error: BaseException) -> str:
-    return str(error.strerror) if isinstance(error, OSError) and error.strerror else reason(error)

@@ -23,8 +23,10 @@ ALL = os.environ.get("SD4MATCH_FAULTS") == "all"
 
 
 def in_folder(profile, folder):
-    """Return the profile with results and cache in a folder of their own."""
-    return dataclasses.replace(profile, results_dir=str(folder / "results"), cache_dir=str(folder / "cache"))
+    """Return the profile with results and cache in a folder of their own, ready for every run below."""
+    own = dataclasses.replace(profile, results_dir=str(folder / "results"), cache_dir=str(folder / "cache"))
+    write_notebooks(write_profile(own).with_name("notebooks"))
+    return own
 
 
 def run_evaluation(profile):
@@ -110,8 +112,6 @@ def run_reproduce(profile):
     from sd4match_lib.reproduce.reproduce import reproduce
 
     folder = profile.results_path.parent
-    if not (folder / "small.toml").exists():
-        write_notebooks(write_profile(profile).with_name("notebooks"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sd4match_lib.reproduce.runner._execute", execute_here)
         records = reproduce(str(folder / "small.toml"), notebooks_dir=folder / "notebooks")
@@ -134,8 +134,8 @@ def run_match(profile):
     """Match a folder of frames by the command; the answer and the pictures must come out the same."""
     from sd4match_lib.cli.main import main
 
-    path = write_profile(profile)
-    folder = path.parent
+    folder = profile.results_path.parent
+    path = folder / "small.toml"
     for seed in range(3):
         layouts.write_picture(folder / "frames" / f"{seed}.png", (32, 32), seed=seed)
     frames, out = folder / "frames", folder / "out"

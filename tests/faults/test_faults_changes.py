@@ -16,11 +16,10 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def profile(small_profile, tmp_path):
-    """The small profile, on models that this test may change."""
-    model, vision = small_profile.model, small_profile.vision
+    """The small profile, on a model that this test may change."""
     tiny.write_diffusion(tmp_path / "sd")
-    model = dataclasses.replace(model, sources=(str(tmp_path / "sd"),))
-    return in_folder(dataclasses.replace(small_profile, model=model, vision=vision), tmp_path)
+    own = in_folder(small_profile, tmp_path)
+    return dataclasses.replace(own, model=dataclasses.replace(own.model, sources=(str(tmp_path / "sd"),)))
 
 
 def change_picture(profile, _patch):

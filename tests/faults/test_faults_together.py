@@ -14,8 +14,6 @@ from small_runs import (
     run_render,
     run_reproduce,
     run_training,
-    write_notebooks,
-    write_profile,
 )
 
 from sd4match_lib.utils import files
@@ -91,7 +89,6 @@ def at_once(work, profile, diary):
 def test_of_two_at_once_one_works_and_the_other_says_for_whom_it_waits(works, small_profile, tmp_path):
     undisturbed = [work(in_folder(small_profile, tmp_path / "undisturbed")) for work in works]
     own, diary = in_folder(small_profile, tmp_path / "both"), Diary(tmp_path / "diary.txt")
-    write_notebooks(write_profile(own).with_name("notebooks"))
     context = multiprocessing.get_context("fork")
     processes = [context.Process(target=at_once, args=(work, own, diary)) for work in works]
     for process in processes:

@@ -77,7 +77,8 @@ def _numbers(folder: Path, names: list[str]) -> pd.DataFrame:
     rows: list[dict[str, object]] = []
     for name in names:
         frame = read_table(folder / name)
-        measured = [column for column in frame if {f"{column}_low", f"{column}_high"} <= set(frame.columns)]
+        columns = set(frame.columns)
+        measured = [column for column in frame if {f"{column}_low", f"{column}_high"} <= columns]
         texts = frame.select_dtypes(exclude=np.number).columns
         if not (measured and len(texts) and len(frame)):
             continue

@@ -7,8 +7,10 @@ import pytest
 
 # Set before anything imports torch: tests share small machines, and nobody watches their progress bars.
 os.environ["SD4MATCH_HEADLESS"] = "1"
-# Processes that share the cores slow each other down with more threads than cores.
-os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Processes that share the cores slow each other down with more threads than cores. Not set in the process
+    # that starts them, whose choice they would inherit.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 LONGEST = (
     "test_smoke",

@@ -30,3 +30,14 @@ def small_profile(tiny_models, tmp_path):
     small = {"steps": 2, "batch_size": 1, "validate_every": 1, "validation_pairs": 1}
     training = dataclasses.replace(loaded.training, **small)
     return dataclasses.replace(loaded, datasets={"own": own}, training=training)
+
+
+@pytest.fixture
+def one_thread():
+    """A forked process may wait for ever for the threads that its parent had; their number also rounds."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -40,17 +40,9 @@ WORKS = [
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.usefixtures("one_thread"),
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks a process with PyTorch loaded"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """A forked process has one thread; another number of them rounds otherwise."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def work_alone(work, profile):

@@ -109,6 +109,8 @@ def read_config(path: Path) -> dict[str, Any]:
             f"{path}: 'auto_map' asks for code of the model's own, which is never run; remove it."
         )
     for name, value in config.items():
+        if name == "model_max_length":
+            continue  # tokenizers write 1e30 where they know no limit; it sizes nothing
         least, most = _COUNTS.get(name, (-_LARGEST, _LARGEST))
         numbers = list(_whole_numbers(value))
         # Of a layer's or a step's number nothing but whole numbers is one.

@@ -8,6 +8,7 @@ import pytest
 import tiny
 import torch
 from safetensors.torch import load_file
+from threads import threads
 
 from sd4match_lib.backbones.stable_diffusion import StableDiffusion
 from sd4match_lib.config.profile import load_profile
@@ -26,10 +27,8 @@ def encoder(tmp_path_factory):
 
 @pytest.fixture
 def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
+    with threads(2):
+        yield
 
 
 @pytest.mark.parametrize("space", ["tokens", "hidden"])

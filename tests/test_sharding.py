@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
 from processes import accelerate
 from test_evaluate import PairPrompt, models, profile, run
+from threads import threads
 
 from sd4match_lib.evaluation import pairs as pair_matching
 from sd4match_lib.metrics.keypoints import read_keypoints
@@ -64,9 +64,7 @@ def test_two_processes_write_one_run_with_the_rows_of_one(profile, tmp_path, mon
     folders = [found.parent for found in Path(profile.results_dir).glob("runs/*/run.json")]
     assert len(folders) == 2
     monkeypatch.setattr(pair_matching, "PART_PAIRS", 2)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with threads(1):
         for folder, prompt in [("text", "text"), ("toy", PairPrompt())]:
             (shared,) = [found for found in folders if folder in found.name]
             record = RunRecord.read(shared / "run.json")
@@ -76,8 +74,6 @@ def test_two_processes_write_one_run_with_the_rows_of_one(profile, tmp_path, mon
             pd.testing.assert_frame_equal(read_keypoints(shared / "keypoints.parquet"), alone.keypoints)
             assert alone.record.run_id == record.run_id and alone.record.metrics["processes"] == 1
             assert record.metrics["unet_passes"] >= alone.record.metrics["unet_passes"]
-    finally:
-        torch.set_num_threads(threads)
 
 
 def test_without_a_launcher_there_is_a_team_of_one(monkeypatch):

@@ -19,6 +19,7 @@ class _Behind(nn.Module):
         self.resnets = (None,) * len(block.resnets)
 
     def forward(self, hidden_states: Tensor, **_unused: Any) -> Tensor:
+        """`(B, C, h, w)` as it came."""
         return hidden_states
 
 

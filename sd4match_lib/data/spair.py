@@ -229,6 +229,7 @@ class _Annotation:
         return self._fields[field]
 
     def list_of(self, field: str) -> list[Any]:
+        """A field that must be a list."""
         value = self[field]
         if not isinstance(value, list):
             raise DataError(
@@ -237,6 +238,7 @@ class _Annotation:
         return value
 
     def keypoint_ids(self) -> tuple[str, ...]:
+        """The names of the keypoints, all different."""
         value = self.list_of("kps_ids")
         ids = tuple(str(item) for item in value)
         if len(set(ids)) < len(ids) or not all(type(item) in (str, int) for item in value):
@@ -247,6 +249,7 @@ class _Annotation:
         return ids
 
     def whole(self, field: str, most: int) -> int:
+        """A field that must be a whole number from 0 to `most`."""
         value = self[field]
         if type(value) is not int or not 0 <= value <= most:
             raise DataError(
@@ -256,6 +259,7 @@ class _Annotation:
         return value
 
     def box(self, field: str) -> Box:
+        """A field that must be a box (x0, y0, x1, y1) with an area, in pixels."""
         value = self.list_of(field)
         if len(value) != 4 or not all(type(side) in (int, float) for side in value):
             raise DataError(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
+from abc import ABCMeta, abstractmethod
 from typing import Any
 
 import ipywidgets
 from PIL import Image
+from traitlets import MetaHasTraits
 
 from sd4match_lib.utils.progress import is_headless
 
@@ -15,12 +17,16 @@ MAX_SIDE = 1600
 """Pictures are sent to the browser no larger than this; points keep the original's pixels."""
 
 
-class StillBox(ipywidgets.VBox):
+class _AbstractWidget(MetaHasTraits, ABCMeta):
+    """Widgets have a metaclass of their own, abstract classes another."""
+
+
+class StillBox(ipywidgets.VBox, metaclass=_AbstractWidget):
     """A column of widgets that notebooks without a browser, exports and code hosts show as a picture."""
 
+    @abstractmethod
     def still(self) -> Image.Image:
         """Return what there is to see now, as one picture; every kind of box draws its own."""
-        raise NotImplementedError
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
         # JupyterLab prefers the widget; whoever cannot show it falls back on the picture beside it.

@@ -9,7 +9,16 @@ import numpy as np
 import pandas as pd
 
 from sd4match_lib.metrics.bootstrap import Interval
-from sd4match_lib.report.sentences import difference, is_clear, listed, percent, points, value_of
+from sd4match_lib.report.sentences import (
+    clearly_better,
+    clearly_worse,
+    difference,
+    is_clear,
+    listed,
+    percent,
+    points,
+    value_of,
+)
 
 FEW_PAIRS = 5
 """Levels of a flag with fewer pairs say nothing about what makes pairs hard."""
@@ -109,7 +118,7 @@ def where_gains_are(gains: pd.DataFrame, better: str, worse: str) -> str:
         worse: what it is compared with.
     """
     values = gains["gain"].map(value_of)
-    clear = sum(is_clear(cell) and cell.value > 0 for cell in gains["gain"])
+    clear = clearly_better(gains["gain"])
     behind = gains["category"][values < 0].tolist()
     most = gains.iloc[int(values.to_numpy().argmax())]
     where = f"It is behind in {listed(behind)}." if behind else "It is behind in none."
@@ -167,8 +176,7 @@ def what_travels(table: pd.DataFrame) -> str:
     told = []
     for where, part in (("its own", table[table["home"]]), ("another", table[~table["home"]])):
         gains = part["gain by learning"].tolist()
-        up = sum(is_clear(cell) and cell.value > 0 for cell in gains)
-        down = sum(is_clear(cell) and cell.value < 0 for cell in gains)
+        up, down = clearly_better(gains), clearly_worse(gains)
         mean = float(np.mean([value_of(cell) for cell in gains]))
         told.append(
             f"On {where} data set learning gave {points(mean)} points on average "
@@ -318,7 +326,7 @@ def does_it_hurt(gains: pd.DataFrame, place: str) -> str:
     told = []
     for where, part in gains[gains["gain by learning"].notna()].groupby(place, sort=False):
         each = [f"{row['prompt']} {points(row['gain by learning'].value)}" for _, row in part.iterrows()]
-        down = sum(is_clear(cell) and cell.value < 0 for cell in part["gain by learning"])
+        down = clearly_worse(part["gain by learning"])
         told.append(f"{where}, {listed(each)} points (clearly worse: {down} of {len(part)})")
     return f"Learning gave, {place}: {'; '.join(told)}."
 

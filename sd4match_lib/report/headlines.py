@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from sd4match_lib.report.sentences import is_clear, listed, percent, points, value_of
+from sd4match_lib.report.sentences import clearly_worse, listed, percent, points, value_of
 
 
 def highest_and_lowest(frame: pd.DataFrame, label: str | Sequence[str], column: str) -> str:
@@ -84,6 +84,6 @@ def hurt_headline(gains: pd.DataFrame, place: str) -> str:
     """
     told = []
     for where, part in gains[gains["gain by learning"].notna()].groupby(place, sort=False):
-        down = sum(is_clear(cell) and cell.value < 0 for cell in part["gain by learning"])
+        down = clearly_worse(part["gain by learning"])
         told.append(f"{down} of {len(part)} on {where}")
     return f"Clearly worse by learning: {listed(told)}"

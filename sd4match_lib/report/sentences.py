@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from sd4match_lib.metrics.bootstrap import Interval
 
@@ -47,6 +47,16 @@ def value_of(cell: Interval | float | None) -> float:
 def percent(cell: Interval | float | None) -> str:
     """Return a cell's value in percent, such as "46.4 %"."""
     return f"{100 * value_of(cell):.1f} %"
+
+
+def clearly_better(cells: Iterable[Interval | None]) -> int:
+    """Count the differences that are clearly above zero."""
+    return sum(cell is not None and cell.low > 0 for cell in cells)
+
+
+def clearly_worse(cells: Iterable[Interval | None]) -> int:
+    """Count the differences that are clearly below zero."""
+    return sum(cell is not None and cell.high < 0 for cell in cells)
 
 
 def is_clear(cell: Interval | None) -> bool:

@@ -5,6 +5,7 @@ A kernel's imports take some seconds of one core, which a notebook that draws or
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -74,6 +75,7 @@ class _Kernel:
 
         shutdown: Any = self.manager.shutdown_kernel
         try:
+            run_sync(_drop_tasks)()
             # nbclient leaves open what it did not start.
             for client in self._clients:
                 client.stop_channels()
@@ -130,6 +132,14 @@ class Kernels:
         scratch = tempfile.TemporaryDirectory(prefix="sd4match-")
         with _environment(self._profile, scratch.name, self._fresh_since):
             return _Kernel(self._cwd, arguments, scratch)
+
+
+async def _drop_tasks() -> None:
+    """Stop waiting for the cell that ran when the command was stopped: it would report a dead kernel."""
+    waiting = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
 
 
 @contextmanager

@@ -34,10 +34,8 @@ def small_profile(tiny_models, tmp_path):
 
 @pytest.fixture
 def one_thread():
-    """A forked process may wait for ever for the threads that its parent had; their number also rounds."""
-    import torch
+    """For what forks a process with PyTorch loaded."""
+    from threads import threads
 
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with threads(1):
+        yield

@@ -10,20 +10,14 @@ import time
 
 import psutil
 import pytest
-from small_runs import ALL, in_folder
+from small_runs import in_folder
 from tiny_notebooks import WORK, write_notebook
 
 PATIENCE_S = 120
 GONE_WITHIN_S = 30
 """A few seconds on a quiet machine."""
 
-pytestmark = [
-    pytest.mark.slow,
-    # They wait for real kernels and workers, which a busy machine starts when it likes.
-    pytest.mark.skipif(
-        not ALL, reason="set SD4MATCH_FAULTS=all: real kernels and workers, against the clock"
-    ),
-]
+pytestmark = pytest.mark.slow
 
 
 def await_until(what, seconds, why):
@@ -63,6 +57,8 @@ def start(*arguments, cwd):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A shell that starts the tests in the background has them ignore Ctrl-C, and all that they start too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 

@@ -9,6 +9,7 @@ import torch
 from diffusers import DDIMScheduler
 from safetensors.torch import load_file
 from torch import nn
+from torch.nn.functional import affine_grid, avg_pool2d, grid_sample
 
 from sd4match_lib.errors import UserError
 from sd4match_lib.miniature.objects.catalogue import CATEGORIES
@@ -26,7 +27,7 @@ from sd4match_lib.miniature.pretraining.networks import (
 from sd4match_lib.miniature.pretraining.probe import Probe, ProbePair
 from sd4match_lib.miniature.pretraining.renders import Facts, RenderedObjects, render_object
 from sd4match_lib.miniature.pretraining.run import run
-from sd4match_lib.miniature.pretraining.vision import balanced, crops
+from sd4match_lib.miniature.pretraining.vision import balanced, crops, same_places
 from sd4match_lib.miniature.pretraining.vocabulary import build_tokenizer, known_words
 
 CPU = torch.device("cpu")
@@ -274,12 +275,33 @@ def test_the_teachers_targets_use_every_prototype_equally_often():
 def test_crops_are_windows_of_the_picture_in_other_colours():
     pictures = torch.zeros(16, 3, 128, 128)
     pictures[:, :, :, 64:] = 0.5
-    windows = crops(pictures, 56, (0.5, 1.0), torch.Generator().manual_seed(0))
+    windows, _ = crops(pictures, 56, (0.5, 1.0), torch.Generator().manual_seed(0))
     assert windows.shape == (16, 3, 56, 56) and windows.abs().max() <= 1
     # The edge stays upright, wherever it falls and however bright its sides are.
     assert windows.std(dim=2).max() < 1e-3 and windows.std(dim=3).max() > 0.05
-    again = crops(pictures, 56, (0.5, 1.0), torch.Generator().manual_seed(0))
+    again, _ = crops(pictures, 56, (0.5, 1.0), torch.Generator().manual_seed(0))
     assert torch.equal(windows, again)
+
+
+def test_a_place_is_found_in_the_other_crop_of_its_picture():
+    # Pictures whose channels are no colours but x and y, so that a window shows where each of its pixels lay.
+    axis = (2 * torch.arange(128) + 1) / 128 - 1
+    y, x = torch.meshgrid(axis, axis, indexing="ij")
+    pictures = torch.stack([x, y, torch.zeros_like(x)]).expand(16, -1, -1, -1)
+    generator = torch.Generator().manual_seed(0)
+    (_, ours), (_, theirs) = (crops(pictures, 112, (0.5, 1.0), generator) for _ in range(2))
+    assert (ours[:, 0, 0] < 0).any() and (ours[:, 0, 0] > 0).any()  # one in two is mirrored
+    there = same_places(ours, theirs, 8)
+    ours_seen, theirs_seen = (
+        grid_sample(pictures, affine_grid(theta, [16, 3, 112, 112], align_corners=False), align_corners=False)
+        for theta in (ours, theirs)
+    )
+    centres = avg_pool2d(ours_seen, 14)  # what a patch shows on average is what its centre shows
+    found = grid_sample(theirs_seen, there, align_corners=False)
+    inside = (there.abs() < 0.95).all(dim=-1)
+    assert 0.2 < inside.float().mean() < 1
+    assert torch.allclose(centres.movedim(1, -1)[inside], found.movedim(1, -1)[inside], atol=0.01)
+    assert torch.allclose(same_places(ours, ours, 8)[0, 0, 0], torch.tensor([-7 / 8, -7 / 8]))
 
 
 def test_the_teacher_follows_the_students_average(objects, tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import pytest
 import tiny
 import torch
 
+from sd4match_lib.analysis.prompts import nearest_words
 from sd4match_lib.backbones.cleandift import CleanDift
 from sd4match_lib.backbones.latents import Latents, image_noise
 from sd4match_lib.backbones.pixart import LENGTH, PixArt
@@ -147,27 +148,48 @@ def test_cleandift_is_the_unet_on_clean_latents(tmp_path, latents):
         model.features(latents, IDS, context, ("up_blocks.1",), timestep=261, ensemble=8)
 
 
-def test_sd_turbos_folder_needs_no_code_of_its_own(tmp_path, latents):
-    from diffusers import EulerDiscreteScheduler, UNet2DConditionModel
+# Stable Diffusion 1-5 and SD-Turbo: folders of the one family
 
-    folder = tiny.write_diffusion(tmp_path)
-    # What its folder differs in from Stable Diffusion 2-1's: the scheduler, which predicts the noise.
-    EulerDiscreteScheduler(
-        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, timestep_spacing="trailing"
-    ).save_pretrained(folder / "scheduler")
-    model = StableDiffusion.from_folder(folder, layers=("up_blocks.1",))
-    unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet")
+
+def published(kind, folder, part):
+    """A part as the library itself makes it of the published files."""
+    return kind.from_pretrained(folder, subfolder=part).eval()
+
+
+@pytest.mark.parametrize("layer", ["up_blocks.0", "up_blocks.1", "up_blocks.2"])
+@pytest.mark.parametrize(
+    ("write", "timestep"), [(tiny.write_sd15, 100), (tiny.write_sd_turbo, 999)], ids=["sd15", "turbo"]
+)
+def test_versions_of_stable_diffusion_equal_a_hook_on_their_stock_parts(tmp_path, write, timestep, layer):
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    folder = write(tmp_path)
+    model = StableDiffusion.from_folder(folder, layers=(layer,))
+    unet, vae = published(UNet2DConditionModel, folder, "unet"), published(AutoencoderKL, folder, "vae")
+    words = CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer")(
+        PROMPTS, padding="max_length", max_length=77, return_tensors="pt"
+    )
     seen = []
-    unet.up_blocks[1].register_forward_hook(lambda _m, _i, output: seen.append(output))
+    unet.get_submodule(layer).register_forward_hook(lambda _m, _i, output: seen.append(output))
+    images = torch.rand(2, 3, 96, 128, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    # The noise of the betas that all of them were trained with, at SD-Turbo's one step too.
     betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
-    kept = (1 - betas).cumprod(0)[261]
-    clean = model.sample(latents, IDS, seed=0)
-    noise = torch.stack([image_noise(0, name, 0, clean.shape[1:]) for name in IDS])
+    kept = (1 - betas).cumprod(0)[timestep]
     with torch.no_grad():
-        context = model.text.encode_prompt(PROMPTS)
-        unet(kept.sqrt() * clean + (1 - kept).sqrt() * noise, 261, encoder_hidden_states=context)
-        (ours,) = model.features(latents, IDS, context, ("up_blocks.1",), timestep=261)
+        latents, posterior = model.encode(images), vae.encode(images).latent_dist
+        torch.testing.assert_close(latents.mean, posterior.mean, **FIRM)
+        draws = [
+            torch.stack([image_noise(0, name, which, posterior.mean.shape[1:]) for name in IDS])
+            for which in ("vae", 0)
+        ]
+        clean = (posterior.mean + posterior.std * draws[0]) * vae.config.scaling_factor
+        noisy = kept.sqrt() * clean + (1 - kept).sqrt() * draws[1]
+        context = published(CLIPTextModel, folder, "text_encoder")(words.input_ids).last_hidden_state
+        unet(noisy, timestep, encoder_hidden_states=context)
+        (ours,) = model.features(latents, IDS, model.text.encode_prompt(PROMPTS), (layer,), timestep=timestep)
     torch.testing.assert_close(ours, seen[0], **FIRM)
+    assert tuple(ours.shape[2:]) == model.grid_hw(folder, image_hw=(96, 128), layer=layer)
 
 
 # PixArt: a transformer
@@ -230,10 +252,10 @@ def test_pixarts_features_equal_a_hook_on_the_whole_stock_transformer(pixart_fol
 
 def test_nothing_of_pixart_behind_the_wanted_layer_is_kept(pixart_folder, latents):
     model = PixArt.from_folder(pixart_folder, layers=("transformer_blocks.1.modulated",))
-    assert len(model.transformer.transformer_blocks) == 2
+    assert len(model.denoiser.transformer_blocks) == 2
     ran = []
     for name in ("transformer_blocks.1.attn1", "proj_out"):
-        model.transformer.get_submodule(name).register_forward_hook(lambda *_, name=name: ran.append(name))
+        model.denoiser.get_submodule(name).register_forward_hook(lambda *_, name=name: ran.append(name))
     with torch.no_grad():
         context = model.text.encode_prompt([""])
         model.features(latents, IDS, context, ("transformer_blocks.1.modulated",), timestep=50)
@@ -241,6 +263,32 @@ def test_nothing_of_pixart_behind_the_wanted_layer_is_kept(pixart_folder, latent
     for layer in ("up_blocks.1", "transformer_blocks.2", "transformer_blocks.x"):
         with pytest.raises(UserError, match=f"features.layer is '{layer}', but this transformer has"):
             model.features(latents, IDS, context, (layer,), timestep=50)
+
+
+# Words
+
+
+@pytest.mark.parametrize(
+    ("kind", "write"),
+    [
+        (StableDiffusion, tiny.write_diffusion),
+        (StableDiffusionXL, tiny.write_sdxl),
+        (PixArt, tiny.write_pixart),
+    ],
+)
+def test_a_prompt_that_starts_from_words_is_told_as_these_words(tmp_path, kind, write):
+    text = kind.load_text(write(tmp_path))
+    prompt = SinglePrompt(text.width, length=5, init="a photo of the cat")
+    prompt.initialise(text, 0)
+    found = nearest_words(prompt.theta, text)
+    assert found["word"].tolist() == ["a", "photo", "of", "the", "cat"] and (found["cosine"] > 0.999).all()
+    # Scaled rows are the same directions; between two words the nearer one is said.
+    bare = torch.nn.functional.normalize(prompt.theta.detach() - text.positions(5), dim=1)
+    moved = 3 * bare
+    moved[4] += bare[3]
+    moved += text.positions(5)
+    again = nearest_words(moved, text)
+    assert again["word"].tolist() == found["word"].tolist() and again["cosine"][4] < 0.99
 
 
 # Finding and learning
@@ -271,6 +319,8 @@ def test_every_part_of_a_model_is_part_of_its_identity(tmp_path, backbone, write
 @pytest.mark.parametrize(
     ("backbone", "write", "layer"),
     [
+        ("stable_diffusion", tiny.write_sd15, "up_blocks.2"),
+        ("stable_diffusion", tiny.write_sd_turbo, "up_blocks.1"),
         ("sdxl", tiny.write_sdxl, "up_blocks.1"),
         ("cleandift", tiny.write_diffusion, "up_blocks.1"),
         ("pixart", tiny.write_pixart, "transformer_blocks.1.modulated"),
@@ -293,6 +343,8 @@ def test_a_prompt_is_learned_resumed_and_evaluated(tmp_path, monkeypatch, backbo
     options = {"dataset": "spair", "data_root": root, "device": "cpu", "options": {"length": 5}}
     whole = train(profile, "single", **options, results_dir=tmp_path / "whole")
     assert whole.record.config["model"]["backbone"] == backbone
+    assert whole.record.inputs["model"] == find_diffusion(profile.model).sha256
+    assert whole.record.config["layers"] == [layer]
     text = BACKBONES.load(backbone).load_text(tmp_path / "other")
     start = SinglePrompt(text.width, length=5)
     start.initialise(text, profile.seed)

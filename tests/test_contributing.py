@@ -165,11 +165,8 @@ def test_a_metric_is_a_function_of_stored_keypoints(profile):
 class ToyText(TextEncoder):
     """Four positions, three letters; a context is one vector that no layer norm has seen."""
 
-    length, width, most_rows, vocabulary_size = 4, 6, 4, 3
+    length, width, starts, most_rows = 4, 6, 0, 4
     device, dtype = torch.device("cpu"), torch.float32
-
-    def to(self, device):
-        pass
 
     def token_ids(self, strings):
         return torch.tensor([[ord(letter) % 3 for letter in f"{text:<4}"[-4:]] for text in strings])
@@ -179,6 +176,12 @@ class ToyText(TextEncoder):
 
     def embed_ids(self, token_ids):
         return torch.eye(3, 6)[token_ids]
+
+    def vocabulary(self):
+        return list("abc"), torch.eye(3, 6)
+
+    def positions(self, rows):
+        return torch.zeros(rows, 6)
 
     def assemble(self, learned):
         return torch.nn.functional.pad(learned, (0, 0, 0, self.length - learned.shape[1]))

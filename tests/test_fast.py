@@ -58,7 +58,7 @@ def test_a_pass_is_one_graph_and_the_same_numbers(family, folder, tmp_path, late
     model = kind.from_folder(folder, layers=LAYERS)
     expected = features(model, latents)
     # One graph or an error; without compiling what is in it.
-    whole = torch.compile(ReadPass(model.unet, LAYERS), fullgraph=True, dynamic=False, backend="eager")
+    whole = torch.compile(ReadPass(model.denoiser, LAYERS), fullgraph=True, dynamic=False, backend="eager")
     context = model.text.encode_prompt(["a photo of a cat", "a dog", "a car", "red", "the"])
     (noisy,) = model.noised(latents, IDS, timestep=50)
     with torch.no_grad():

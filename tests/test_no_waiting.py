@@ -73,7 +73,7 @@ def test_a_step_reads_nothing_back_and_sends_without_waiting(profile, kind, tmp_
     request.addfinalizer(forget_models)
     model = task.source.model
     assert isinstance(model, StableDiffusion)
-    for module in (model.unet, model.text.model, task.prompt):
+    for module in (model.denoiser, model.text.model, task.prompt):
         module.to(META)
     # Only a GPU has pinned memory, and mixed precision is not for "meta".
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)

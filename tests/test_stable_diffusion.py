@@ -69,7 +69,7 @@ def test_every_block_of_the_cut_decoder_equals_a_hook_on_the_whole_unet(four_lev
     with torch.no_grad():
         ours = cut.features(latents, IDS, context, (f"up_blocks.{block}",), timestep=50)[0]
         (noisy,) = cut.noised(latents, IDS, timestep=50)
-        ended = cut.unet(noisy, 50, encoder_hidden_states=context.expand(len(IDS), -1, -1)).sample
+        ended = cut.denoiser(noisy, 50, encoder_hidden_states=context.expand(len(IDS), -1, -1)).sample
     stock = whole_unet(four_levels, latents, context, block, 50)
     assert ours.shape == stock.shape
     torch.testing.assert_close(ours, stock, atol=1e-5, rtol=1e-5)
@@ -103,7 +103,7 @@ def test_nothing_behind_the_wanted_block_runs(folder, latents):
             of_whole, loaded.features(latents, IDS, context_of(loaded, ""), LAYERS, timestep=50)[0]
         )
     assert ran == ["up_blocks.0", "up_blocks.1"]
-    size = sum(parameter.numel() for parameter in loaded.unet.parameters())
+    size = sum(parameter.numel() for parameter in loaded.denoiser.parameters())
     assert size < sum(parameter.numel() for parameter in unet.parameters())
 
 
@@ -170,7 +170,7 @@ def test_gradients_flow_into_the_context_only(features, latents):
     context = context_of(features, "a photo of a cat").clone().requires_grad_()
     features.features(latents, IDS, context, LAYERS, timestep=50)[0].square().mean().backward()
     assert context.grad is not None and context.grad.abs().max() > 0
-    assert all(parameter.grad is None for parameter in features.unet.parameters())
+    assert all(parameter.grad is None for parameter in features.denoiser.parameters())
 
 
 def test_the_prompt_moves_the_features(features, latents):
@@ -187,7 +187,7 @@ def test_the_prompt_moves_the_features(features, latents):
 @pytest.mark.parametrize("checkpoint", [False, True])
 def test_the_cheap_way_back_gives_the_same_gradient_and_is_taken_back(features, latents, checkpoint):
     def processors():
-        return {type(processor) for processor in features.unet.attn_processors.values()}
+        return {type(processor) for processor in features.denoiser.attn_processors.values()}
 
     def gradient():
         context = context_of(features, "a photo of a cat").detach().requires_grad_(True)
@@ -197,10 +197,10 @@ def test_the_cheap_way_back_gives_the_same_gradient_and_is_taken_back(features, 
 
     before, found = processors(), [gradient()]
     with features.learning(checkpoint_activations=checkpoint):
-        assert processors() != before and features.unet.is_gradient_checkpointing == checkpoint
+        assert processors() != before and features.denoiser.is_gradient_checkpointing == checkpoint
         found.append(gradient())
     # Whoever reads the model next must not compute otherwise for having shared it with a training.
-    assert processors() == before and not features.unet.is_gradient_checkpointing
+    assert processors() == before and not features.denoiser.is_gradient_checkpointing
     torch.testing.assert_close(found[0], found[1], atol=1e-5, rtol=1e-4)
     assert found[0][1].abs().max() > 0
 

@@ -80,7 +80,7 @@ def test_the_loss_of_a_batch_is_the_mean_of_its_pairs_whatever_the_split(miniatu
     whole, split = gradient([pairs]), gradient([pairs[2:], pairs[:2]])
     torch.testing.assert_close(whole, split, atol=1e-6, rtol=1e-3)
     assert float(whole.abs().sum()) > 0
-    frozen = [*source.model.unet.parameters(), *source.model.text.model.parameters()]
+    frozen = [*source.model.denoiser.parameters(), *source.model.text.model.parameters()]
     assert all(p.grad is None and not p.requires_grad for p in frozen)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import torch
@@ -244,4 +245,100 @@ def write_dinov3(folder: Path, *, seed: int = 0) -> Path:
         num_register_tokens=4,
     )
     DINOv3ViTModel(config).save_pretrained(folder)
+    return folder
+
+
+def write_sd15(folder: Path, *, seed: int = 0) -> Path:
+    """Write a Stable Diffusion 1-5 as it was published: old configurations and names, CLIP ViT-L's width."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from safetensors.torch import load_file, save_file
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    torch.manual_seed(seed)
+    vocabulary = write_tokenizer(folder / "tokenizer")
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    tokenizer.pad_token = "<|endoftext|>"
+    tokenizer.save_pretrained(folder / "tokenizer")
+    sizes = {"vocab_size": vocabulary, "hidden_size": 768, "intermediate_size": 16, "num_hidden_layers": 2}
+    sizes |= {"num_attention_heads": 12, "initializer_factor": 5.0}
+    # Its configuration says ids of another vocabulary.
+    ids = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
+    text = CLIPTextModel(CLIPTextConfig(**sizes, **ids, hidden_act="quick_gelu"))
+    text.save_pretrained(folder / "text_encoder")
+    path = write_old_clip_layout(folder / "text_encoder") / "model.safetensors"
+    places = {"text_model.embeddings.position_ids": torch.arange(77)[None]}
+    save_file(load_file(path) | places, path, metadata={"format": "pt"})
+    unet = {
+        "act_fn": "silu",
+        "attention_head_dim": 8,  # the number of heads, not their size
+        "block_out_channels": [16, 32, 32, 32],
+        "center_input_sample": False,
+        "cross_attention_dim": 768,
+        "down_block_types": [*["CrossAttnDownBlock2D"] * 3, "DownBlock2D"],
+        "downsample_padding": 1,
+        "flip_sin_to_cos": True,
+        "freq_shift": 0,
+        "in_channels": 4,
+        "layers_per_block": 2,
+        "mid_block_scale_factor": 1,
+        "norm_eps": 1e-5,
+        "norm_num_groups": 8,
+        "out_channels": 4,
+        "sample_size": 64,
+        "up_block_types": ["UpBlock2D", *["CrossAttnUpBlock2D"] * 3],
+    }
+    vae = {
+        "act_fn": "silu",
+        "block_out_channels": [8, 8, 8, 8],
+        "down_block_types": ["DownEncoderBlock2D"] * 4,
+        "in_channels": 3,
+        "latent_channels": 4,
+        "layers_per_block": 2,
+        "norm_num_groups": 4,
+        "out_channels": 3,
+        "sample_size": 512,
+        "up_block_types": ["UpDecoderBlock2D"] * 4,
+    }
+    for part, kind, config in (("unet", UNet2DConditionModel, unet), ("vae", AutoencoderKL, vae)):
+        kind(**config).save_pretrained(folder / part)
+        # It says nothing of what came later, such as linear projections and the scale of latents.
+        old = {"_class_name": kind.__name__, "_diffusers_version": "0.6.0", **config}
+        (folder / part / "config.json").write_text(json.dumps(old))
+    path = folder / "vae/diffusion_pytorch_model.safetensors"
+    names = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    tensors = load_file(path)
+    for new, before in names.items():
+        tensors = {name.replace(f".{new}.", f".{before}."): tensor for name, tensor in tensors.items()}
+    save_file(tensors, path, metadata={"format": "pt"})
+    noise = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+    scheduler = {"_class_name": "PNDMScheduler", "_diffusers_version": "0.6.0", **noise}
+    scheduler |= {"num_train_timesteps": 1000, "set_alpha_to_one": False, "skip_prk_steps": True}
+    scheduler |= {"steps_offset": 1, "trained_betas": None, "clip_sample": False}
+    (folder / "scheduler").mkdir()
+    (folder / "scheduler/scheduler_config.json").write_text(json.dumps(scheduler))
+    return folder
+
+
+def write_sd_turbo(folder: Path, *, seed: int = 0) -> Path:
+    """Write an SD-Turbo: the layout of Stable Diffusion 2-1, and a scheduler of one step."""
+    from diffusers import EulerDiscreteScheduler, UNet2DConditionModel
+
+    write_diffusion(folder, levels=4, seed=seed)
+    torch.manual_seed(seed + 1)
+    UNet2DConditionModel(
+        sample_size=64,
+        block_out_channels=(8, 16, 32, 32),
+        attention_head_dim=(1, 2, 4, 4),  # a number of heads for each level
+        cross_attention_dim=16,
+        layers_per_block=2,
+        norm_num_groups=4,
+        use_linear_projection=True,
+    ).save_pretrained(folder / "unet")
+    EulerDiscreteScheduler(
+        beta_schedule="scaled_linear",
+        beta_start=0.00085,
+        beta_end=0.012,
+        prediction_type="epsilon",
+        timestep_spacing="trailing",
+    ).save_pretrained(folder / "scheduler")
     return folder

@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
 from sd4match_lib.backbones.base import DiffusionBackbone, TextEncoder
-from sd4match_lib.backbones.clip_text import ClipTextEncoder
 from sd4match_lib.backbones.vision import VisionTokens
 from sd4match_lib.backbones.weights import find_diffusion, find_vision
 from sd4match_lib.config.names import BACKBONES
@@ -126,24 +125,27 @@ def _shape(value: Tensor) -> str:
 
 
 @torch.no_grad()
-def nearest_words(rows: Tensor, encoder: ClipTextEncoder) -> pd.DataFrame:
+def nearest_words(rows: Tensor, encoder: TextEncoder) -> pd.DataFrame:
     """Find the vocabulary's word nearest to each learned row, by cosine.
 
     Args:
         rows: (P, D) learned rows of the space `tokens`; each row's position embedding is taken out first.
+            Where a model has several text encoders, a word is its embeddings side by side, as a row is.
         encoder: the text model that they were learned for.
 
     Returns:
         One row per learned row: row (from 1), word, cosine.
     """
-    positions = encoder.embeddings.position_embedding.weight[1 : len(rows) + 1].float()
-    vocabulary = normalize(encoder.embeddings.token_embedding.weight.float(), dim=1)
-    best = (normalize(rows.float() - positions, dim=1) @ vocabulary.T).max(dim=1)
-    words = [
-        word.replace("</w>", "") for word in encoder.tokenizer.convert_ids_to_tokens(best.indices.tolist())
-    ]
+    words, table = encoder.vocabulary()
+    bare = rows.float() - encoder.positions(len(rows)).float()
+    best = (normalize(bare, dim=1) @ normalize(table.float(), dim=1).T).max(dim=1)
+    nearest = [words[place] for place in best.indices.tolist()]
     return pd.DataFrame(
-        {"row": range(1, len(rows) + 1), "word": words, "cosine": [round(v, 3) for v in best.values.tolist()]}
+        {
+            "row": range(1, len(rows) + 1),
+            "word": nearest,
+            "cosine": [round(v, 3) for v in best.values.tolist()],
+        }
     )
 
 

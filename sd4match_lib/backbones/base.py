@@ -34,14 +34,14 @@ class TextEncoder(ABC):
     Attributes:
         length: `L`.
         width: `D`.
+        starts: how many fixed tokens stand before the learned rows.
         most_rows: how many learned rows fit beside the fixed tokens.
-        vocabulary_size: number of token ids.
     """
 
     length: int
     width: int
+    starts: int
     most_rows: int
-    vocabulary_size: int
 
     def __init__(self) -> None:
         """Begin without contexts."""
@@ -58,10 +58,6 @@ class TextEncoder(ABC):
         """What the text model computes in."""
 
     @abstractmethod
-    def to(self, device: torch.device | str) -> None:
-        """Move the text model."""
-
-    @abstractmethod
     def token_ids(self, strings: Sequence[str]) -> Tensor:
         """Tokenise `B` strings to (B, L) int64 ids on the text model's device; too long is cut."""
 
@@ -72,6 +68,14 @@ class TextEncoder(ABC):
     @abstractmethod
     def embed_ids(self, token_ids: Tensor) -> Tensor:
         """Return what the embedding layer makes of (B, L) ids, (B, L, D), without gradients."""
+
+    @abstractmethod
+    def vocabulary(self) -> tuple[list[str], Tensor]:
+        """Return the `V` words as people write them, and their embeddings (V, D) without a position."""
+
+    @abstractmethod
+    def positions(self, rows: int) -> Tensor:
+        """Return what the embedding layer adds to words in the places of learned rows, (P, D)."""
 
     @abstractmethod
     def assemble(self, learned: Tensor) -> Tensor:
@@ -97,6 +101,18 @@ class TextEncoder(ABC):
     def embed_prompt(self, strings: Sequence[str]) -> Tensor:
         """Return the token embeddings (B, L, D) of `B` strings, as the text model itself would make them."""
         return self.embed_ids(self.token_ids(strings))
+
+    def check_shape(self, token_embeds: Tensor) -> None:
+        """Make sure that token embeddings are (B, L, D) of this text model.
+
+        Raises:
+            UserError: they are not.
+        """
+        if token_embeds.shape[1:] != (self.length, self.width):
+            raise UserError(
+                f"token embeddings are {tuple(token_embeds.shape)}, this text model needs "
+                f"(batch, {self.length}, {self.width}); they were made for another model."
+            )
 
     def encode_prompt(self, strings: Sequence[str]) -> Tensor:
         """Return the contexts of `B` strings; the model runs once per distinct string, ever."""
@@ -229,9 +245,13 @@ class DiffusionBackbone(ABC):
 
     def latent_shape(self, image_hw: HW) -> tuple[int, int, int]:
         """Return the shape (c, H/f, W/f) of one picture's latents."""
-        config = self.vae.config
-        side = 2 ** (len(config.block_out_channels) - 1)
-        return config.latent_channels, image_hw[0] // side, image_hw[1] // side
+        height, width = (side // self.factor for side in image_hw)
+        return self.vae.config.latent_channels, height, width
+
+    @property
+    def factor(self) -> int:
+        """Pixels of the network input that one cell of the latents covers, along a side."""
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
 
     def encode(self, images: Tensor) -> Latents:
         """Run the VAE's encoder, image by image: its activations are the peak of memory.

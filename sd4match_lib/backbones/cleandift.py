@@ -7,7 +7,8 @@ pass says all and an ensemble would repeat it. The step still goes in, as a numb
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -27,22 +28,12 @@ class CleanDift(StableDiffusion):
         """Return the latents as they are."""
         return clean
 
-    def features(
-        self,
-        latents: Latents,
-        image_ids: Sequence[str],
-        context: Tensor,
-        layers: Sequence[str],
-        *,
-        timestep: int,
-        ensemble: int = 1,
-        seed: int | str = 0,
-    ) -> list[Tensor]:
-        """See `DiffusionBackbone.features`.
+    def noised(self, *given: Any, ensemble: int = 1, **settings: Any) -> Iterator[Tensor]:
+        """See `DiffusionBackbone.noised`.
 
         Raises:
             UserError: more than one pass is asked for.
         """
         if ensemble != 1:
             raise UserError(f"ensemble is {ensemble}, but CleanDIFT adds no noise to average; use 1.")
-        return super().features(latents, image_ids, context, layers, timestep=timestep, seed=seed)
+        return super().noised(*given, **settings)

@@ -11,8 +11,7 @@ pictures are stretched to it before anything looks at them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,11 +19,8 @@ from torch.nn.functional import pad
 
 from sd4match_lib.backbones.base import TextEncoder
 from sd4match_lib.backbones.clip_text import ClipTextEncoder
-from sd4match_lib.backbones.loading import config_number, load_part, quiet_loading
 from sd4match_lib.backbones.stable_diffusion import StableDiffusion
 from sd4match_lib.errors import UserError
-
-_PARTS = (("text_encoder", "tokenizer"), ("text_encoder_2", "tokenizer_2"))
 
 
 class SdxlTextEncoder(TextEncoder):
@@ -43,8 +39,7 @@ class SdxlTextEncoder(TextEncoder):
         self.first, self.second = first, second
         self.length = first.length
         self.width = first.width + second.width
-        self.most_rows = self.length - 2
-        self.vocabulary_size = first.vocabulary_size
+        self.starts, self.most_rows = first.starts, first.most_rows
 
     @property
     def device(self) -> torch.device:
@@ -55,12 +50,6 @@ class SdxlTextEncoder(TextEncoder):
     def dtype(self) -> torch.dtype:
         """What both compute in."""
         return self.first.dtype
-
-    def to(self, device: torch.device | str) -> None:
-        """Move both; contexts that were made elsewhere are forgotten."""
-        self.first.to(device)
-        self.second.to(device)
-        self._contexts.clear()
 
     def token_ids(self, strings: Sequence[str]) -> Tensor:
         """Tokenise to (B, L, 2) ids; see `TextEncoder.token_ids`."""
@@ -74,6 +63,15 @@ class SdxlTextEncoder(TextEncoder):
         """Return both embeddings side by side; see `TextEncoder.embed_ids`."""
         parts = self.first.embed_ids(token_ids[..., 0]), self.second.embed_ids(token_ids[..., 1])
         return torch.cat(parts, -1)
+
+    def vocabulary(self) -> tuple[list[str], Tensor]:
+        """Return both embeddings of each word side by side; see `TextEncoder.vocabulary`."""
+        (words, first), (_, second) = self.first.vocabulary(), self.second.vocabulary()
+        return words, torch.cat([first, second], -1)
+
+    def positions(self, rows: int) -> Tensor:
+        """Return both encoders' side by side; see `TextEncoder.positions`."""
+        return torch.cat([self.first.positions(rows), self.second.positions(rows)], -1)
 
     def assemble(self, learned: Tensor) -> Tensor:
         """Put learned rows between both encoders' fixed tokens; see `TextEncoder.assemble`."""
@@ -97,17 +95,11 @@ class SdxlTextEncoder(TextEncoder):
         Raises:
             UserError: the shape is not this model's.
         """
-        if token_embeds.shape[1:] != (self.length, self.width):
-            raise UserError(
-                f"token embeddings are {tuple(token_embeds.shape)}, this model's text encoders need "
-                f"(batch, {self.length}, {self.width}); they were made for another model."
-            )
+        self.check_shape(token_embeds)
         first, second = token_embeds.split([self.first.width, self.second.width], -1)
         ids = _ids_with_end(second, self.second)
-        answers = (
-            self.first.run(first, ids, output_hidden_states=True),
-            self.second.run(second, ids, output_hidden_states=True),
-        )
+        pairs = (self.first, first), (self.second, second)
+        answers = [encoder.run(rows, ids, output_hidden_states=True) for encoder, rows in pairs]
         hidden = torch.cat([answer.hidden_states[-2] for answer in answers], -1)
         pooled = answers[1].text_embeds
         return torch.cat([hidden, pad(pooled, (0, self.width - pooled.shape[-1]))[:, None]], 1)
@@ -117,6 +109,7 @@ class StableDiffusionXL(StableDiffusion):
     """A frozen SDXL, read at its decoder: layers "up_blocks.0" to "up_blocks.2"."""
 
     told = "text_time"
+    text_kinds = ("CLIPTextModel", "CLIPTextModelWithProjection")
     files = (
         *StableDiffusion.files,
         "text_encoder_2/model.safetensors",
@@ -125,39 +118,16 @@ class StableDiffusionXL(StableDiffusion):
         "tokenizer_2/vocab.json|tokenizer_2/tokenizer.json",
     )
 
-    @classmethod
-    def from_folder(
-        cls,
-        folder: Path | str,
-        *,
-        layers: Sequence[str],
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str = "cpu",
-    ) -> Self:
-        """Load it; the VAE stays in float32 where its configuration says that half precision overflows."""
-        model = super().from_folder(folder, layers=layers, dtype=dtype, device=device)
-        if dtype == torch.float16 and model.vae.config.force_upcast:
-            model.vae = model.vae.float()
-        return model
+    def __init__(self, *parts: Any) -> None:
+        """Keep the VAE in float32 where its configuration says that half precision overflows."""
+        super().__init__(*parts)
+        if self.dtype == torch.float16 and self.vae.config.force_upcast:
+            self.vae = self.vae.float()
 
     @classmethod
-    def load_text(  # type: ignore[override]
-        cls, folder: Path | str, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
-    ) -> SdxlTextEncoder:
-        """Load both text encoders; see `DiffusionBackbone.load_text`."""
-        from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
-
-        encoders = []
-        with quiet_loading():
-            for kind, (part, words) in zip((CLIPTextModel, CLIPTextModelWithProjection), _PARTS, strict=True):
-                model = load_part(kind, folder, part, dtype=dtype)
-                encoders.append(ClipTextEncoder(model.to(device), load_part(CLIPTokenizer, folder, words)))
-        return SdxlTextEncoder(*encoders)
-
-    @classmethod
-    def token_width(cls, folder: Path) -> int:
-        """Both encoders' widths together; see `DiffusionBackbone.token_width`."""
-        return sum(config_number(folder / part / "config.json", "hidden_size") for part, _ in _PARTS)
+    def text_of(cls, *loaded: tuple[Any, Any]) -> TextEncoder:
+        """Two CLIPs; see `LatentDiffusion.text_of`."""
+        return SdxlTextEncoder(*(ClipTextEncoder(*parts) for parts in loaded))
 
     def conditions(self, noisy: Tensor, context: Tensor) -> dict[str, Any]:
         """Unpack the context, and say the picture's size; see `StableDiffusion.conditions`.
@@ -172,11 +142,10 @@ class StableDiffusionXL(StableDiffusion):
                 f"SDXL needs {length} rows and a pooled description, not {context.shape[1]} rows: learn the "
                 "prompt in the space 'tokens', or shorter."
             )
-        factor = 2 ** (len(self.vae.config.block_out_channels) - 1)
-        size = [side * factor for side in noisy.shape[-2:]]
+        size = [side * self.factor for side in noisy.shape[-2:]]
         # Original size, the crop's corner, target size: (height, width) each.
         time_ids = torch.tensor([*size, 0, 0, *size], device=noisy.device, dtype=noisy.dtype)
-        config = self.unet.config
+        config = self.denoiser.config
         width = config.projection_class_embeddings_input_dim - len(time_ids) * config.addition_time_embed_dim
         pooled = context[:, length, :width]
         return {

@@ -11,104 +11,58 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from sd4match_lib.backbones.base import DiffusionBackbone
+from sd4match_lib.backbones.base import TextEncoder
 from sd4match_lib.backbones.capture import capture
 from sd4match_lib.backbones.clip_text import ClipTextEncoder
 from sd4match_lib.backbones.cut import cut_unet, is_cut
 from sd4match_lib.backbones.fast import MOST_ROWS, FastPass
-from sd4match_lib.backbones.loading import (
-    config_levels,
-    config_number,
-    importing,
-    load_part,
-    quiet_loading,
-)
+from sd4match_lib.backbones.latent_diffusion import SHARED_FILES, LatentDiffusion
+from sd4match_lib.backbones.loading import config_levels
 from sd4match_lib.errors import UserError
 from sd4match_lib.geometry import HW
 
 _SMALL = 32  # cells a side
 
 
-class StableDiffusion(DiffusionBackbone):
+class StableDiffusion(LatentDiffusion):
     """A frozen Stable Diffusion model, read at its decoder; layers are "up_blocks.0", "up_blocks.1", ..."""
 
+    part, denoiser_kind = "unet", "UNet2DConditionModel"
+    text_kinds: ClassVar[tuple[str, ...]] = ("CLIPTextModel",)
+    tokenizer_kind, width_name = "CLIPTokenizer", "hidden_size"
     files: ClassVar[tuple[str, ...]] = (
+        *SHARED_FILES,
         "unet/diffusion_pytorch_model.safetensors",
         "unet/config.json",
-        "vae/diffusion_pytorch_model.safetensors",
-        "vae/config.json",
         "text_encoder/model.safetensors",
-        "text_encoder/config.json",
-        "tokenizer/tokenizer_config.json",
         # Without either, the tokenizer would load all the same, knowing no word.
         "tokenizer/vocab.json|tokenizer/tokenizer.json",
-        "scheduler/scheduler_config.json",
     )
     weights_file = "unet/diffusion_pytorch_model.safetensors"
     told: ClassVar[str | None] = None
     """What the UNet is told beside the context, by its configuration's `addition_embed_type`."""
-    encoder_files = ("vae/diffusion_pytorch_model.safetensors", "vae/config.json")
-
-    def __init__(self, unet: Any, vae: Any, text: ClipTextEncoder, scheduler: Any) -> None:
-        """Freeze stock diffusers modules."""
-        self.unet: Any = unet.eval().requires_grad_(False)
-        self.vae = vae.eval().requires_grad_(False)
-        self.text = text
-        self.scheduler: Any = scheduler
-        self._fast: FastPass | None = None
+    _fast: FastPass | None = None
 
     @classmethod
-    def from_folder(
-        cls,
-        folder: Path | str,
-        *,
-        layers: Sequence[str],
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str = "cpu",
-    ) -> Self:
-        """Load a model in diffusers layout, less the VAE's decoder; see `DiffusionBackbone.from_folder`."""
-        with importing("diffusers"):
-            from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-
-        with quiet_loading():
-            unet = load_part(UNet2DConditionModel, folder, "unet", dtype=dtype)
-            vae = load_part(AutoencoderKL, folder, "vae", dtype=dtype)
-            # `add_noise` only knows the betas, which every scheduler class reads alike from the model's own
-            # file.
-            scheduler = load_part(DDIMScheduler, folder, "scheduler")
-        told = {name: unet.config[name] for name in ("addition_embed_type", "class_embed_type")}
+    def cut(cls, denoiser: Any, layers: Sequence[str], where: Path) -> None:
+        """End the UNet with the last of the up blocks; see `LatentDiffusion.cut`."""
+        told = {name: denoiser.config[name] for name in ("addition_embed_type", "class_embed_type")}
         if told != {"addition_embed_type": cls.told, "class_embed_type": None}:
             raise UserError(
-                f"{Path(folder) / 'unet'} is a UNet that is told {told}: it is of another family of models; "
+                f"{where} is a UNet that is told {told}: it is of another family of models; "
                 "correct model.backbone in the profile."
             )
-        last = max((block_index(layer, len(unet.up_blocks)) for layer in layers), default=0)
-        cut_unet(unet, last)
-        vae.decoder = nn.Identity()
-        text = cls.load_text(folder, dtype=dtype, device=device)
-        return cls(unet.to(device), vae.to(device), text, scheduler)
+        cut_unet(denoiser, max((block_index(layer, len(denoiser.up_blocks)) for layer in layers), default=0))
 
     @classmethod
-    def load_text(
-        cls, folder: Path | str, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
-    ) -> ClipTextEncoder:
-        """Load `text_encoder/` and `tokenizer/`; see `DiffusionBackbone.load_text`."""
-        from transformers import CLIPTextModel, CLIPTokenizer
-
-        with quiet_loading():
-            model = load_part(CLIPTextModel, folder, "text_encoder", dtype=dtype)
-            tokenizer = load_part(CLIPTokenizer, folder, "tokenizer")
-        return ClipTextEncoder(model.to(device), tokenizer)
-
-    @classmethod
-    def token_width(cls, folder: Path) -> int:
-        """See `DiffusionBackbone.token_width`."""
-        return config_number(folder / "text_encoder/config.json", "hidden_size")
+    def text_of(cls, *loaded: tuple[Any, Any]) -> TextEncoder:
+        """One CLIP; see `LatentDiffusion.text_of`."""
+        return ClipTextEncoder(*loaded[0])
 
     @classmethod
     def grid_hw(cls, folder: Path, *, image_hw: HW, layer: str) -> HW:
@@ -120,22 +74,6 @@ class StableDiffusion(DiffusionBackbone):
         height, width = (-(-side // 2**halvings) for side in latent)
         return height, width
 
-    @property
-    def device(self) -> torch.device:
-        """Where the UNet lies."""
-        return self.unet.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """What the UNet computes in."""
-        return self.unet.dtype
-
-    def add_noise(self, clean: Tensor, noise: Tensor, timestep: int) -> Tensor:
-        """See `DiffusionBackbone.add_noise`."""
-        steps = torch.full((len(clean),), timestep, dtype=torch.long)
-        noisy: Tensor = self.scheduler.add_noise(clean, noise, steps)
-        return noisy
-
     def read_layers(
         self, noisy: Tensor, timestep: int, context: Tensor, layers: Sequence[str]
     ) -> list[Tensor]:
@@ -145,7 +83,7 @@ class StableDiffusion(DiffusionBackbone):
             UserError: a layer was not asked for when the model was loaded.
         """
         for layer in layers:
-            if is_cut(self.unet.get_submodule(layer)):
+            if is_cut(self.denoiser.get_submodule(layer)):
                 raise UserError(f"{layer} was cut off; load the model with it among the layers.")
         # Made there: a number would be copied to the device, and the program would wait for that.
         step = torch.full((), timestep, dtype=torch.long, device=noisy.device)
@@ -153,8 +91,8 @@ class StableDiffusion(DiffusionBackbone):
         if self._fast is not None:
             found = dict(zip(self._fast.layers, self._fast(noisy, step, conditions), strict=True))
             return [found[layer] for layer in layers]
-        with capture(self.unet, layers) as outputs:
-            self.unet(noisy, step, **conditions)
+        with capture(self.denoiser, layers) as outputs:
+            self.denoiser(noisy, step, **conditions)
         return [outputs[layer] for layer in layers]
 
     def conditions(self, noisy: Tensor, context: Tensor) -> dict[str, Any]:
@@ -163,7 +101,7 @@ class StableDiffusion(DiffusionBackbone):
 
     def make_fast(self, layers: Sequence[str]) -> None:
         """See `DiffusionBackbone.make_fast`."""
-        self._fast = FastPass(self.unet, layers)
+        self._fast = FastPass(self.denoiser, layers)
 
     @property
     def warm_up_s(self) -> float:
@@ -178,22 +116,19 @@ class StableDiffusion(DiffusionBackbone):
 
     @contextmanager
     def learning(self, *, checkpoint_activations: bool) -> Iterator[None]:
-        """Plain attention on a CPU, and checkpoints where asked for; see `DiffusionBackbone.learning`."""
+        """Plain attention on a CPU; see `DiffusionBackbone.learning`."""
         from diffusers.models.attention_processor import AttnProcessor
 
-        before = self.unet.attn_processors
-        if checkpoint_activations:
-            self.unet.enable_gradient_checkpointing()
-        if self.device.type == "cpu" and self.unet.config.sample_size <= _SMALL:
+        before = self.denoiser.attn_processors
+        if self.device.type == "cpu" and self.denoiser.config.sample_size <= _SMALL:
             # There the fused kernel's way back takes twice the time of plain attention's, whose memory is
             # that of all pairs of cells.
-            self.unet.set_attn_processor(AttnProcessor())
+            self.denoiser.set_attn_processor(AttnProcessor())
         try:
-            yield
+            with super().learning(checkpoint_activations=checkpoint_activations):
+                yield
         finally:
-            self.unet.set_attn_processor(dict(before))
-            if checkpoint_activations:
-                self.unet.disable_gradient_checkpointing()
+            self.denoiser.set_attn_processor(dict(before))
 
 
 def block_index(layer: str, blocks: int) -> int:

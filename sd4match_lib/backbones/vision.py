@@ -16,14 +16,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sd4match_lib.backbones.loading import check_kind, check_loaded, check_weights, importing, quiet_loading
+from sd4match_lib.backbones.loading import check_kind, importing, load_part, quiet_loading
 from sd4match_lib.config.schema import VisionConfig
-from sd4match_lib.errors import UserError, reason
+from sd4match_lib.errors import UserError
 from sd4match_lib.geometry import HW
 from sd4match_lib.images import stretch_image, to_rgb
 
-_KINDS = ("dinov2", "dinov2_with_registers", "dinov3_vit", "vit")
-"""What transformers calls the models that are known here."""
+_KINDS = {
+    "dinov2": "Dinov2Model",
+    "dinov2_with_registers": "Dinov2WithRegistersModel",
+    "dinov3_vit": "DINOv3ViTModel",
+    "vit": "ViTModel",
+}
+"""What transformers calls the models that are known here, and their classes."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -92,28 +97,13 @@ class VisionFeatures:
             UserError: the model is unreadable, of another kind, or does not fit the configuration.
         """
         with importing("transformers"):
-            from transformers import AutoModel
+            import transformers
 
-        kind = check_kind(Path(folder) / "config.json", _KINDS)
-        check_weights(Path(folder))
+        kind = check_kind(Path(folder) / "config.json", tuple(_KINDS))
         # A plain ViT would otherwise get a randomly initialised pooler that nobody reads.
         options = {"add_pooling_layer": False} if kind == "vit" else {}
-        try:
-            with quiet_loading():
-                model, report = AutoModel.from_pretrained(
-                    folder,
-                    local_files_only=True,
-                    trust_remote_code=False,
-                    use_safetensors=True,
-                    output_loading_info=True,
-                    dtype=torch.float32,
-                    **options,
-                )
-        except Exception as error:  # the library raises anything from OSError to SafetensorError
-            raise UserError(
-                f"{folder} cannot be loaded ({reason(error)}); copy or fetch the model again."
-            ) from error
-        check_loaded(model, report, Path(folder))
+        with quiet_loading():
+            model = load_part(getattr(transformers, _KINDS[kind]), folder, "", dtype=torch.float32, **options)
         return cls(model.to(device), config)
 
     @property

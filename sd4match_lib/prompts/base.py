@@ -79,6 +79,15 @@ class Prompt(nn.Module, ABC):
     scope: Scope
     needs_vision: bool = False
 
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers that it mixes; none where the profile's own layer is read."""
+        return ()
+
+    def mix(self, maps: list[Tensor]) -> list[Tensor]:
+        """Return what is matched of the maps (B, C_k, h_k, w_k) that were read: here, as they are."""
+        return maps
+
     @classmethod
     def from_profile(cls, profile: Profile) -> Self:
         """Make the prompt that `--prompt NAME` means; prompts with weights of their own load them here.

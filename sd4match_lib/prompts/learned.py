@@ -20,6 +20,7 @@ from sd4match_lib.backbones.base import TextEncoder
 from sd4match_lib.data.categories import category_noun
 from sd4match_lib.errors import UserError
 from sd4match_lib.prompts.base import Prompt, PromptBatch
+from sd4match_lib.prompts.mixture import LayerMixture
 from sd4match_lib.prompts.prompt_file import PromptFile, weights_hash, write_prompt_file
 
 DEFAULT_LENGTH = 75
@@ -42,6 +43,7 @@ class LearnedPrompt(Prompt):
     Attributes:
         kind: the word for it in files and on the command line.
         space: where its rows live.
+        mixture: the weights of several layers that are learned with it, or None for the profile's one layer.
         about: where its weights come from, for people.
     """
 
@@ -54,7 +56,17 @@ class LearnedPrompt(Prompt):
             self.space = Space(space)
         except ValueError:
             raise UserError(f"there is no space {str(space)!r}; use one of {', '.join(Space)}.") from None
+        self.mixture: LayerMixture | None = None
         self.about: dict[str, Any] = {}
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """See `Prompt.layers`."""
+        return self.mixture.layers if self.mixture else ()
+
+    def mix(self, maps: list[Tensor]) -> list[Tensor]:
+        """Return the mixture, where there is one; see `Prompt.mix`."""
+        return [self.mixture(maps)] if self.mixture else maps
 
     @abstractmethod
     def embeddings(self, batch: PromptBatch) -> Tensor:
@@ -103,11 +115,15 @@ class LearnedPrompt(Prompt):
         if rows.shape[1] == encoder.length:
             return rows
         empty = encoder.encode_prompt([""]).to(rows).expand(len(rows), -1, -1)
-        return torch.cat([empty[:, :1], rows, empty[:, rows.shape[1] + 1 :]], dim=1)
+        first, last = encoder.starts, encoder.starts + rows.shape[1]
+        return torch.cat([empty[:, :first], rows, empty[:, last:]], dim=1)
 
     def identity(self) -> dict[str, Any]:
         """Return kind, configuration and a hash of the weights; see `Prompt.identity`."""
-        return {"kind": self.kind, **self.config(), "weights": weights_hash(self.state_dict())}
+        return {"kind": self.kind, **self._whole_config(), "weights": weights_hash(self.state_dict())}
+
+    def _whole_config(self) -> dict[str, Any]:
+        return self.config() | ({"mixture": list(self.layers)} if self.mixture else {})
 
     def save(self, path: Path | str, about: Mapping[str, Any]) -> None:
         """Write weights and header.
@@ -116,7 +132,7 @@ class LearnedPrompt(Prompt):
             path: a `.safetensors` file.
             about: where the weights come from: model, data set, steps, seed, metrics, licence.
         """
-        write_prompt_file(path, PromptFile(self.kind, self.config(), dict(about), self.state_dict()))
+        write_prompt_file(path, PromptFile(self.kind, self._whole_config(), dict(about), self.state_dict()))
 
 
 def check_fit(length: int, width: int, encoder: TextEncoder, space: Space | str) -> None:
@@ -159,7 +175,7 @@ def start_embeddings(
         category: what "{category}" stands for.
 
     Returns:
-        (P, D) float32: rows 1..P, or all of them where `P` fills the text model.
+        (P, D) float32: the rows behind the start token, or all of them where `P` fills the text model.
 
     Raises:
         UserError: the length does not fit, or the text needs a category and there is none.
@@ -175,5 +191,5 @@ def start_embeddings(
     whole = encoder.embed_ids(ids)
     if space is Space.HIDDEN:
         whole = encoder.encode_tokens(whole)
-    rows = whole[0] if length == encoder.length else whole[0, 1 : length + 1]
-    return rows.float().cpu()
+    first = 0 if length == encoder.length else encoder.starts
+    return whole[0, first : first + length].float().cpu()

@@ -39,8 +39,7 @@ def embedding_vectors(prompt: LearnedPrompt, encoder: ClipTextEncoder, category:
         raise UserError(f"say which category's prompt to export: {', '.join(prompt.categories)}.")
     rows = prompt.embeddings(PromptBatch(("",), (category or "",)))[0]
     encoder.assemble(rows[None])  # complains of a prompt for another model
-    positions: Tensor = encoder.embeddings.position_embedding.weight[1 : len(rows) + 1]
-    return (rows - positions.detach().to(rows)).detach()
+    return (rows - encoder.positions(len(rows)).to(rows)).detach()
 
 
 def export_embedding(path: Path | str, token: str, vectors: Tensor) -> None:

@@ -26,7 +26,7 @@ class CaptioningObjective(Objective):
         """Keeps the frozen model; `factor` is its autoencoder's scaling factor."""
         super().__init__()
         self.captioner, self.factor = captioner, factor
-        self.unet, self.text = model.unet.requires_grad_(False), model.text
+        self.unet, self.text = model.denoiser.requires_grad_(False), model.text
         self.scheduler = model.scheduler
 
     def losses(self, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:

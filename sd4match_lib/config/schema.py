@@ -147,6 +147,8 @@ class TrainingConfig:
         distance_weight: of the distance between the kernel soft-argmax and the truth, beside the paper's
             cross-entropy; not in the paper.
         both_directions: whether a pair's features are also matched from target to source; not in the paper.
+        mixture: layers whose weights are learned together with the prompt (`LayerMixture`), the first of them
+            the one to start from; none reads the profile's layer alone, as the paper does.
     """
 
     steps: int = field(default=30_000, metadata={"min": 1, "max": 10**9})
@@ -162,6 +164,7 @@ class TrainingConfig:
     precision: Literal["model", "bfloat16", "float16"] = "model"
     distance_weight: float = field(default=0.0, metadata={"min": 0.0})
     both_directions: bool = False
+    mixture: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any, TypeVar, assert_never
 
@@ -54,7 +54,8 @@ class MethodModels:
             prompt: a prompt or the name of one; None is "a photo of a {category}" for methods with a UNet.
 
         Raises:
-            UserError: a model or the prompt's weights are missing, or the method takes no prompt.
+            UserError: a model or the prompt's weights are missing, or the method takes no prompt, or not one
+                that mixes layers of its own.
         """
         self.settings = settings
         self.prompt: Prompt | None = None
@@ -64,6 +65,13 @@ class MethodModels:
             self.prompt = chosen if isinstance(chosen, Prompt) else make_prompt(chosen, profile)
         elif prompt is not None:
             raise UserError(f"a prompt means nothing to the extractor {settings.extractor}; leave it out.")
+        if self.prompt and self.prompt.layers:
+            if settings.extractor is not Extractor.SD or settings.layers != (profile.features.layer,):
+                raise UserError(
+                    f"this prompt mixes {', '.join(self.prompt.layers)}: it is read by the extractor 'sd', "
+                    "and without `layer`."
+                )
+            self.settings = replace(settings, layers=self.prompt.layers)
         self._model = self._model_config()
         self._vision = self._vision_config()
         cache = profile.cache_path

@@ -88,7 +88,7 @@ class DiffusionSource(FeatureSource):
             latents: its latents.
             prompt: what it is asked with; decides the scope.
             vision: what the prompt looks with, for prompts that need it.
-            layers: whose outputs become "map0", "map1", ...
+            layers: whose outputs become "map0", "map1", ..., or "map0" alone where the prompt mixes them.
             timestep: diffusion step.
             ensemble: number of noises.
             seed: what they start from.
@@ -168,7 +168,7 @@ class DiffusionSource(FeatureSource):
 
     def _maps(self, records: Sequence[ImageRecord], context: Tensor, seed: int | str) -> list[Tensor]:
         self._passes += len(records) * self._ensemble
-        return self.model.features(
+        maps = self.model.features(
             self._latents.get(records),
             [record.image_id for record in records],
             context,
@@ -177,6 +177,7 @@ class DiffusionSource(FeatureSource):
             ensemble=self._ensemble,
             seed=seed,
         )
+        return self._prompt.mix(maps)
 
 
 def _per_image(maps: Sequence[Tensor]) -> list[Tensors]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from sd4match_lib.config.profile import Profile
 from sd4match_lib.errors import UserError
 from sd4match_lib.prompts.base import Prompt
 from sd4match_lib.prompts.learned import LearnedPrompt
+from sd4match_lib.prompts.mixture import LayerMixture
 from sd4match_lib.prompts.prompt_file import read_prompt_file, restore_module
 from sd4match_lib.utils.paths import user_path
 
@@ -52,7 +54,7 @@ def load_prompt(path: Path | str) -> LearnedPrompt:
         UserError: the file is missing, cut off, or holds something else.
     """
     content = read_prompt_file(path, tuple(LEARNED_PROMPTS))
-    prompt: LearnedPrompt = restore_module(LEARNED_PROMPTS.load(content.kind), content, path)
+    prompt = restore_module(partial(_make, LEARNED_PROMPTS.load(content.kind)), content, path)
     prompt.about = content.about
     return prompt
 
@@ -90,7 +92,16 @@ def new_prompt(
         sizes["vision_width"] = config_number(vision, "hidden_size")
         sizes["patches"] = (profile.vision.crop // config_number(vision, "patch_size")) ** 2
     wanted = {p.name for p in parameters if p.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD}
-    return cls(**{key: value for key, value in sizes.items() if key in wanted}, **options)
+    known_sizes = {key: value for key, value in sizes.items() if key in wanted}
+    return _make(cls, profile.training.mixture, **known_sizes, **options)
+
+
+def _make(cls: type[LearnedPrompt], mixture: Sequence[str] = (), **config: Any) -> LearnedPrompt:
+    """Make a prompt of its configuration, and of the layers that it mixes, if any."""
+    prompt = cls(**config)
+    if mixture:
+        prompt.mixture = LayerMixture(mixture)
+    return prompt
 
 
 def _check_option(kind: str, name: str, value: Any, default: Any) -> None:

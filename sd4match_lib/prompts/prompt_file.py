@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -135,11 +135,11 @@ def check_tensor(tensor: Tensor, what: str) -> None:
         raise UserError(f"{what} holds numbers that are not finite; make it again.")
 
 
-def restore_module(cls: type[M], content: PromptFile, path: Path | str) -> M:
+def restore_module(cls: Callable[..., M], content: PromptFile, path: Path | str) -> M:
     """Make the module that a file describes, frozen.
 
     Args:
-        cls: takes the file's configuration.
+        cls: makes it of the file's configuration.
         content: the file's content.
         path: the file, for messages.
 
@@ -157,7 +157,7 @@ def restore_module(cls: type[M], content: PromptFile, path: Path | str) -> M:
             raise ValueError(f"{empty[0]} is empty")
         tensors = {name: tensor.float() for name, tensor in content.tensors.items()}
         module.load_state_dict(tensors, assign=True)
-    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+    except (UserError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise UserError(
             f"{path} does not hold the weights of a {content.kind} prompt ({reason(error)}); make it again."
         ) from error

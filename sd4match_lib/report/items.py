@@ -204,4 +204,12 @@ ITEMS: Final = (
         ("field_spair", "field_columns", "field_ranking"),
         (),
     ),
+    Item(
+        "Beyond the paper: its idea carried on",
+        "This was not asked: the step of the training, the test's matcher in the loss, both directions of a "
+        "pair, normalised tokens and a mixture of layers, by a plan that was written before the runs.",
+        "16_beyond_the_paper",
+        ("beyond_plan", "beyond_validation"),
+        (),
+    ),
 )

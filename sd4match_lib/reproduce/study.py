@@ -8,7 +8,9 @@ study.finish()
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,17 @@ class Study:
         self._outputs: list[Path] = []
         self._records: dict[str, RunRecord] = {}
         self._trainings: dict[str, Training] = {}
+
+    def varied(self, **parts: Mapping[str, Any]) -> Study:
+        """Return this study under a profile of which some parts differ; what it runs is kept here too.
+
+        Args:
+            parts: part of the profile, such as `training`, to the settings that change in it.
+        """
+        other = copy.copy(self)
+        changed = {name: replace(getattr(self.profile, name), **part) for name, part in parts.items()}
+        other.profile = replace(self.profile, **changed)
+        return other
 
     def doctor(self) -> Shown:
         """Return what the profile needs and what is here; see `doctor.check`."""

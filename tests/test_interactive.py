@@ -1,6 +1,7 @@
 import base64
 import io
 import json
+import threading
 
 import layouts
 import numpy as np
@@ -14,6 +15,7 @@ from sd4match_lib.config.profile import load_profile
 from sd4match_lib.data.datasets import open_dataset
 from sd4match_lib.errors import UserError
 from sd4match_lib.evaluation.evaluate import evaluate
+from sd4match_lib.features.build import MethodModels
 from sd4match_lib.interactive.map_explorer import MapExplorer, timestep_explorer
 from sd4match_lib.interactive.pair_browser import PairBrowser
 from sd4match_lib.interactive.picker import PointPicker
@@ -140,6 +142,72 @@ def test_points_outside_are_told_and_leave_no_match(picker, folder, matcher):
         PointPicker(folder / "a.png", folder / "b.png", matcher=matcher, points=[(70, 10)])
     with pytest.raises(traitlets.TraitError, match=r"points must be \[x, y\] each"):
         picker.points = [1, 2]
+
+
+class Loading:
+    """Holds up whoever loads models until it is told to go on."""
+
+    def __init__(self, monkeypatch):
+        self.begun, self.go = threading.Event(), threading.Event()
+        load = MethodModels.load
+
+        def slowly(*given):
+            self.begun.set()
+            assert self.go.wait(60)
+            return load(*given)
+
+        monkeypatch.setattr("sd4match_lib.interactive.picker.is_headless", lambda: False)
+        monkeypatch.setattr(MethodModels, "load", slowly)
+
+
+@pytest.fixture
+def loading(monkeypatch):
+    held = Loading(monkeypatch)
+    yield held
+    held.go.set()
+
+
+def test_it_opens_while_models_load_and_answers_the_clicks_before(folder, loading):
+    fresh = Matcher.from_profile(folder / "tiny.toml", device="cpu")
+    picker = PointPicker(folder / "a.png", folder / "b.png", matcher=fresh, points=[(12, 8)])
+    assert loading.begun.wait(60) and picker.canvas.busy and picker.canvas.status == "loading the models …"
+    assert picker.canvas.src_picture and picker.canvas.trg_hw == [90, 70] and not picker.matches
+    picker.canvas.set_state({"points": [[12, 8], [30, 20]]})
+    picker.controls.prompt.value = "text"
+    assert picker.canvas.busy and not picker.matches and picker.still().width > 400
+    loading.go.set()
+    found = picker.wait().matches
+    expected = fresh.with_settings(prompt="text").match(folder / "a.png", folder / "b.png", picker.points)
+    assert found == expected.rows() and len(found) == 2
+    assert not picker.canvas.busy and picker.canvas.status == ""
+    # From then on a click is answered before it returns.
+    picker.canvas.set_state({"points": [[5, 6]]})
+    assert picker.matches[0]["src"] == [5, 6]
+
+
+def test_a_script_that_sets_points_while_models_load_waits_for_its_matches(folder, loading):
+    fresh = Matcher.from_profile(folder / "tiny.toml", device="cpu")
+    picker = PointPicker(folder / "a.png", folder / "b.png", matcher=fresh)
+    threading.Thread(target=lambda: loading.begun.wait(60) and loading.go.set()).start()
+    picker.points = [(12, 8)]
+    assert picker.matches[0]["src"] == [12, 8]
+
+
+def test_models_that_cannot_be_loaded_are_said_in_the_picker(folder, loading, monkeypatch):
+    fresh = Matcher.from_profile(folder / "tiny.toml", device="cpu")
+
+    def damaged(*_):
+        raise UserError("unet cannot be loaded; copy or fetch the model again.")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(MethodModels, "load", damaged)
+        picker = PointPicker(folder / "a.png", folder / "b.png", matcher=fresh, points=[(12, 8)])
+        with pytest.raises(UserError, match="copy or fetch the model again"):
+            picker.wait()
+        assert picker.canvas.error.startswith("unet cannot be loaded") and not picker.canvas.busy
+    loading.go.set()
+    picker.canvas.set_state({"points": [[30, 20]]})
+    assert picker.canvas.error == "" and picker.wait().matches[0]["src"] == [30, 20]
 
 
 def test_what_is_copied_can_be_given_to_the_command(picker, tmp_path):

@@ -6,6 +6,7 @@ used ones go when the limit is passed.
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +22,9 @@ from sd4match_lib.config.schema import ModelConfig, VisionConfig
 
 LIMIT_BYTES = 4 * 2**30
 """Weights kept for the next request: SD2-1 and SD1-5 in half precision, cut behind the layer that is read."""
+
+_ONE_AT_A_TIME = threading.Lock()
+"""Two threads that want the same model wait for one copy of it."""
 
 _loaded: OrderedDict[tuple[Any, ...], tuple[Any, int]] = OrderedDict()
 
@@ -67,13 +71,14 @@ def forget_models() -> None:
 
 
 def _once(key: tuple[Any, ...], load: Callable[[], Any]) -> Any:
-    if key not in _loaded:
-        model = load()
-        _loaded[key] = model, _size(model)
-        while len(_loaded) > 1 and sum(size for _, size in _loaded.values()) > LIMIT_BYTES:
-            _loaded.popitem(last=False)
-    _loaded.move_to_end(key)
-    return _loaded[key][0]
+    with _ONE_AT_A_TIME:
+        if key not in _loaded:
+            model = load()
+            _loaded[key] = model, _size(model)
+            while len(_loaded) > 1 and sum(size for _, size in _loaded.values()) > LIMIT_BYTES:
+                _loaded.popitem(last=False)
+        _loaded.move_to_end(key)
+        return _loaded[key][0]
 
 
 def _size(model: Any) -> int:

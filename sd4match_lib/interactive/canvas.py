@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import anywidget
@@ -29,6 +30,7 @@ class PickerCanvas(anywidget.AnyWidget):
         error: what went wrong, in one sentence; "" is nothing.
         about: what is copied along with points and matches.
         note: the line below saved pictures.
+        lock: held while the browser's changes are taken over, and by threads that answer meanwhile.
     """
 
     _esm = package_path("interactive/picker.js")
@@ -54,6 +56,16 @@ class PickerCanvas(anywidget.AnyWidget):
     colours = traitlets.List(list(POINT_COLOURS)).tag(sync=True)
     heat_alpha = traitlets.Float(HEAT_ALPHA).tag(sync=True)
     heat_colours = traitlets.List(list(HEAT_COLOURS)).tag(sync=True)
+
+    def __init__(self, **traits: Any) -> None:
+        """Make an empty canvas."""
+        self.lock = threading.RLock()
+        super().__init__(**traits)
+
+    def set_state(self, sync_data: dict[str, Any]) -> None:
+        """Take over what the browser changed."""
+        with self.lock:
+            super().set_state(sync_data)
 
     @traitlets.validate("points")
     def _check_points(self, proposal: dict[str, Any]) -> list[list[float]]:

@@ -228,7 +228,7 @@ function render({ model, el }) {
     const bytes = model.get(`${pane.role}_picture`);
     if (!bytes?.byteLength) return;
     if (urls[pane.role]) URL.revokeObjectURL(urls[pane.role]);
-    urls[pane.role] = URL.createObjectURL(new Blob([bytes], { type: model.get("picture_type") }));
+    urls[pane.role] = URL.createObjectURL(new Blob([bytes]));
     pane.image.src = urls[pane.role];
     layout();
   }

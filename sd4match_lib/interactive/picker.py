@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import traitlets
 from PIL import Image
 
+from sd4match_lib.data.reading import count_outside
 from sd4match_lib.errors import UserError
 from sd4match_lib.interactive.canvas import PickerCanvas, check_points
 from sd4match_lib.interactive.controls import PickerControls
@@ -24,8 +26,11 @@ from sd4match_lib.matcher.matcher import Matcher
 from sd4match_lib.matcher.picture import PictureLike
 from sd4match_lib.matcher.result import Match
 from sd4match_lib.matcher.settings import MatcherSettings, PromptLike
+from sd4match_lib.utils.progress import is_headless
 
 _log = logging.getLogger(__name__)
+
+_LOADING = "loading the models …"
 
 
 class PointPicker(StillBox):
@@ -34,6 +39,9 @@ class PointPicker(StillBox):
     Click adds a point, dragging moves it, Delete or a right click deletes it, Ctrl+Z takes back. With the
     keyboard: Enter adds, 1 to 9 select, arrows move (with Shift by ten), m keeps the correlation map, + - 0
     zoom. Setting `points` from a script does what a click does; when it returns, `matches` are there.
+
+    Pictures and controls show at once while models load; what is clicked before is answered as soon as they
+    are there. `wait` waits for that; where nobody watches, models are loaded first.
 
     Attributes:
         points: [x, y] each, in pixels of the source.
@@ -64,7 +72,7 @@ class PointPicker(StillBox):
         Args:
             src: the source; anything that `Matcher.match` takes.
             trg: the target.
-            matcher: a loaded matcher to begin with; None loads `profile`'s.
+            matcher: a matcher to begin with; None is `profile`'s.
             profile: a profile's name or path, where no matcher is given.
             prompts: the prompts to choose from: names, or files of learned ones.
             prompt: the first one; None is the matcher's own.
@@ -85,12 +93,19 @@ class PointPicker(StillBox):
         self._src, self._trg = first.picture(src, "src"), first.picture(trg, "trg")
         self.canvas.show_pictures(self._src, self._trg)
         self._describe()
-        traitlets.link((self, "points"), (self.canvas, "points"))
         traitlets.link((self, "matches"), (self.canvas, "matches"))
-        self.observe(lambda _: self._answer(), "points")
-        self.points = np.asarray(points, float).reshape(-1, 2).tolist()
-        if self.canvas.error:
-            raise UserError(self.canvas.error)
+        first_px = np.asarray(points, float).reshape(-1, 2)
+        count_outside(first_px, self._src.hw_px, tolerance_px=1.0, where="points")
+        self.canvas.points = first_px.tolist()
+        traitlets.dlink((self.canvas, "points"), (self, "points"))
+        self.observe(self._points_set, "points")
+        self._loading = not is_headless()
+        self._loader = threading.Thread(target=self._load, name="picker", daemon=True)
+        if self._loading:
+            self._loader.start()
+        else:
+            self._answer()
+            self.wait()
 
     @property
     def matcher(self) -> Matcher:
@@ -124,6 +139,18 @@ class PointPicker(StillBox):
         self.canvas.show_pictures(*pictures)
         self._describe()
 
+    def wait(self) -> Self:
+        """Return this picker once the models are loaded and the points so far have their matches.
+
+        Raises:
+            UserError: that could not be done; the picker shows it too.
+        """
+        if self._loader.is_alive():
+            self._loader.join()
+        if self.canvas.error:
+            raise UserError(self.canvas.error)
+        return self
+
     def to_json(self) -> str:
         """Return points, matches and settings as JSON, as the button copies them."""
         return json.dumps({**self.canvas.about, "points": self.points, "matches": self.matches}, indent=2)
@@ -153,11 +180,37 @@ class PointPicker(StillBox):
         """
         return save_picture(self.still(), path)
 
+    def _points_set(self, change: dict[str, Any]) -> None:
+        by_script = self.canvas.points != change["new"]
+        self.canvas.points = change["new"]
+        if by_script and self._loader.is_alive():
+            self._loader.join()
+        self._answer()
+
+    def _load(self) -> None:
+        """Load the models by matching, until what is asked for has not changed meanwhile."""
+        while self._loading:
+            asked = self._asked()
+            self._match_points(_LOADING)
+            with self.canvas.lock:
+                self._loading = self._asked() != asked
+                self._rest()
+
+    def _asked(self) -> tuple[Any, ...]:
+        return self._matcher, self._src, self._trg, self.points
+
     def _answer(self) -> None:
+        """Match the points, unless whoever loads the models is about to."""
+        with self.canvas.lock:
+            if self._loading:
+                return
+        self._match_points("matching …")
+
+    def _match_points(self, status: str) -> None:
         """Match the points; what goes wrong is shown in the widget and logged."""
-        with self._working("matching …"):
+        with self._working(status):
             match = self._matcher.match(self._src, self._trg, self.points, maps=True)
-            with self.canvas.hold_sync():
+            with self.canvas.lock, self.canvas.hold_sync():
                 self.canvas.show_maps(match)
                 self.matches = match.rows()
             self.match = match
@@ -192,7 +245,11 @@ class PointPicker(StillBox):
             _log.exception("the point picker failed")
             self.canvas.error = f"{type(error).__name__}: {error}"
         finally:
-            self.canvas.busy, self.canvas.status = False, ""
+            self._rest()
+
+    def _rest(self) -> None:
+        """Say that nothing is being done, or that the models are still loading."""
+        self.canvas.busy, self.canvas.status = self._loading, _LOADING if self._loading else ""
 
     def _describe(self) -> None:
         # A data set's picture keeps its own category, whatever the control says.

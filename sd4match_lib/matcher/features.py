@@ -60,23 +60,29 @@ class PairFeatures:
     def __init__(
         self, models: MethodModels, settings: MatcherSettings, device: torch.device, shared: SharedFeatures
     ) -> None:
-        """Put the method together, unless `shared` has it.
+        """Compute with `models`; they are loaded when the first features are asked for."""
+        self._models = models
+        self._options = settings.options
+        self._device = device
+        self._seed = settings.seed
+        self._shared = shared
+        config = {name: value for name, value in models.config().items() if name not in _READ_OUT}
+        self._identity = _key({**config, **models.inputs(), "seed": settings.seed})
+
+    @property
+    def _source(self) -> FeatureSource:
+        """The method put together, by whoever needed it first."""
+        sources = self._shared.sources
+        if self._identity not in sources:
+            sources[self._identity] = self._models.load(self._device, self._seed)
+        return sources[self._identity]
+
+    def maps(self, src: Picture, trg: Picture) -> tuple[Tensor, Tensor]:
+        """Return source and target features, (1, C, h, w) and (1, C, h', w'), on the models' device.
 
         Raises:
             UserError: a model is damaged or does not fit the profile.
         """
-        self._models = models
-        self._options = settings.options
-        self._device = device
-        self._shared = shared
-        config = {name: value for name, value in models.config().items() if name not in _READ_OUT}
-        self._identity = _key({**config, **models.inputs(), "seed": settings.seed})
-        if self._identity not in shared.sources:
-            shared.sources[self._identity] = models.load(device, settings.seed)
-        self._source = shared.sources[self._identity]
-
-    def maps(self, src: Picture, trg: Picture) -> tuple[Tensor, Tensor]:
-        """Return source and target features, (1, C, h, w) and (1, C, h', w'), on the models' device."""
         if self._models.settings.extractor.fused:
             # What is fused per pair takes longer than a click should.
             who = [self._who(src), self._who(trg), "fused"]

@@ -41,7 +41,8 @@ class Matcher:
 
     A picture's features are computed once and reused for the next click and the next partner. Prompts that
     are made for a pair (CPM) share latents and vision tokens between pairs, and features between clicks on
-    one pair. Matchers made by `with_settings` share models and all of this.
+    one pair. Matchers made by `with_settings` share models and all of this. Models are found at once, and
+    loaded when something is matched.
 
     Attributes:
         profile: the experiment whose models these are.
@@ -57,7 +58,7 @@ class Matcher:
         device: torch.device,
         shared: SharedFeatures | None = None,
     ) -> None:
-        """Load the models; `from_profile` fills in the settings."""
+        """Find the models; `from_profile` fills in the settings."""
         self.profile = profile
         self.settings = settings
         self.shared = shared or SharedFeatures()
@@ -81,7 +82,7 @@ class Matcher:
         options: MatchOptions | None = None,
         device: str | None = None,
     ) -> Self:
-        """Load a profile's models. None means the profile's value where nothing else is said.
+        """Find a profile's models. None means the profile's value where nothing else is said.
 
         Args:
             profile: a profile, its name, or the path of its TOML file.
@@ -175,7 +176,7 @@ class Matcher:
 
         Raises:
             DataError: a picture cannot be read, or a point is no pair of numbers or outside the source.
-            UserError: the prompt does not know the category.
+            UserError: the prompt does not know the category, or a model is damaged.
         """
         source, target = self.picture(src, "src"), self.picture(trg, "trg")
         src_px = as_points(points, "points")

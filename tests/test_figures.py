@@ -8,17 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
 from PIL import Image
 
 from sd4match_lib.metrics.bootstrap import Interval
-from sd4match_lib.report.figures import (
-    figure_style,
-    plot_bars_with_intervals,
-    plot_curve_with_band,
-    plot_image_grid,
-    plot_matches,
-    save_figure,
-)
+from sd4match_lib.report.dots import COLOURS, dots_of, plot_dots
+from sd4match_lib.report.pictures import plot_image_grid, plot_matches
+from sd4match_lib.report.style import figure_style, save_figure
 
 BLUE, VERMILION, PURPLE = "#0072b2", "#d55e00", "#cc79a7"
 
@@ -44,64 +40,32 @@ def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
 
 
-def error_bars(ax: plt.Axes) -> list[tuple[float, float, float]]:
-    """(x, low, high) of every error bar drawn."""
-    ends = [segment for lines in ax.collections for segment in lines.get_segments() if len(segment)]
-    return sorted((float(low[0]), float(low[1]), float(high[1])) for low, high in ends)
+def dots(scores: pd.DataFrame) -> Figure:
+    kinds = dots_of(scores, "category", "PCK", "prompt")
+    return plot_dots({"": ["cat", "dog", "all"]}, kinds, xlabel="PCK", title="Prompts")
 
 
-def test_bars_stand_at_their_values_with_asymmetric_intervals_on_the_right_bar(scores: pd.DataFrame):
-    ax = plot_bars_with_intervals(scores, "category", "PCK", hue="prompt", title="Prompts")
+def test_dots_stand_at_their_values_with_asymmetric_intervals_on_the_right_row(scores: pd.DataFrame):
+    figure = dots(scores)
+    axes = figure.axes[0]
 
-    # Three groups at 0, 1, 2 in the rows' order; two bars of width 0.4 each, so centres at -0.2 and +0.2.
-    assert [label.get_text() for label in ax.get_xticklabels()] == ["cat", "dog", "all"]
-    bars = {
-        (round(p.get_x() + p.get_width() / 2, 3), round(p.get_height(), 3))
-        for p in ax.patches
-        if p.get_width()
-    }
-    assert {(-0.2, 0.2), (0.2, 0.4), (2.2, 0.5)} <= bars
-    assert error_bars(ax) == [pytest.approx((-0.2, 0.15, 0.3)), pytest.approx((2.2, 0.45, 0.55))]
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["empty", "text"]
-    assert ax.get_title(loc="left") == "Prompts"
-
-
-def test_fractions_are_labelled_as_percent_and_losses_are_not(scores: pd.DataFrame):
-    percent = plot_bars_with_intervals(scores, "category", "PCK", hue="prompt").yaxis.get_major_formatter()
-    plain = plot_curve_with_band(
-        pd.DataFrame({"step": [0, 1], "loss": [2.0, 1.0]}), "step", "loss", percent=False
-    )
-
-    assert (percent(0.125), percent(0.3)) == ("12.5 %", "30 %")
-    assert "%" not in plain.yaxis.get_major_formatter()(1.0)
-
-
-def test_curve_is_drawn_in_order_with_a_band_from_low_to_high():
-    frame = pd.DataFrame(
-        {
-            "t": [261, 1, 50],
-            "PCK": [Interval(0.2, 0.1, 0.3), Interval(0.4, 0.35, 0.5), Interval(0.6, 0.5, 0.65)],
-        }
-    )
-
-    ax = plot_curve_with_band(frame, "t", "PCK", xlabel="timestep")
-
-    assert ax.lines[0].get_xdata().tolist() == [1, 50, 261]
-    assert ax.lines[0].get_ydata().tolist() == [0.4, 0.6, 0.2]
-    band = ax.collections[0].get_paths()[0].vertices
-    assert {(1, 0.35), (1, 0.5), (50, 0.65), (261, 0.1), (261, 0.3)} <= {(x, y) for x, y in band.tolist()}
-    assert ax.get_xlabel() == "timestep"
-
-
-def test_lines_differ_in_more_than_colour():
-    few = pd.DataFrame({"x": [0, 1] * 2, "y": [0.1, 0.2, 0.3, 0.4], "run": ["a", "a", "b", "b"]})
-    many = pd.DataFrame({"x": [*range(50)] * 2, "y": 0.5, "run": ["a"] * 50 + ["b"] * 50})
-
-    markers = {line.get_marker() for line in plot_curve_with_band(few, "x", "y", hue="run").lines[:2]}
-    dashes = {line.is_dashed() for line in plot_curve_with_band(many, "x", "y", hue="run").lines[:2]}
-
-    assert len(markers) == 2
-    assert dashes == {True, False}
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["cat", "dog", "all"]
+    drawn = [
+        (line.get_marker(), [round(x, 3) for x in line.get_xdata()], round(line.get_ydata()[0]))
+        for line in axes.lines
+        if line.get_color() in COLOURS
+    ]
+    # The dog's missing value leaves its row empty; the two kinds differ in more than colour.
+    assert [spot for spot in drawn if spot[0] != "None"] == [
+        ("o", [0.2], 0),
+        ("s", [0.4], 0),
+        ("s", [0.5], 2),
+    ]
+    assert [bar[1:] for bar in drawn if bar[0] == "None"] == [([0.15, 0.3], 0), ([0.45, 0.55], 2)]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["empty", "text"]
+    assert axes.get_xlabel() == "PCK (lines: 95 % interval)"
+    figure.canvas.draw()
+    assert all(text.get_text().endswith(" %") for text in axes.get_xticklabels())
 
 
 def test_matches_lie_on_their_pixels_and_right_and_wrong_differ_in_colour_and_marker():
@@ -142,8 +106,8 @@ def test_image_grid_has_one_axes_per_image_and_hides_the_rest():
 
 def test_saving_twice_gives_the_same_bytes_and_no_dates(scores: pd.DataFrame, tmp_path: Path):
     def save(folder: Path) -> list[bytes]:
-        ax = plot_bars_with_intervals(scores, "category", "PCK", hue="prompt")
-        return [path.read_bytes() for path in save_figure(ax.figure, folder, "bars", note="profile mini")]
+        written = save_figure(dots(scores), folder, "bars", note="profile mini")
+        return [path.read_bytes() for path in written]
 
     png, svg = save(tmp_path / "a")
 
@@ -156,12 +120,12 @@ def test_saving_twice_gives_the_same_bytes_and_no_dates(scores: pd.DataFrame, tm
 
 
 def test_saving_a_figure_again_keeps_a_single_note(scores: pd.DataFrame, tmp_path: Path):
-    figure = plot_bars_with_intervals(scores, "category", "PCK", hue="prompt").figure
+    figure = dots(scores)
 
     save_figure(figure, tmp_path, "bars", note="profile smoke")
     save_figure(figure, tmp_path, "bars", note="profile mini")
 
-    assert [text.get_text() for text in figure.texts] == ["profile mini"]
+    assert [text.get_text() for text in figure.texts if text.get_gid() == "note"] == ["profile mini"]
 
 
 def test_large_pictures_are_compressed_with_the_background_still_white(tmp_path: Path, monkeypatch):
@@ -191,7 +155,7 @@ def test_transparent_pictures_stay_transparent(tmp_path: Path, monkeypatch):
 def test_drawing_leaves_no_style_behind(scores: pd.DataFrame):
     before = dict(matplotlib.rcParams)
 
-    plot_bars_with_intervals(scores, "category", "PCK", hue="prompt")
+    dots(scores)
     plot_image_grid([noise(4, 4)])
 
     assert {key: value for key, value in matplotlib.rcParams.items() if before[key] != value} == {}

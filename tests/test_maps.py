@@ -90,11 +90,14 @@ def test_the_comparison_shows_gains_and_losses_in_turn(profile, pairs):
     by_category = {pair.pair_id: pair.category for pair in pairs}
     assert gain == names[7]
     assert loss == names[3] or by_category[names[3]] == by_category[names[7]]
-    figure = plot_match_grid(chosen, {"first": worse, "last": better}, title="Matches")
+    figure = plot_match_grid(chosen, {"first": worse, "last": better})
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert len(titles) == 4 and titles[1].startswith(f"last: {chosen[0].category}, ")
     count = int((base["pair_id"] == gain).sum())
     assert titles[0].endswith(f" 0 of {count}") and titles[1].endswith(f" {count} of {count}")
+    asked = int(base["pair_id"].isin([gain, loss]).sum())
+    told = " ".join(figure.get_suptitle().split())
+    assert told.startswith(f"Points found, of {asked} in") and "first 0 and last " in told
     assert len(telling_pairs(pairs, {"a": worse, "b": better}, 99)) == len(pairs)
 
 

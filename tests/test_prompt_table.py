@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 
 from sd4match_lib.config.profile import load_profile
-from sd4match_lib.report.figures import plot_bars_with_intervals, save_figure
+from sd4match_lib.report.dots import Dots, plot_dots
 from sd4match_lib.report.page import write_report
 from sd4match_lib.report.prompt_table import prompt_table
+from sd4match_lib.report.style import save_figure
 from sd4match_lib.runs.store import finish_notebook
 
 
@@ -60,8 +61,8 @@ def test_the_report_shows_what_was_measured_and_says_what_was_not(tmp_path):
     text = write_report(profile)[0].read_text()
     assert "| table1_prompts |" in text and "**Measured** (" in text
     assert "`table1_prompts.png` is missing" in text
-    ax = plot_bars_with_intervals(pd.DataFrame({"a": ["b"], "c": [0.5]}), "a", "c")
-    save_figure(ax.figure, tmp_path / "figures", "table1_prompts")
+    figure = plot_dots({"": ["b"]}, [Dots("a", {"b": 0.5}, "black")], xlabel="c", title="One")
+    save_figure(figure, tmp_path / "figures", "table1_prompts")
     markdown, html = write_report(profile)
     assert "](figures/table1_prompts.png)" in markdown.read_text()
     assert "--only 01`" not in markdown.read_text()

@@ -115,7 +115,10 @@ def test_difficulty_has_words_for_its_levels_and_one_row_per_method():
     assert cells["viewpoint", "hard", "A"] == (2, 0.5) and cells["viewpoint", "easy", "B"] == (1, 0)
     assert cells["truncation", "both", "A"] == (1, 1) and cells["occlusion", "target", "A"] == (3, 2 / 3)
     figure = study_figures.plot_difficulty(table, "PCK@0.10", title="Hard")
-    assert all(axes.get_ylim()[1] >= 1 for axes in figure.axes)
+    levels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert "viewpoint: easy (1 pairs)" in levels and "viewpoint: hard (2 pairs)" in levels
+    # A dot a level and method.
+    assert len([line for line in figure.axes[0].lines if line.get_marker() in "os"]) == len(table)
 
 
 def test_categories_stand_by_gain_in_their_groups():

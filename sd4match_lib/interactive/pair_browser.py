@@ -15,7 +15,7 @@ from sd4match_lib.data.types import Pair, PairDataset
 from sd4match_lib.errors import UserError
 from sd4match_lib.interactive.still import StillBox, encode
 from sd4match_lib.metrics.keypoints import is_correct, matched_rows
-from sd4match_lib.report.figures import plot_matches
+from sd4match_lib.report.pictures import plot_matches
 
 ANY = "any"
 _GRADES = ("easy", "medium", "hard")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -104,9 +104,21 @@ def spread_over(frame: pd.DataFrame, label: str, column: str) -> str:
     low, high = int(values.argmin()), int(values.argmax())
     return (
         f"Between {parts[label][low]} ({percent(values[low])}) and {parts[label][high]} "
-        f"({percent(values[high])}) lie {100 * (values[high] - values[low]):.0f} points: more than "
-        "most prompts differ by on the mean, so a mean over other categories would be another number."
+        f"({percent(values[high])}) lie {100 * (values[high] - values[low]):.0f} points, so a mean over "
+        "other categories would be another number."
     )
+
+
+def what_starts_are_worth(gains: pd.DataFrame, starts: Sequence[str]) -> str:
+    """Say how the prompts that trainings begin with stand against the text prompt.
+
+    Args:
+        gains: of `prompt_table`, with the reference "text".
+        starts: the prompts that nobody learned.
+    """
+    by_prompt = gains.set_index("prompt")["gain over text"]
+    told = [f"{name} {points(by_prompt[name].value)}" for name in starts]
+    return f"Against the text prompt, in points: {listed(told)}."
 
 
 def where_gains_are(gains: pd.DataFrame, better: str, worse: str) -> str:

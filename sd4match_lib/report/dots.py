@@ -10,12 +10,16 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from sd4match_lib.metrics.bootstrap import Interval
-from sd4match_lib.report.figures import with_interval
+from sd4match_lib.report.sentences import interval_of
 from sd4match_lib.report.style import figure_style, set_title
 
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+"""Okabe and Ito's, which colour-blind readers can tell apart, in the order in which they are given out."""
+
+_MARKERS = "osD^vX"
 _SPREAD = 0.62
 """Of a row's height that its dots take, so that two rows are never taken for one."""
 
@@ -81,9 +85,11 @@ def plot_dots(
             for line in range(len(rows) - 1):
                 axes.axhline(line + 0.5, color="0.93", linewidth=0.6, zorder=0)
             axes.set_title(group, fontsize=9, fontweight="normal")
-            axes.xaxis.set_major_formatter(FuncFormatter(_signed if zero else _percent))
-        values = [value for kind in kinds for value in kind.values.values()]
-        column[-1, 0].set_xlabel(with_interval(xlabel, values, "lines"))
+            labels = FuncFormatter(_signed) if zero else PercentFormatter(1.0, symbol=" %")
+            axes.xaxis.set_major_formatter(labels)
+        bounds = [interval_of(value).low for kind in kinds for value in kind.values.values()]
+        known = not all(map(math.isnan, bounds))
+        column[-1, 0].set_xlabel(f"{xlabel} (lines: 95 % interval)" if known else xlabel)
         handles = [
             plt.Line2D(
                 [], [], color=kind.colour, marker=kind.marker, linestyle="", label=kind.name, **_face(kind)
@@ -97,19 +103,31 @@ def plot_dots(
 
 
 def from_table(frame: pd.DataFrame, row: str, column: str) -> dict[str, Interval | float | None]:
-    """Return a column of a table by the row's label, for `Dots`; what is missing is None."""
-    cells = zip(frame[row], frame[column], strict=True)
-    return {str(name): None if _missing(value) else value for name, value in cells}
+    """Return a column of a table by the row's label, for `Dots`."""
+    return {str(name): value for name, value in zip(frame[row], frame[column], strict=True)}
 
 
-def _missing(value: object) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
+def dots_of(frame: pd.DataFrame, row: str, column: str, kind: str) -> list[Dots]:
+    """Return a table's values as dots, a kind for each value of a column, in the table's order.
+
+    Args:
+        frame: one row per dot.
+        row: the column that names the rows of the figure.
+        column: the values.
+        kind: the column that tells the dots of a row apart, by colour and marker; as many as `COLOURS`.
+    """
+    parts = frame.groupby(kind, sort=False)
+    looks = zip(COLOURS[: len(parts)], _MARKERS[: len(parts)], strict=True)
+    return [
+        Dots(str(name), from_table(part, row, column), *look)
+        for (name, part), look in zip(parts, looks, strict=True)
+    ]
 
 
 def _draw(axes: plt.Axes, value: Interval | float | None, height: float, kind: Dots) -> None:
-    if value is None:
+    at = interval_of(value)
+    if math.isnan(at.value):
         return
-    at = value if isinstance(value, Interval) else Interval(float(value), math.nan, math.nan)
     if not math.isnan(at.low):
         axes.plot(
             [at.low, at.high], [height, height], color=kind.colour, linewidth=1.2, solid_capstyle="butt"
@@ -119,10 +137,6 @@ def _draw(axes: plt.Axes, value: Interval | float | None, height: float, kind: D
 
 def _face(kind: Dots) -> dict[str, Any]:
     return {"markerfacecolor": "white"} if kind.hollow else {}
-
-
-def _percent(value: float, _: object) -> str:
-    return f"{100 * value:.6g} %"
 
 
 def _signed(value: float, _: object) -> str:

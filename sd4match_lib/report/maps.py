@@ -17,6 +17,7 @@ from sd4match_lib.matcher.result import Match
 from sd4match_lib.metrics.keypoints import is_correct, matched_rows, thresholds
 from sd4match_lib.report.estimates import Part, Results, by_seed, estimate
 from sd4match_lib.report.pictures import plot_annotations, plot_matches
+from sd4match_lib.report.sentences import listed
 from sd4match_lib.report.style import figure_style, set_title
 
 _SIDE = 1.55
@@ -140,41 +141,43 @@ def pck_reach(pair: Pair, hw_in: tuple[int, int], alpha: float = 0.1) -> tuple[f
     return radius * width / hw_in[1], radius * height / hw_in[0]
 
 
-def plot_match_grid(
-    pairs: Sequence[Pair], runs: Mapping[str, pd.DataFrame], alpha: float = 0.1, *, title: str | None = None
-) -> Figure:
+def plot_match_grid(pairs: Sequence[Pair], runs: Mapping[str, pd.DataFrame], alpha: float = 0.1) -> Figure:
     """Draw pairs in rows and methods in columns, right matches blue, wrong ones vermilion.
 
     Args:
         pairs: the pairs.
         runs: method to its rows, which hold all the pairs.
         alpha: PCK's alpha in the stretched frame; what counts as right.
-        title: the figure's title.
 
     Returns:
-        The figure.
+        The figure; its title counts what each method found.
     """
     with figure_style():
         shape = (len(pairs), len(runs))
         figure, grid = plt.subplots(*shape, figsize=(3.4 * shape[1], 2.1 * shape[0] + 0.3), squeeze=False)
+        right, asked = dict.fromkeys(runs, 0), 0
         for line, pair in zip(grid, pairs, strict=True):
             src, trg = pair.src.read(), pair.trg.read()
             for axes, (name, rows) in zip(line, runs.items(), strict=True):
                 own = matched_rows(rows[rows["pair_id"] == pair.pair_id])
                 hits = is_correct(own, alpha).to_numpy()
+                right[name] += int(hits.sum())
                 points = {kind: own[[f"{kind}_x_px", f"{kind}_y_px"]].to_numpy() for kind in _KINDS}
                 plot_matches(src, trg, points["src"], points["trg"], points["pred"], hits, ax=axes)
                 axes.set_title(f"{name}: {pair.category}, {hits.sum()} of {len(hits)}", fontsize=8)
                 if (legend := axes.get_legend()) is not None:
                     legend.remove()
-        set_title(figure, title)
+            asked += len(hits)
+        told = listed([f"{name} {count}" for name, count in right.items()])
+        set_title(figure, f"Points found, of {asked} in pairs chosen where methods differ most: {told}")
     return figure
 
 
 def plot_truth(pair: Pair) -> Axes:
     """Draw a pair with its annotated points joined."""
     pictures = pair.src.read(), pair.trg.read()
-    return plot_annotations(*pictures, pair.src_px, pair.trg_px, title=f"{pair.category}, as annotated")
+    title = f"{pair.category}: {len(pair.src_px)} points that both pictures show"
+    return plot_annotations(*pictures, pair.src_px, pair.trg_px, title=title)
 
 
 def plot_scored_pair(pair: Pair, rows: pd.DataFrame, alpha: float = 0.1, *, title: str) -> Axes:
@@ -184,12 +187,13 @@ def plot_scored_pair(pair: Pair, rows: pd.DataFrame, alpha: float = 0.1, *, titl
         pair: the pair.
         rows: the run's, of this pair and others.
         alpha: PCK's alpha in the stretched frame.
-        title: stands above.
+        title: stands above, and behind it how many points are found.
     """
     own = matched_rows(rows[rows["pair_id"] == pair.pair_id])
     src, trg, pred = (own[[f"{kind}_x_px", f"{kind}_y_px"]].to_numpy() for kind in _KINDS)
     hits = is_correct(own, alpha).to_numpy()
-    return plot_matches(pair.src.read(), pair.trg.read(), src, trg, pred, hits, title=title)
+    told = f"{title}: {hits.sum()} of {len(hits)} points found"
+    return plot_matches(pair.src.read(), pair.trg.read(), src, trg, pred, hits, title=told)
 
 
 def worst_and_best(pairs: Sequence[Pair], rows: pd.DataFrame, alpha: float = 0.1) -> dict[str, Pair]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+import pandas as pd
+
 from sd4match_lib.metrics.bootstrap import Interval
 
 
@@ -37,11 +39,16 @@ def listed(names: Sequence[str]) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
+def interval_of(cell: Interval | float | None) -> Interval:
+    """Return a cell as an interval: a number has no bounds, and what was not measured no value (NaN)."""
+    if isinstance(cell, Interval):
+        return cell
+    return Interval(math.nan if cell is None or pd.isna(cell) else float(cell), math.nan, math.nan)
+
+
 def value_of(cell: Interval | float | None) -> float:
     """Return a cell's value as a fraction; NaN where nothing was measured."""
-    if isinstance(cell, Interval):
-        return cell.value
-    return math.nan if cell is None else float(cell)
+    return interval_of(cell).value
 
 
 def percent(cell: Interval | float | None) -> str:

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import PercentFormatter
 
-from sd4match_lib.metrics.bootstrap import Interval
 from sd4match_lib.metrics.errors import ERROR_KINDS
-from sd4match_lib.report.dots import Dots, from_table, plot_dots
-from sd4match_lib.report.figures import plot_bars_with_intervals
+from sd4match_lib.report.dots import COLOURS, Dots, dots_of, from_table, plot_dots
+from sd4match_lib.report.sentences import interval_of, value_of
 from sd4match_lib.report.studies import PAPER, START
 from sd4match_lib.report.style import figure_style, set_title
 
 _ERROR_COLOURS = ("#56B4E9", "#F0E442", "#E69F00", "#B0B0B0")
-_METHOD_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 _TUNED_MARKS = {"PF-Pascal": "s", "SPair-71k": "D"}
 
 VOC_GROUPS = {
@@ -43,19 +40,16 @@ def plot_categories(table: pd.DataFrame, column: str, *, better: str, worse: str
         worse: the method that it is compared with.
         title: the finding.
     """
-    values = {
-        name: from_table(part, "category", column) for name, part in table.groupby("method", sort=False)
-    }
+    kinds = dots_of(table, "category", column, "method")
+    values = {kind.name: kind.values for kind in kinds}
     gain = {
-        name: _value(values[better][name]) - _value(values[worse][name])
+        name: value_of(values[better][name]) - value_of(values[worse][name])
         for name in dict.fromkeys(table["category"])
     }
     order = sorted(gain, key=lambda name: -gain[name])
     groups = {label: [name for name in order if name in names] for label, names in VOC_GROUPS.items()}
     known = {name for names in VOC_GROUPS.values() for name in names}
     groups["all pairs"] = [name for name in order if name not in known]
-    colours = zip(values, _METHOD_COLOURS, "osD^vX", strict=False)
-    kinds = [Dots(name, values[name], colour, marker) for name, colour, marker in colours]
     shown = {label: names for label, names in groups.items() if names}
     return plot_dots(shown, kinds, xlabel=column, title=title, width_inches=7.5)
 
@@ -71,7 +65,7 @@ def plot_ablation(table: pd.DataFrame, *, title: str) -> Figure:
     others = table.iloc[1:]
     printed = {row["case"]: row[PAPER] - reference[PAPER] for _, row in others.iterrows()}
     kinds = [
-        Dots("measured", from_table(others, "case", "against the first"), _METHOD_COLOURS[0]),
+        Dots("measured", from_table(others, "case", "against the first"), COLOURS[0]),
         Dots("the paper †", printed, "0.2", "D", hollow=True),
     ]
     label = f"PCK@0.10 against case {reference['case']}, points"
@@ -87,7 +81,7 @@ def plot_generalisation(bars: pd.DataFrame, column: str, *, title: str) -> Figur
         title: the finding.
     """
     methods = list(dict.fromkeys(bars["method"].str.removesuffix(START)))
-    colours = dict(zip(methods, _METHOD_COLOURS, strict=False))
+    colours = dict(zip(methods, COLOURS, strict=False))
     kinds = []
     for (method, tuned), part in bars.groupby(["method", "tuned on"], sort=False):
         name = method.removesuffix(START)
@@ -120,11 +114,11 @@ def plot_sweep(
         figure, line = plt.subplots(
             1, len(methods), figsize=(9.5, 3.1), sharex=True, sharey=True, squeeze=False
         )
-        for axes, name, colour in zip(line[0], methods, _METHOD_COLOURS, strict=False):
+        for axes, name, colour in zip(line[0], methods, COLOURS, strict=False):
             for shown, hue, dashes in ((starts.get(name), "0.45", "--"), (name, colour, "-")):
                 part = curves[curves["method"] == shown].sort_values("t")
                 if len(part):
-                    cells = [_interval(cell) for cell in part[column]]
+                    cells = [interval_of(cell) for cell in part[column]]
                     middle, low, high = (np.array(values) for values in zip(*cells, strict=True))
                     label = (
                         "learned"
@@ -146,55 +140,22 @@ def plot_sweep(
                 axes.legend(loc="lower left")
         line[0, 0].set_ylabel(f"{column}\n(bands: 95 % interval)")
         line[0, 0].set_ylim(0, None)
-        line[0, 0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.6g} %"))
+        line[0, 0].yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
         set_title(figure, title)
     return figure
 
 
 def plot_difficulty(table: pd.DataFrame, column: str, *, title: str) -> Figure:
-    """Draw one panel per flag: its levels as groups, one bar per method.
+    """Draw a line of dots per level of every flag, one dot a method.
 
     Args:
         table: from `spair_table.difficulty_table`.
         column: its column of values.
-        title: the figure's title.
+        title: the finding.
     """
-    flags = list(dict.fromkeys(table["flag"]))
-    with figure_style():
-        figure, grid = plt.subplots(2, 2, figsize=(9, 5.4), sharey=True)
-        for place, (axes, flag) in enumerate(zip(grid.ravel(), flags, strict=False)):
-            part = table[table["flag"] == flag]
-            plot_bars_with_intervals(part, "level", column, hue="method", ax=axes)
-            counts = part.drop_duplicates("level")
-            labels = [
-                f"{level}\n{pairs} pairs" for level, pairs in zip(counts.level, counts.pairs, strict=True)
-            ]
-            axes.set_xticks(range(len(labels)), labels)
-            axes.set_title(flag)
-            if place != 1 and (legend := axes.get_legend()) is not None:
-                legend.remove()
-        grid[0, 0].set_ylim(0, _top(table[column]))
-        for axes in grid.ravel()[len(flags) :]:
-            axes.axis("off")
-        set_title(figure, title)
-    return figure
-
-
-def _value(cell: Interval | float | None) -> float:
-    return _interval(cell).value
-
-
-def _interval(cell: Interval | float | None) -> Interval:
-    if isinstance(cell, Interval):
-        return cell
-    return Interval(math.nan if cell is None else cell, math.nan, math.nan)
-
-
-def _top(values: pd.Series) -> float:
-    """Where a shared axis ends: panels drawn one after the other do not make room for each other."""
-    scores = [value for value in values if isinstance(value, Interval)]
-    highest = [max(score.value, score.high if score.high == score.high else 0.0) for score in scores]
-    return 1.05 * max([*highest, 0.01])
+    levels = table["flag"] + ": " + table["level"] + " (" + table["pairs"].astype(str) + " pairs)"
+    kinds = dots_of(table.assign(row=levels), "row", column, "method")
+    return plot_dots({"": list(dict.fromkeys(levels))}, kinds, xlabel=column, title=title, width_inches=7.5)
 
 
 def plot_errors(table: pd.DataFrame, *, title: str) -> Figure:
@@ -226,7 +187,7 @@ def plot_errors(table: pd.DataFrame, *, title: str) -> Figure:
         axes.invert_yaxis()
         axes.set_xlim(0, 1)
         set_title(figure, title)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.6g} %"))
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
         axes.grid(visible=False)
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure

@@ -14,6 +14,7 @@ import pandas as pd
 
 from sd4match_lib.errors import DataError, reason
 from sd4match_lib.metrics.bootstrap import Interval
+from sd4match_lib.report.sentences import interval_of, value_of
 from sd4match_lib.utils.files import atomic_write_text
 from sd4match_lib.utils.markdown import escape_markdown
 from sd4match_lib.utils.reading import read_csv
@@ -49,13 +50,9 @@ def table_caption(text: str, *, profile: str, protocol: str) -> str:
 
 def format_percent(value: float | Interval | None) -> str:
     """Format a fraction as percent with one decimal: ``52.9``, ``52.9 [51.0, 54.8]``, or a dash for none."""
-    if value is None:
-        return _NOTHING
-    if isinstance(value, Interval):
-        if math.isnan(value.low) or math.isnan(value.high):
-            return format_percent(value.value)
-        return f"{format_percent(value.value)} [{format_percent(value.low)}, {format_percent(value.high)}]"
-    return _NOTHING if math.isnan(value) else f"{100 * value:.1f}"
+    cell = interval_of(value)
+    told = [_NOTHING if math.isnan(part) else f"{100 * part:.1f}" for part in cell]
+    return told[0] if _NOTHING in told else f"{told[0]} [{told[1]}, {told[2]}]"
 
 
 def write_table(
@@ -97,7 +94,7 @@ def markdown_table(frame: pd.DataFrame, caption: str, *, percent: Sequence[str] 
     as_percent = [name for name in shown if name in percent or _has_intervals(shown[name])]
     parts = [caption, "", *_block(shown[~published], as_percent, marked=False)]
     printed = shown[published]
-    known = printed[as_percent].map(lambda cell: not math.isnan(_interval(cell).value)).any(axis=1)
+    known = printed[as_percent].map(lambda cell: not math.isnan(value_of(cell))).any(axis=1)
     if known.any():
         parts += ["", _HEADING, "", *_block(printed[known], as_percent, marked=True)]
     if count := int((~known).sum()):
@@ -111,7 +108,7 @@ def _block(frame: pd.DataFrame, as_percent: Sequence[str], *, marked: bool) -> l
     for position, column in enumerate(frame):
         values = frame[column].tolist()
         if column in as_percent:
-            cells = [format_percent(_number(value)) for value in values]
+            cells = [format_percent(interval_of(value)) for value in values]
         else:
             cells = [_plain(value) for value in values]
         if marked:
@@ -128,7 +125,7 @@ def _flat(frame: pd.DataFrame) -> pd.DataFrame:
     for column in frame:
         values = frame[column].tolist()
         if _has_intervals(frame[column]):
-            cells = [_interval(value) for value in values]
+            cells = [interval_of(value) for value in values]
             columns[column] = [cell.value for cell in cells]
             columns[f"{column}_low"] = [cell.low for cell in cells]
             columns[f"{column}_high"] = [cell.high for cell in cells]
@@ -139,17 +136,6 @@ def _flat(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _has_intervals(column: pd.Series) -> bool:
     return any(isinstance(value, Interval) for value in column)
-
-
-def _number(value: Any) -> float | Interval:
-    if isinstance(value, Interval):
-        return value
-    return math.nan if pd.isna(value) else float(value)
-
-
-def _interval(value: Any) -> Interval:
-    number = _number(value)
-    return number if isinstance(number, Interval) else Interval(number, math.nan, math.nan)
 
 
 def _plain(value: Any) -> str:

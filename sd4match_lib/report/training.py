@@ -10,9 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from sd4match_lib.metrics.bootstrap import Interval
-from sd4match_lib.report.figures import figure_style
 from sd4match_lib.report.sentences import listed, points
-from sd4match_lib.report.style import set_title
+from sd4match_lib.report.style import figure_style, set_title
 
 _COMMON_LOSS, _COMMON_PCK = 7.0, 0.6
 """Where the axes of trainings end, unless one of them goes beyond."""

@@ -8,7 +8,8 @@ import pandas as pd
 from sd4match_lib.miniature.objects.catalogue import CATEGORIES
 from sd4match_lib.miniature.pretraining.caption import plain_caption
 from sd4match_lib.miniature.pretraining.samples import sample_pictures
-from sd4match_lib.report.figures import figure_style, plot_image_grid, save_figure
+from sd4match_lib.report.pictures import plot_image_grid
+from sd4match_lib.report.style import figure_style, save_figure
 
 _STAGES = ("vae", "text", "vision", "diffusion", "captioner")
 _PROBED = {

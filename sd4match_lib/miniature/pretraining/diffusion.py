@@ -4,6 +4,7 @@ On top of denoising: min-SNR weights (Hang et al. 2023).
 """
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,13 +12,13 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
-from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from sd4match_lib.backbones.capture import capture
+from sd4match_lib.errors import UserError
 from sd4match_lib.miniature.pretraining.caption import plain_caption, random_caption
 from sd4match_lib.miniature.pretraining.loop import Batch, Budget, Objective, pretrain
 from sd4match_lib.miniature.pretraining.networks import build_scheduler, build_unet
@@ -27,6 +28,7 @@ from sd4match_lib.miniature.pretraining.text import tokenize
 from sd4match_lib.miniature.pretraining.vae import to_unit
 from sd4match_lib.utils.files import atomic_write_bytes
 from sd4match_lib.utils.progress import progress
+from sd4match_lib.utils.reading import read_tensor_header
 
 _READ_LAYER, _READ_TIMESTEPS = "up_blocks.1", (50, 261)
 _SNR_CAP = 5.0
@@ -99,8 +101,8 @@ def encode_latents(
         digest.update(weight.cpu().contiguous().numpy().tobytes())
     made_of = {"made_of": digest.hexdigest(), "pictures": str(len(objects.images))}
     if path.is_file():
-        with safe_open(path, framework="pt") as file:
-            if file.metadata() == made_of:
+        with suppress(UserError):  # a damaged file is made again
+            if read_tensor_header(path)[1] == made_of:
                 kept = load_file(path)
                 return kept["mean"], kept["std"]
     means, deviations = [], []

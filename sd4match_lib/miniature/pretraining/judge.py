@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, cross_entropy
 
+from sd4match_lib.errors import UserError, reason
 from sd4match_lib.miniature.objects.catalogue import CATEGORIES
 from sd4match_lib.miniature.pretraining.networks import build_image_tower
 from sd4match_lib.miniature.pretraining.renders import Facts, RenderedObjects, render_object, render_objects
@@ -65,7 +66,12 @@ def trained_judge(folder: Path, *, steps: int = 4000, batch: int = 64) -> Judge:
     torch.manual_seed(0)
     judge, path = Judge(), folder / "judge.safetensors"
     if path.is_file():
-        judge.load_state_dict(load_file(path))
+        try:
+            judge.load_state_dict(load_file(path))
+        except Exception as error:  # safetensors has exceptions of its own
+            raise UserError(
+                f"{path} is damaged ({reason(error)}); delete it to train the judge again."
+            ) from error
         return judge.eval()
     objects = render_objects(folder / "renders", PICTURES)
     _fit(judge, objects, steps, batch)

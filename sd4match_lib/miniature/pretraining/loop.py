@@ -1,8 +1,10 @@
 """The pretraining loop: bounded in steps or minutes, resumable after `kill -9`, the same on CPU and GPU."""
 
 import csv
+import io
 import json
 import logging
+import re
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -11,14 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from sd4match_lib.errors import UserError
-from sd4match_lib.utils.files import atomic_write_bytes
+from sd4match_lib.config.parse import parse_dataclass
+from sd4match_lib.errors import UserError, reason
+from sd4match_lib.training.state import Progress
+from sd4match_lib.utils.files import atomic_write_bytes, atomic_write_text
+from sd4match_lib.utils.reading import parse_json, read_tensor_header, read_text
 
 logger = logging.getLogger(__name__)
+
+_MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Budget:
-    """When to stop, whichever comes first (both None: never started), and how to step.
+    """When to stop, whichever comes first (both None: never), and how to step.
 
     The learning rate warms up over `warmup` steps, stays, and falls in a line to a twentieth over the last
     fifth of the budget.
@@ -92,6 +98,11 @@ class Objective(nn.Module, ABC):
 Batches = Callable[[int, torch.Generator], Batch]
 
 
+def checkpoint_files(folder: Path, name: str) -> tuple[Path, Path, Path]:
+    """Where a stage keeps its checkpoint, its log and the log of its measurements."""
+    return folder / f"{name}.safetensors", folder / f"{name}.csv", folder / f"{name}_probe.csv"
+
+
 def pretrain(
     name: str,
     objective: Objective,
@@ -118,13 +129,14 @@ def pretrain(
             `folder/<name>_probe.csv`.
 
     Raises:
-        UserError: when the budget has no end, or the loss stops being finite (the last checkpoint stays).
+        UserError: the checkpoint is damaged or another model's, or the loss stops being finite (the last
+            checkpoint stays).
     """
     if budget.steps is None and budget.minutes is None:
         raise UserError(f"pretraining {name} needs --steps or --minutes, or it would never end")
     objective.to(device).train()
     run = _Run(objective, budget)
-    checkpoint, log, probe_log = (folder / f"{name}{end}" for end in (".safetensors", ".csv", "_probe.csv"))
+    checkpoint, log, probe_log = checkpoint_files(folder, name)
     step, before_s = run.restore(checkpoint) if checkpoint.is_file() else (0, 0.0)
     _cut_log(log, step)
     _cut_log(probe_log, step)
@@ -245,46 +257,62 @@ class _Run:
         for i, (weight, mean) in enumerate(zip(self.weights, self.averages, strict=True)):
             state = self.optimizer.state[weight]
             tensors |= {f"{i}.weight": weight, f"{i}.average": mean}
-            tensors |= {f"{i}.{key}": state[key] for key in ("exp_avg", "exp_avg_sq")} if state else {}
+            tensors |= {f"{i}.{key}": state[key] for key in _MOMENTS} if state else {}
         tensors = {key: tensor.detach().contiguous().cpu() for key, tensor in tensors.items()}
         header = {"progress": json.dumps({"step": step, "elapsed_s": elapsed_s})}
         atomic_write_bytes(path, save(tensors, metadata=header))
 
     @torch.no_grad()
     def restore(self, path: Path) -> tuple[int, float]:
-        """Loads what `save` wrote; returns the step and the seconds spent."""
-        with safe_open(path, framework="pt") as file:
-            done = json.loads(file.metadata()["progress"])
-            keys = set(file.keys())
+        """Loads what `save` wrote; returns the step and the seconds spent.
+
+        Raises:
+            UserError: the file is damaged, or another model's.
+        """
+        again = "delete it to train from the beginning"
+        _, header = read_tensor_header(path, fix=again)
+        try:
+            done = parse_dataclass(Progress, parse_json(path, header["progress"], fix=again), where=str(path))
+            tensors = load_file(path)
             for i, (weight, mean) in enumerate(zip(self.weights, self.averages, strict=True)):
-                weight.copy_(file.get_tensor(f"{i}.weight"))
-                mean.copy_(file.get_tensor(f"{i}.average"))
-                if f"{i}.exp_avg" in keys:
-                    self.optimizer.state[weight] = {
-                        "step": torch.tensor(float(done["step"]), device=weight.device),
-                        **{k: file.get_tensor(f"{i}.{k}").to(weight) for k in ("exp_avg", "exp_avg_sq")},
-                    }
+                parts = ("weight", "average", *(_MOMENTS if f"{i}.{_MOMENTS[0]}" in tensors else ()))
+                found = {part: tensors.pop(f"{i}.{part}") for part in parts}
+                if any(t.shape != weight.shape or not t.isfinite().all() for t in found.values()):
+                    raise ValueError(f"parameter {i} is of another shape, or not finite")
+                weight.copy_(found.pop("weight"))
+                mean.copy_(found.pop("average"))
+                if found:
+                    step = torch.tensor(float(done.step), device=weight.device)
+                    moments = {name: moment.to(weight) for name, moment in found.items()}
+                    self.optimizer.state[weight] = {"step": step, **moments}
+            if tensors:
+                raise ValueError("it holds more than the model")
+        except Exception as error:  # safetensors has exceptions of its own
+            raise UserError(f"{path} cannot be gone on from ({reason(error)}); {again}.") from error
         self._use(self.weights)
         self.objective.after_step(self.averages)
-        return done["step"], done["elapsed_s"]
+        return done.step, done.elapsed_s
 
 
 def _note(name: str, log: Path, row: dict[str, float], spent: float) -> None:
     """Adds one line to the log file and to the logger."""
-    fresh = not log.is_file()
-    with log.open("a", newline="") as stream:
-        writer = csv.DictWriter(stream, list(row))
-        if fresh:
-            writer.writeheader()
-        writer.writerow({key: round(value, 5) for key, value in row.items()})
+    stream = io.StringIO(newline="")
+    writer = csv.DictWriter(stream, list(row))
+    if log.is_file():
+        stream.write(read_text(log))
+    else:
+        writer.writeheader()
+    writer.writerow({key: round(value, 5) for key, value in row.items()})
+    atomic_write_text(log, stream.getvalue())
     left = row["seconds"] / max(spent, 1e-6) - row["seconds"]
     shown = ", ".join(f"{key} {value:.4g}" for key, value in row.items())
     logger.info("%s: %s, %.0f min left", name, shown, left / 60)
 
 
 def _cut_log(log: Path, step: int) -> None:
-    """Drops log lines from after the checkpoint: those steps are taken again."""
+    """Drops log lines from after the checkpoint, whose steps are taken again, and those that are none."""
     if log.is_file():
-        lines = log.read_text().splitlines(keepends=True)
-        kept = [line for line in lines[1:] if int(line.split(",")[0]) <= step]
-        atomic_write_bytes(log, "".join([*lines[:1], *kept]).encode()) if kept else log.unlink()
+        lines = read_text(log, fix="delete it").splitlines(keepends=True)
+        steps = (re.match(r"[0-9]{1,9}(?=,)", line) for line in lines[1:])
+        kept = [line for line, found in zip(lines[1:], steps, strict=True) if found and int(found[0]) <= step]
+        atomic_write_text(log, "".join([*lines[:1], *kept])) if kept else log.unlink()

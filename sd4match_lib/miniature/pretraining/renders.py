@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
+from sd4match_lib.errors import DataError
 from sd4match_lib.images import stretch_image
 from sd4match_lib.miniature.objects.catalogue import ALL_KINDS, EXTRA
 from sd4match_lib.miniature.pretraining.caption import view_words
@@ -20,6 +21,7 @@ from sd4match_lib.miniature.render.style import Look
 from sd4match_lib.utils.files import atomic_write_bytes, atomic_write_text
 from sd4match_lib.utils.processes import WorkerPool
 from sd4match_lib.utils.progress import progress
+from sd4match_lib.utils.reading import read_json
 
 INPUT_SIZE: Final = 128
 """Height and width that every picture is stretched to, as the miniature sees it."""
@@ -81,7 +83,7 @@ def render_objects(folder: Path, count: int) -> RenderedObjects:
     """Renders what is missing of the first `count` pictures (rounded up to whole chunks), and opens them."""
     folder.mkdir(parents=True, exist_ok=True)
     chunks = -(-count // CHUNK)
-    missing = [c for c in range(chunks) if not (folder / f"{c:05d}.json").is_file()]
+    missing = [c for c in range(chunks) if not _is_there(folder, c)]
     if missing:
         with WorkerPool() as pool:
             jobs = [pool.submit(_render_chunk, folder, chunk) for chunk in missing]
@@ -92,5 +94,14 @@ def render_objects(folder: Path, count: int) -> RenderedObjects:
     for chunk in range(chunks):
         flat = np.fromfile(folder / f"{chunk:05d}.rgb", dtype=np.uint8)
         images[CHUNK * chunk : CHUNK * (chunk + 1)] = flat.reshape(CHUNK, *images.shape[1:])
-        facts += [Facts(*row) for row in json.loads((folder / f"{chunk:05d}.json").read_text())]
+        path, again = folder / f"{chunk:05d}.json", "delete it to have it made again"
+        try:
+            facts += [Facts(*row) for row in read_json(path, fix=again)]
+        except TypeError as error:
+            raise DataError(f"{path}: this is not what {CHUNK} pictures show; {again}.") from error
     return RenderedObjects(images, facts)
+
+
+def _is_there(folder: Path, chunk: int) -> bool:
+    pictures, facts = (folder / f"{chunk:05d}.{end}" for end in ("rgb", "json"))
+    return facts.exists() and pictures.is_file() and pictures.stat().st_size == CHUNK * 3 * INPUT_SIZE**2

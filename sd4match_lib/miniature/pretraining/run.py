@@ -16,6 +16,7 @@ from transformers import CLIPTextModel
 
 from sd4match_lib.backbones.clip_text import ClipTextEncoder
 from sd4match_lib.backbones.device import resolve_device
+from sd4match_lib.backbones.loading import load_part
 from sd4match_lib.backbones.stable_diffusion import StableDiffusion
 from sd4match_lib.backbones.vision import VisionFeatures
 from sd4match_lib.config.profile import load_profile
@@ -23,7 +24,7 @@ from sd4match_lib.errors import UserError
 from sd4match_lib.miniature.pretraining.captioner import pretrain_captioner
 from sd4match_lib.miniature.pretraining.card import draw_card
 from sd4match_lib.miniature.pretraining.diffusion import Teachers, pretrain_diffusion
-from sd4match_lib.miniature.pretraining.loop import Budget
+from sd4match_lib.miniature.pretraining.loop import Budget, checkpoint_files
 from sd4match_lib.miniature.pretraining.memory import hold_memory
 from sd4match_lib.miniature.pretraining.networks import build_scheduler
 from sd4match_lib.miniature.pretraining.renders import RenderedObjects, render_objects
@@ -31,6 +32,7 @@ from sd4match_lib.miniature.pretraining.text import pretrain_text
 from sd4match_lib.miniature.pretraining.vae import pretrain_vae
 from sd4match_lib.miniature.pretraining.vision import pretrain_vision
 from sd4match_lib.miniature.pretraining.vocabulary import build_tokenizer
+from sd4match_lib.utils.locks import WorkLock
 from sd4match_lib.utils.paths import resolve_path
 
 FOLDER: Final = "cache/miniature"
@@ -67,38 +69,47 @@ def run(
         fresh: forget the stage's checkpoint and log.
 
     Raises:
-        UserError: on an unknown stage, a budget without end, or where an earlier stage is missing.
+        UserError: on an unknown stage, a budget without end, an earlier stage that is missing or damaged, or
+            a checkpoint that is.
     """
     if stage not in BUDGETS:
         raise UserError(f"there is no pretraining stage {stage!r}; choose one of {', '.join(BUDGETS)}")
     hold_memory()
     folder = out or resolve_path(FOLDER)
-    if fresh:
-        for old in folder.glob(f"{stage}*.*"):
-            old.unlink()
+    if steps is None and minutes is None:
+        raise UserError(f"pretraining {stage} needs --steps or --minutes, or it would never end.")
     budget = replace(BUDGETS[stage], steps=steps, minutes=minutes)
     weights, where = folder / "weights", resolve_device(device)
-    objects = render_objects(folder / "renders", PICTURES[stage])
-    match stage:
-        case "vae":
-            _export(pretrain_vae(objects, budget, folder, where), weights / "diffusion" / "vae")
-        case "text":
-            text = pretrain_text(objects, build_tokenizer(), budget, folder, where)
-            _export(text, weights / "diffusion" / "text_encoder")
-        case "vision":
-            _export(pretrain_vision(objects, budget, folder, where), weights / "vision")
-        case "diffusion":
-            _diffusion(objects, budget, folder, where)
-        case _:
-            _captioner(objects, budget, folder, where)
+    with WorkLock(folder, stage):
+        if fresh:
+            for path in checkpoint_files(folder, stage):
+                path.unlink(missing_ok=True)
+        match stage:
+            case "vae":
+                vae = pretrain_vae(_objects(folder, stage), budget, folder, where)
+                _export(vae, weights / "diffusion" / "vae")
+            case "text":
+                text = pretrain_text(_objects(folder, stage), build_tokenizer(), budget, folder, where)
+                _export(text, weights / "diffusion" / "text_encoder")
+            case "vision":
+                _export(pretrain_vision(_objects(folder, stage), budget, folder, where), weights / "vision")
+            case "diffusion":
+                _diffusion(budget, folder, where)
+            case _:
+                _captioner(budget, folder, where)
 
 
-def _diffusion(objects: RenderedObjects, budget: Budget, folder: Path, device: torch.device) -> None:
+def _objects(folder: Path, stage: str) -> RenderedObjects:
+    return render_objects(folder / "renders", PICTURES[stage])
+
+
+def _diffusion(budget: Budget, folder: Path, device: torch.device) -> None:
     """Trains the UNet and writes it with autoencoder, text model, tokenizer and scheduler."""
     target = folder / "weights" / "diffusion"
     vae, tokenizer = _load(AutoencoderKL, target / "vae", "vae"), build_tokenizer()
     text = _load(CLIPTextModel, target / "text_encoder", "text")
-    unet = pretrain_diffusion(objects, Teachers(vae, text, tokenizer), budget, folder, device)
+    teachers = Teachers(vae, text, tokenizer)
+    unet = pretrain_diffusion(_objects(folder, "diffusion"), teachers, budget, folder, device)
     for model in (vae, unet, text):
         model.cpu().half()
     vae.register_to_config(_name_or_path="")  # where it lay on this machine is nobody's business
@@ -108,7 +119,7 @@ def _diffusion(objects: RenderedObjects, budget: Budget, folder: Path, device: t
     pipeline.save_pretrained(target)
 
 
-def _captioner(objects: RenderedObjects, budget: Budget, folder: Path, device: torch.device) -> None:
+def _captioner(budget: Budget, folder: Path, device: torch.device) -> None:
     """Trains the implicit captioner on the finished models, and draws the model card's pictures."""
     weights = folder / "weights"
     vae = _load(AutoencoderKL, weights / "diffusion" / "vae", "vae")
@@ -121,7 +132,7 @@ def _captioner(objects: RenderedObjects, budget: Budget, folder: Path, device: t
         build_scheduler(),
     )
     vision = VisionFeatures.from_folder(weights / "vision", load_profile("mini").vision, device=device)
-    captioner = pretrain_captioner(objects, model, vision, budget, folder, device)
+    captioner = pretrain_captioner(_objects(folder, "captioner"), model, vision, budget, folder, device)
     captioner.cpu().save(
         weights / "captioner.safetensors",
         {"trained on": "MiniPair renders, denoising loss", "licence": "Apache-2.0"},
@@ -131,9 +142,10 @@ def _captioner(objects: RenderedObjects, budget: Budget, folder: Path, device: t
 
 def _load(kind: Any, folder: Path, stage: str) -> Any:
     """Loads a finished part in fp32."""
-    if not folder.is_dir():
-        raise UserError(f"{folder} is missing: run `sd4match miniature pretrain {stage}` first")
-    return kind.from_pretrained(folder).float()
+    try:
+        return load_part(kind, folder.parent, folder.name).float()
+    except UserError as error:
+        raise UserError(f"{error} Run `sd4match miniature pretrain {stage}` first.") from error
 
 
 def _export(model: nn.Module, folder: Path) -> None:

@@ -147,7 +147,8 @@ class PixArt(LatentDiffusion):
 def _block(layer: str, blocks: int) -> int:
     """The index of the block that a layer's name means."""
     number = layer.removesuffix(_MODULATED).removeprefix(_BLOCKS)
-    if not layer.startswith(_BLOCKS) or not number.isdecimal() or int(number) >= blocks:
+    digits = number.isascii() and number.isdecimal()
+    if not layer.startswith(_BLOCKS) or not digits or int(number) >= blocks:
         raise UserError(
             f"features.layer is {layer!r}, but this transformer has {_BLOCKS}0 to {_BLOCKS}{blocks - 1}, "
             f"each also with {_MODULATED} behind; name one of these."

@@ -11,6 +11,7 @@ import torch
 from refusal import refused
 from safetensors.torch import load_file, save_file
 
+from sd4match_lib.backbones.pixart import PixArt
 from sd4match_lib.backbones.stable_diffusion import StableDiffusion
 from sd4match_lib.backbones.vision import VisionFeatures
 from sd4match_lib.backbones.weights import VISION_FILES, file_hash, find_diffusion, find_vision
@@ -114,6 +115,17 @@ def test_a_size_that_no_tensor_has_is_refused_before_anything_is_allocated(model
 def test_a_vision_model_that_is_none_is_named(models, name, content):
     (models / "dino" / name).write_bytes(content)
     refused(lambda: find_dino(models), name)
+
+
+@pytest.mark.parametrize("number", ["\u0661", "\u00b2", "-1", "3", "", "1.5"])
+def test_a_layer_whose_number_is_none_is_named(tmp_path, number):
+    for part in ("transformer", "vae"):
+        (tmp_path / part).mkdir()
+    (tmp_path / "transformer/config.json").write_text('{"num_layers": 3, "patch_size": 2}')
+    (tmp_path / "vae/config.json").write_text('{"block_out_channels": [8, 8, 8]}')
+    layer = f"transformer_blocks.{number}"
+    refused(lambda: PixArt.grid_hw(tmp_path, image_hw=(64, 64), layer=layer), repr(layer))
+    assert PixArt.grid_hw(tmp_path, image_hw=(64, 64), layer="transformer_blocks.2") == (8, 8)
 
 
 def change(path, alter):

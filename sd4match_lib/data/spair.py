@@ -114,6 +114,7 @@ class SpairDataset(PairDataset):
         path = self._annotation_path(name)
         annotation = _Annotation(path)
         src_id, trg_id = self._image_ids(place)
+        annotation.check_pair(*self._parts[place])
         src, trg = self._picture(annotation, "src", src_id), self._picture(annotation, "trg", trg_id)
         points = {}
         for side, record in (("src", src), ("trg", trg)):
@@ -227,6 +228,19 @@ class _Annotation:
         if field not in self._fields:
             raise DataError(f"{self.path}: the field {field!r} is missing; fetch the annotation again.")
         return self._fields[field]
+
+    def check_pair(self, src: str, trg: str, category: str) -> None:
+        """Make sure that what the annotation says of its pair, if anything, is what the name says."""
+        named = {"src_imname": f"{src}.jpg", "trg_imname": f"{trg}.jpg", "category": category}
+        for field, wanted in named.items():
+            found = self._fields.get(field, wanted)
+            if found != wanted:
+                raise DataError(
+                    f"{self.path}, field {field!r}: {found!r} is not {wanted!r}, which the pair's name says; "
+                    "fetch the annotation again."
+                )
+        if "mirror" in self._fields:
+            self.whole("mirror", 1)
 
     def list_of(self, field: str) -> list[Any]:
         """A field that must be a list."""

@@ -73,6 +73,8 @@ IDS = [
     [{}, {}, {}],
 ]
 
+OTHERS = [None, 3, "", [], "2008_c.jpg", "../2008_a.jpg"]
+
 CASES = [
     *(("viewpoint_variation", value) for value in [*NUMBERS, 3]),
     *(("scale_variation", value) for value in [*NUMBERS, 3]),
@@ -85,7 +87,13 @@ CASES = [
     *(("src_imsize", value) for value in SIZES),
     *(("trg_imsize", value) for value in SIZES),
     *(("kps_ids", value) for value in IDS),
+    *(("src_imname", value) for value in OTHERS),
+    *(("trg_imname", value) for value in OTHERS),
+    *(("category", value) for value in [*OTHERS, "dog"]),
+    *(("mirror", value) for value in [*NUMBERS, 2]),
 ]
+NAMING = ("src_imname", "trg_imname", "category", "mirror")
+"""What an annotation may leave out: the pair's name says it."""
 
 FILES = {
     "empty": b"",
@@ -129,18 +137,28 @@ def annotation(root):
 
 @pytest.mark.parametrize(("field", "value"), CASES, ids=lambda value: repr(value)[:40])
 def test_a_field_that_means_nothing_is_named(root, field, value):
-    annotation(root).write_text(json.dumps(layouts.spair_annotation(*PAIR, **{field: value})))
+    annotation(root).write_text(json.dumps(layouts.spair_annotation(*PAIR) | {field: value}))
     refused(
         lambda: SpairDataset(root, "test")[0], f"{NAME}.json", field.removeprefix("src").removeprefix("trg")
     )
 
 
-@pytest.mark.parametrize("field", [name for name in layouts.spair_annotation(*PAIR) if name in dict(CASES)])
+@pytest.mark.parametrize(
+    "field", [name for name in layouts.spair_annotation(*PAIR) if name in dict(CASES) and name not in NAMING]
+)
 def test_a_missing_field_is_named(root, field):
     fields = layouts.spair_annotation(*PAIR)
     del fields[field]
     annotation(root).write_text(json.dumps(fields))
     refused(lambda: SpairDataset(root, "test")[0], f"{NAME}.json", f"'{field}'")
+
+
+def test_an_annotation_may_leave_out_what_the_pairs_name_says(root):
+    fields = layouts.spair_annotation(*PAIR)
+    for field in NAMING:
+        del fields[field]
+    annotation(root).write_text(json.dumps(fields))
+    assert SpairDataset(root, "test")[0].category == "cat"
 
 
 @pytest.mark.parametrize("content", FILES.values(), ids=FILES)

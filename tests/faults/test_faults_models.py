@@ -159,6 +159,33 @@ def test_a_tensor_of_another_shape_is_refused(models, name):
     refused(lambda: load(models), name.split("/")[0])
 
 
+@pytest.mark.parametrize("name", WEIGHTS)
+@pytest.mark.parametrize("kind", [torch.complex64, torch.int8, torch.int64, torch.bool], ids=str)
+def test_weights_that_are_complex_or_quantised_are_refused(models, name, kind):
+    def alter(tensors):
+        first = sorted(tensors)[3]
+        tensors[first] = tensors[first].to(kind)
+
+    change(models / "sd" / name, alter)
+    refused(lambda: load(models), name, "neither quantised nor complex")
+
+
+def test_heads_that_do_not_divide_the_width_are_named(models):
+    path = models / "sd/text_encoder/config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"num_attention_heads": 3}))
+    refused(lambda: load(models), "text_encoder/config.json", "'num_attention_heads' 3")
+
+
+def test_a_tokenizer_that_knows_no_limit_is_legal_and_one_that_says_none_is_not(models):
+    path = models / "sd/tokenizer/tokenizer_config.json"
+    said = json.loads(path.read_text())
+    path.write_text(json.dumps(said | {"model_max_length": 10**30}))
+    assert load(models).text.token_ids(["a cat"]).shape == (1, 77)
+    del said["model_max_length"]
+    path.write_text(json.dumps(said))
+    refused(lambda: load(models), "tokenizer_config.json", "'model_max_length'")
+
+
 @pytest.mark.parametrize("kind", ["bert", "resnet", None, 3])
 def test_another_architecture_is_refused_by_its_name(models, kind):
     path = models / "dino" / "config.json"

@@ -20,6 +20,10 @@ extensions = [
     "sphinx-mathjax-offline",
 ]
 html_theme = "furo"
+html_title = f"sd4match {__version__}"
+html_show_copyright = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 exclude_patterns = ["_build", "results", "api/modules.rst"]
 
 apidoc_modules = [
@@ -28,6 +32,8 @@ apidoc_modules = [
         "destination": "api",
         "separate_modules": False,
         "module_first": True,
+        # A link to each folder, not a tree of all that is in them.
+        "max_depth": 1,
         "exclude_patterns": ["../sd4match_lib/__main__.py"],
     }
 ]
@@ -39,6 +45,8 @@ default_role = "code"
 
 # Notebooks are shown as they were executed on the miniature, or as they are; building never runs one.
 nb_execution_mode = "off"
+# What a cell shows as Markdown has tables, which plain CommonMark has not.
+nb_render_markdown_format = "myst"
 myst_heading_anchors = 3
 myst_enable_extensions = ["dollarmath"]
 # Widgets have a still beside them; names that a package passes on are documented in both places.

@@ -34,6 +34,9 @@ def test_the_pages_build_without_a_warning(project, tmp_path):
     assert 'src="../_static/mathjax/' in by_hand and "cdn.jsdelivr" not in by_hand
     matcher = (tmp_path / "html/api/sd4match_lib.matcher.html").read_text(encoding="utf-8")
     assert 'id="sd4match_lib.matcher.matcher.Matcher.match"' in matcher
+    # Tables that cells show are tables, and not lines of bars.
+    told = (tmp_path / "html/notebooks/01_prompt_baselines.html").read_text(encoding="utf-8")
+    assert "<td" in told and "| DIFT |" not in told
     # The committed copy of the report's notebook still has links of an earlier form.
     assert [link for link in _dead_links(tmp_path / "html") if "13_report" not in link] == []
 

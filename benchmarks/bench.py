@@ -42,6 +42,8 @@ SLOWER = 1.1
 def main() -> int:
     """Run the cases, keep their numbers, and print them; 1 where one got slower than `--compare` says."""
     arguments = _parse()
+    # Read first: the new numbers may take the place of those that they are compared with.
+    before = json.loads(arguments.compare.read_text()) if arguments.compare else None
     with tempfile.TemporaryDirectory(prefix="sd4match-bench-") as scratch:
         profile = arguments.profile or str(_profile(arguments, Path(scratch)))
         if arguments.case:
@@ -57,7 +59,7 @@ def main() -> int:
             sys.stdout.write(_line(name, found["cases"][name]) + "\n")
     slug = re.sub(r"\W+", "-", f"{found['device']}-{found['shapes']}-{found['side']}").strip("-").lower()
     write_json(RESULTS / f"{slug}.json", found)
-    return _compare(found["cases"], json.loads(arguments.compare.read_text())) if arguments.compare else 0
+    return _compare(found["cases"], before) if before else 0
 
 
 def measure(name: str, profile: Profile, arguments: argparse.Namespace) -> dict[str, Any]:

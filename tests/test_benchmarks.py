@@ -53,3 +53,20 @@ def test_a_comparison_names_what_got_slower(capsys):
     assert bench._compare(same, before) == 0
     assert bench._compare({**same, "encode": {"seconds": 1.3}}, json.loads(json.dumps(before))) == 1
     assert "1.30 times as long" in capsys.readouterr().out
+
+
+def test_a_run_is_compared_with_the_file_whose_place_it_takes(tmp_path, monkeypatch):
+    numbers = {"unit": "pair", "cpu_seconds": 1.0, "peak_mb": 1, "counted_tflop": 1.0, "tflops": 1.0}
+    monkeypatch.setattr(bench, "RESULTS", tmp_path)
+    monkeypatch.setattr(bench, "_profile", lambda *_: "mini")
+
+    def run(seconds, *more):
+        monkeypatch.setattr("sys.argv", ["bench", "--only", "encode", "--device", "cpu", *more])
+        found = {**numbers, "seconds": seconds, "share_of_matmul": 0.5}
+        monkeypatch.setattr(bench, "_in_own_process", lambda *_: found)
+        return bench.main()
+
+    assert run(1.0) == 0
+    (kept,) = tmp_path.glob("*.json")
+    assert run(2.0, "--compare", str(kept)) == 1
+    assert json.loads(kept.read_text())["cases"]["encode"]["seconds"] == 2.0

@@ -122,6 +122,7 @@ class LatentDiffusion(DiffusionBackbone):
         text_kinds: the text models' classes in transformers.
         tokenizer_kind: that of their tokenizers.
         width_name: what a text model's configuration calls `D`.
+        context_name: what the denoiser's configuration calls the width of its context.
     """
 
     part: ClassVar[str]
@@ -129,6 +130,7 @@ class LatentDiffusion(DiffusionBackbone):
     text_kinds: ClassVar[tuple[str, ...]]
     tokenizer_kind: ClassVar[str]
     width_name: ClassVar[str]
+    context_name: ClassVar[str]
     encoder_files = ENCODER_FILES
 
     def __init__(self, denoiser: Any, vae: Any, text: TextEncoder, scheduler: Any) -> None:
@@ -161,6 +163,15 @@ class LatentDiffusion(DiffusionBackbone):
         cls.cut(denoiser, layers, Path(folder) / cls.part)
         vae.decoder = nn.Identity()
         text = cls.load_text(folder, dtype=dtype, device=device)
+        for field, number, whose in (
+            ("in_channels", vae.config.latent_channels, "channels of the VAE's latents"),
+            (cls.context_name, text.width, "width of the text model"),
+        ):
+            if (found := denoiser.config[field]) != number:
+                raise UserError(
+                    f"{Path(folder) / cls.part / 'config.json'}, field {field!r}: {found} is not {number}, "
+                    f"the {whose}; these are parts of different models: copy or fetch the model again."
+                )
         return cls(denoiser.to(device), vae.to(device), text, scheduler)
 
     @classmethod

@@ -76,6 +76,7 @@ class PixArt(LatentDiffusion):
 
     part, denoiser_kind = "transformer", "PixArtTransformer2DModel"
     text_kinds, tokenizer_kind, width_name = ("T5EncoderModel",), "AutoTokenizer", "d_model"
+    context_name = "caption_channels"
     files = (
         *SHARED_FILES,
         "transformer/diffusion_pytorch_model.safetensors",

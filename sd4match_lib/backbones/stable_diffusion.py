@@ -35,6 +35,7 @@ class StableDiffusion(LatentDiffusion):
     part, denoiser_kind = "unet", "UNet2DConditionModel"
     text_kinds: ClassVar[tuple[str, ...]] = ("CLIPTextModel",)
     tokenizer_kind, width_name = "CLIPTokenizer", "hidden_size"
+    context_name = "cross_attention_dim"
     files: ClassVar[tuple[str, ...]] = (
         *SHARED_FILES,
         "unet/diffusion_pytorch_model.safetensors",

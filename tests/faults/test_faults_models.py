@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from diffusers import UNet2DConditionModel
 from refusal import refused
 from safetensors.torch import load_file, save_file
 
@@ -174,6 +175,14 @@ def test_heads_that_do_not_divide_the_width_are_named(models):
     path = models / "sd/text_encoder/config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"num_attention_heads": 3}))
     refused(lambda: load(models), "text_encoder/config.json", "'num_attention_heads' 3")
+
+
+@pytest.mark.parametrize(("field", "number"), [("cross_attention_dim", 24), ("in_channels", 8)])
+def test_parts_of_different_models_are_refused(models, field, number):
+    folder = models / "sd/unet"
+    other = {**UNet2DConditionModel.load_config(folder), field: number}
+    UNet2DConditionModel.from_config(other).save_pretrained(folder)
+    refused(lambda: load(models), "unet/config.json", f"field {field!r}: {number} is not")
 
 
 def test_a_tokenizer_that_knows_no_limit_is_legal_and_one_that_says_none_is_not(models):

@@ -6,6 +6,7 @@ import layouts
 import pytest
 import tiny
 import torch
+from stopping import interrupted
 
 from sd4match_lib.analysis.prompts import nearest_words
 from sd4match_lib.backbones.cleandift import CleanDift
@@ -20,7 +21,6 @@ from sd4match_lib.config.schema import ModelConfig
 from sd4match_lib.errors import UserError
 from sd4match_lib.evaluation.evaluate import evaluate
 from sd4match_lib.prompts.single import SinglePrompt
-from sd4match_lib.training.objective import pair_loss
 from sd4match_lib.training.train import train
 
 IDS = ["cat/one", "cat/two"]
@@ -326,7 +326,7 @@ def test_every_part_of_a_model_is_part_of_its_identity(tmp_path, backbone, write
         ("pixart", tiny.write_pixart, "transformer_blocks.1.modulated"),
     ],
 )
-def test_a_prompt_is_learned_resumed_and_evaluated(tmp_path, monkeypatch, backbone, write, layer):
+def test_a_prompt_is_learned_resumed_and_evaluated(tmp_path, backbone, write, layer):
     root = tmp_path / "SPair-71k"
     for split in ("train", "val"):
         layouts.write_spair(root, [("a", "b", "cat"), ("b", "c", "cat"), ("c", "a", "cat")], split)
@@ -350,18 +350,8 @@ def test_a_prompt_is_learned_resumed_and_evaluated(tmp_path, monkeypatch, backbo
     start.initialise(text, profile.seed)
     assert not torch.equal(whole.prompt.theta, start.theta)
 
-    calls = []
-
-    def interrupted(*args, **kwargs):
-        calls.append(1)
-        if len(calls) == 4:  # after the state of step 2 was saved
-            raise KeyboardInterrupt
-        return pair_loss(*args, **kwargs)
-
-    monkeypatch.setattr("sd4match_lib.training.loop.pair_loss", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted(at_loss=4):  # after the state of step 2 was saved
         train(profile, "single", **options, results_dir=tmp_path / "parts")
-    monkeypatch.undo()
     resumed = train(profile, "single", **options, results_dir=tmp_path / "parts")
     assert torch.equal(resumed.prompt.theta, whole.prompt.theta)
     found = {"dataset": "spair", "data_root": root, "split": "val", "results_dir": tmp_path / "found"}

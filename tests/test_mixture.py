@@ -6,6 +6,7 @@ import layouts
 import pytest
 import tiny
 import torch
+from stopping import interrupted
 
 from sd4match_lib.config.profile import load_profile
 from sd4match_lib.errors import UserError
@@ -15,7 +16,6 @@ from sd4match_lib.features.methods import method_settings
 from sd4match_lib.matching.correlation import l2_normalise
 from sd4match_lib.prompts.factory import load_prompt, new_prompt
 from sd4match_lib.prompts.mixture import LayerMixture
-from sd4match_lib.training.objective import pair_loss
 from sd4match_lib.training.train import train
 
 LAYERS = ("up_blocks.1", "up_blocks.0")
@@ -87,7 +87,7 @@ def test_a_mixture_that_is_its_first_layer_alone_equals_that_layer(folder, profi
         assert other[:, channels:].abs().max() == 0 < mix[:, channels:].abs().max()
 
 
-def test_a_mixture_is_learned_resumed_recorded_and_read_back(folder, profile, tmp_path, monkeypatch):
+def test_a_mixture_is_learned_resumed_recorded_and_read_back(folder, profile, tmp_path):
     options = {"dataset": "spair", "data_root": folder / "SPair-71k", "device": "cpu"}
     request = options | {"options": {"length": 5}}
     whole = train(mixed(profile), "single", **request, results_dir=tmp_path / "whole")
@@ -95,18 +95,8 @@ def test_a_mixture_is_learned_resumed_recorded_and_read_back(folder, profile, tm
     assert not torch.equal(whole.prompt.mixture.logits, start.logits)
     told = whole.record.config
     assert told["layers"] == list(LAYERS) and told["prompt"]["mixture"] == list(LAYERS)
-    calls = []
-
-    def interrupted(*args, **kwargs):
-        calls.append(1)
-        if len(calls) == 4:  # after the state of step 2 was saved
-            raise KeyboardInterrupt
-        return pair_loss(*args, **kwargs)
-
-    monkeypatch.setattr("sd4match_lib.training.loop.pair_loss", interrupted)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted(at_loss=4):  # after the state of step 2 was saved
         train(mixed(profile), "single", **request, results_dir=tmp_path / "parts")
-    monkeypatch.undo()
     resumed = train(mixed(profile), "single", **request, results_dir=tmp_path / "parts")
     assert torch.equal(resumed.prompt.mixture.logits, whole.prompt.mixture.logits)
     assert torch.equal(resumed.prompt.theta, whole.prompt.theta)

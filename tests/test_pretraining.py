@@ -195,6 +195,11 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(tmp_path):
 def test_a_pretraining_without_end_is_refused(tmp_path):
     with pytest.raises(UserError, match="--steps or --minutes"):
         train(tmp_path, budget=Budget(None, None, 4, 0.05))
+    with pytest.raises(UserError, match="--steps or --minutes"):
+        train(tmp_path, budget=Budget(0, None, 4, 0.05))
+    with pytest.raises(UserError, match="--steps or --minutes"):
+        run("vae", out=tmp_path)
+    assert not (tmp_path / "renders").exists()
 
 
 def test_a_later_stage_says_which_one_comes_first(tmp_path, monkeypatch):

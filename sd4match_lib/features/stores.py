@@ -96,6 +96,7 @@ class _Kept:
         self._memory = MemoryCache(KEEP_BYTES, self._disk)
 
     def get(self, record: ImageRecord, compute: Callable[[ImageRecord], Tensors]) -> Tensors:
+        """Return a picture's tensors, computed where nobody has them yet."""
         key = record.content_key()
         found = self._memory.get(key)
         if found is None:

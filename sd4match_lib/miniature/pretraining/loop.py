@@ -66,6 +66,15 @@ class Budget:
     save_every_s: float = 120.0
     watch_every_s: float = 900.0
 
+    def check_end(self, stage: str) -> None:
+        """Make sure that it ends.
+
+        Raises:
+            UserError: it has neither steps nor minutes.
+        """
+        if not self.steps and not self.minutes:
+            raise UserError(f"pretraining {stage} needs --steps or --minutes, or it would never end.")
+
     def spent(self, step: int, elapsed_s: float) -> float:
         """The part of the budget that is used up, in [0, 1]."""
         parts = [
@@ -129,11 +138,10 @@ def pretrain(
             `folder/<name>_probe.csv`.
 
     Raises:
-        UserError: the checkpoint is damaged or another model's, or the loss stops being finite (the last
-            checkpoint stays).
+        UserError: the budget has no end, the checkpoint is damaged or another model's, or the loss stops
+            being finite (the last checkpoint stays).
     """
-    if budget.steps is None and budget.minutes is None:
-        raise UserError(f"pretraining {name} needs --steps or --minutes, or it would never end")
+    budget.check_end(name)
     objective.to(device).train()
     run = _Run(objective, budget)
     checkpoint, log, probe_log = checkpoint_files(folder, name)

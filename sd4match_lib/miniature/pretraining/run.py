@@ -76,9 +76,8 @@ def run(
         raise UserError(f"there is no pretraining stage {stage!r}; choose one of {', '.join(BUDGETS)}")
     hold_memory()
     folder = out or resolve_path(FOLDER)
-    if steps is None and minutes is None:
-        raise UserError(f"pretraining {stage} needs --steps or --minutes, or it would never end.")
     budget = replace(BUDGETS[stage], steps=steps, minutes=minutes)
+    budget.check_end(stage)  # before pictures are rendered
     weights, where = folder / "weights", resolve_device(device)
     with WorkLock(folder, stage):
         if fresh:

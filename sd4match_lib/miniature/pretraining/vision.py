@@ -2,8 +2,9 @@
 in MoCo v3 (Chen et al. 2021), masked patches are told from the rest, as in iBOT (Zhou et al. 2022; centring
 after DINOv2), and patches of two crops that show one place agree, as in PixPro (Xie et al. 2021).
 
-Where crops overlap is known from how they were cut, not from what was rendered. Without the last loss the
-patches' PCK took eight times the samples; DINO's loss of the whole had not begun to fall after 25,000.
+Where crops overlap is known from how they were cut, not from what was rendered. With the last loss patches
+had a PCK of 0.120 after 168,576 samples, without it 0.099 after 161,536 (pixels: 0.077); DINO's loss of the
+whole had not begun to fall after 25,000.
 """
 
 import copy

@@ -39,8 +39,8 @@ docs: $(DEV)
 	$(BIN)/sphinx-build -W --quiet docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
-# make bench COMPARE=benchmarks/results/FILE says what got slower; BENCH="--shapes sd21 --side 256" are SD2-1's
-# shapes, and --fast times the compiled UNet.
+# make bench keeps a table and a figure over versions in benchmarks/results; COMPARE=benchmarks/results/FILE.json says
+# what got slower than its last run; BENCH="--shapes sd21 --side 256" are SD2-1's shapes, --fast the compiled UNet.
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.bench $(if $(COMPARE),--compare $(COMPARE)) $(BENCH)
 

@@ -4,7 +4,8 @@
     python -m benchmarks.bench --shapes sd21 --side 256         SD2-1's true shapes, random weights
     python -m benchmarks.bench --compare benchmarks/results/... what got slower
 
-Each case runs in a process of its own, so that its peak memory is its own. One JSON file a machine and shape.
+Each case runs in a process of its own, so that its peak memory is its own. Runs are kept in one JSON file a
+machine and shape, with a table and a figure over versions beside it (`history`).
 """
 
 from __future__ import annotations
@@ -31,7 +32,6 @@ from sd4match_lib.config.profile import Profile, load_profile
 from sd4match_lib.reproduce.prepare import minipair_root, prepare_data
 from sd4match_lib.runs.machine import describe_device, git_commit, versions
 from sd4match_lib.runs.record import utc
-from sd4match_lib.utils.files import write_json
 
 RESULTS = Path(__file__).parent / "results"
 SHORTEST_S, FEWEST = 2.0, 3
@@ -43,7 +43,7 @@ def main() -> int:
     """Run the cases, keep their numbers, and print them; 1 where one got slower than `--compare` says."""
     arguments = _parse()
     # Read first: the new numbers may take the place of those that they are compared with.
-    before = json.loads(arguments.compare.read_text()) if arguments.compare else None
+    before = json.loads(arguments.compare.read_text())["runs"][-1] if arguments.compare else None
     with tempfile.TemporaryDirectory(prefix="sd4match-bench-") as scratch:
         profile = arguments.profile or str(_profile(arguments, Path(scratch)))
         if arguments.case:
@@ -58,7 +58,10 @@ def main() -> int:
             found["cases"][name] = _in_own_process(name, profile, arguments)
             sys.stdout.write(_line(name, found["cases"][name]) + "\n")
     slug = re.sub(r"\W+", "-", f"{found['device']}-{found['shapes']}-{found['side']}").strip("-").lower()
-    write_json(RESULTS / f"{slug}.json", found)
+    # Here, so that what draws figures is not in the memory of a case's own process.
+    from benchmarks.history import keep_run
+
+    keep_run(RESULTS, slug, found)
     return _compare(found["cases"], before) if before else 0
 
 

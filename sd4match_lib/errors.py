@@ -1,7 +1,5 @@
 """Errors that a user can cause and can mend."""
 
-from __future__ import annotations
-
 import errno
 
 LONGEST = 2000

@@ -1,7 +1,5 @@
 """Controls: prompts that nobody learned, and a UNet that knows nothing."""
 
-from __future__ import annotations
-
 import dataclasses
 import shutil
 from pathlib import Path

@@ -3,8 +3,6 @@
 A learned prompt was never asked to paint; what comes out when one asks shows what it has learned (Sec. 4.4).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

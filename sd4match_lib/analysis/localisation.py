@@ -1,7 +1,5 @@
 """Correlation maps in two numbers: how much of a map lies on the object, and how far its peak stands out."""
 
-from __future__ import annotations
-
 import io
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Naming painted pictures: which category's real pictures the vision model finds them most like."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import pandas as pd

@@ -1,7 +1,5 @@
 """Looking at learned prompts: their nearest words, how alike they are, what in a picture moves them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """What a CPM listens to in a picture once the place in the picture, which needs no picture, is taken out."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -5,8 +5,6 @@ The paper shows by examples that CPM's prompt "focuses on the object with the sa
 by side.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 from dataclasses import replace

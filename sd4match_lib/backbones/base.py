@@ -8,8 +8,6 @@ Symbols: `B` batch, `L` token positions, `P` learned rows, `D` token width, `C` 
 in pixels, `h w` feature grid, `E` ensemble members.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Reading inner modules of a stock model without computing what lies behind them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any

@@ -5,8 +5,6 @@ with the tuned file in place of ``unet/diffusion_pytorch_model.safetensors``. No
 pass says all and an ensemble would repeat it. The step still goes in, as a number to the UNet.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 

@@ -4,8 +4,6 @@ A learned prompt stands in for rows of the embedding layer's output, positions i
 the rest of the text model like any word (Sec. 3.2 of the paper).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

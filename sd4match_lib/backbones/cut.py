@@ -3,8 +3,6 @@
 Nothing has to be raised out of the pass to end it, so it can be compiled as a whole.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import Tensor, nn

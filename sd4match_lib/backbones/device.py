@@ -1,7 +1,5 @@
 """Where and in what precision models compute, and how tensors get there."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

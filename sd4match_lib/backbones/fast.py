@@ -3,8 +3,6 @@
 Fixed shapes are the price: each number of rows is compiled for itself, minutes each at the paper's size.
 """
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Callable, Sequence

@@ -4,8 +4,6 @@ A model's folder is in diffusers layout: the denoiser, an autoencoder, text mode
 a scheduler.
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """What is known of an image before it is denoised: the VAE's answer, and the noise that belongs to it."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Loading a part of a model, and refusing what is not whole, not finite, or of another kind."""
 
-from __future__ import annotations
-
 import gc
 import logging
 import math

@@ -10,8 +10,6 @@ have a few channels of huge values that say little of a place; the modulated one
 2025) match with.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

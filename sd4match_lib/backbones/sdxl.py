@@ -8,8 +8,6 @@ The size that the UNet is told is the network input's own, uncropped, in place o
 pictures are stretched to it before anything looks at them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

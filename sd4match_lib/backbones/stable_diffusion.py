@@ -6,8 +6,6 @@ that a feature does not depend on its batch, on the order, or on the device (up 
 arithmetic).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Parts of SD2-1's true shapes that know nothing: for what hangs on sizes alone, such as time and memory."""
 
-from __future__ import annotations
-
 from typing import Any
 
 

@@ -4,8 +4,6 @@ Models move (Stable Diffusion 2-1 left its hub in 2025), so a profile lists seve
 complete one is used; every result records the SHA-256 of the files that were loaded.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import re

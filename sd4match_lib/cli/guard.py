@@ -1,7 +1,5 @@
 """What every command shares when something goes wrong: one line for people, and an exit code."""
 
-from __future__ import annotations
-
 import argparse
 import difflib
 import os

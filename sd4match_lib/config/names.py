@@ -4,8 +4,6 @@ Without PyTorch, so that `--help` and reading a profile stay quick. A new datase
 matcher is one file and one line here.
 """
 
-from __future__ import annotations
-
 from enum import StrEnum
 from typing import Final
 

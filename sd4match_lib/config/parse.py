@@ -1,7 +1,5 @@
 """Strict reading of plain tables into frozen dataclasses: a typing mistake is an error that names its key."""
 
-from __future__ import annotations
-
 import dataclasses
 import math
 import re

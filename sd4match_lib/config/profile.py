@@ -4,8 +4,6 @@ Which models, which data, at which sizes: what differs between a laptop's first 
 data in `config/*.toml`. No code asks for a profile's name.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from dataclasses import dataclass, field

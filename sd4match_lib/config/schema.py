@@ -4,8 +4,6 @@ Frozen dataclasses whose fields' metadata carry the accepted ranges ("min", "max
 exclusive) or names ("choices").
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal

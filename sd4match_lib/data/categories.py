@@ -1,7 +1,5 @@
 """The words for categories: SPair-71k's own, which are PASCAL VOC's."""
 
-from __future__ import annotations
-
 VOC_CATEGORIES = (
     "aeroplane",
     "bicycle",

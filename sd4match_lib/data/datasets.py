@@ -1,7 +1,5 @@
 """Opening a split of a data set by its layout's name."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

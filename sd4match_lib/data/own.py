@@ -6,8 +6,6 @@ points may also be ``[[x, y], ...]``. Paths are relative to the file, and lie be
 pixels of the upright picture, counted from 0 at the centre of the top left pixel.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path

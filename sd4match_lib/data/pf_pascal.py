@@ -8,8 +8,6 @@ the annotations' ``kps`` that are NaN in neither picture. The test list brings i
 Coordinates are used as they are written, as the paper's code and its predecessors do.
 """
 
-from __future__ import annotations
-
 import logging
 from collections import Counter
 from collections.abc import Iterable

@@ -8,8 +8,6 @@ The annotations count pixels from one, and the published list repeats them as th
 100 pictures): it does not subtract 1. Neither does this reader, with or without the list.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Reading lists, annotations and points so that whatever is wrong with them is told in one sentence."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar

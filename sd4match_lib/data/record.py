@@ -1,7 +1,5 @@
 """One picture of a data set: where it lies and what is known of it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path

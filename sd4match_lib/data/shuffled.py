@@ -1,7 +1,5 @@
 """A negative control: a data set whose correspondences are wrong, and everything else as it was."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterable
 from pathlib import Path

@@ -6,8 +6,6 @@ SPair-71k. It brings neither pictures nor a list: ``JPEGImages`` is looked for i
 pair of SPair-71k holds here; the numbers of its keypoints mean other points.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import ClassVar
 

@@ -5,8 +5,6 @@ A table (CSV) has one row per keypoint that has a like: ``category`` (``*`` for 
 point on the other side, left for right). Either of the last two may be empty; other columns are ignored.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What every data set is made of: pictures, pairs of them, and the rule that scores a pair."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 from abc import abstractmethod

@@ -1,7 +1,5 @@
 """A method put together of prompt and models: found first, to know a finished run, and loaded when needed."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any, TypeVar, assert_never

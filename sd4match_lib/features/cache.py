@@ -1,7 +1,5 @@
 """Keeping tensors: on disk by their content, and in memory up to a limit."""
 
-from __future__ import annotations
-
 import logging
 import shutil
 from collections import OrderedDict

@@ -1,7 +1,5 @@
 """Dense features of any method behind one interface: what is computed per image, and what per pair."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 

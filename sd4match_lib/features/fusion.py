@@ -4,8 +4,6 @@ Method, section 7 (A Tale of Two Features, Zhang et al. 2023): the scales of a p
 PCA, brought to one grid and concatenated; the DINOv2 half is put beside them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -4,8 +4,6 @@ A model is known by the hash of its files, its device, its type and how deep it 
 used ones go when the limit is passed.
 """
 
-from __future__ import annotations
-
 import threading
 from collections import OrderedDict
 from collections.abc import Callable

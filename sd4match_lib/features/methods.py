@@ -1,7 +1,5 @@
 """The methods that can be evaluated: SD4Match's features under a prompt, and what the paper compares with."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import assert_never
 

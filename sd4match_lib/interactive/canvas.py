@@ -1,7 +1,5 @@
 """The drawn part of the point picker: an anywidget whose front is `picker.js`, served from this package."""
 
-from __future__ import annotations
-
 import threading
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The point picker's controls: prompt, category, timestep, matcher, extractor and profile."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any

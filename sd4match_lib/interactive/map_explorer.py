@@ -1,7 +1,5 @@
 """Explorers: a point's correlation map under a slider of timesteps or of prompts, computed beforehand."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import ipywidgets

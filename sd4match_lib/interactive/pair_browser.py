@@ -1,7 +1,5 @@
 """The pair browser: pairs of an evaluation by category and difficulty, with right and wrong keypoints."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Mapping
 from typing import Any

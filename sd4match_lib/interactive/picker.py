@@ -1,7 +1,5 @@
 """The point picker: click a point on one picture and see where it is on the other."""
 
-from __future__ import annotations
-
 import json
 import logging
 import threading

@@ -1,7 +1,5 @@
 """A box of widgets that is a picture wherever widgets cannot live."""
 
-from __future__ import annotations
-
 import base64
 import io
 from abc import ABCMeta, abstractmethod

@@ -5,8 +5,6 @@ to the picture's size before the nearest neighbour. Here by a whole factor; the 
 where they are (align corners), so every old cell is a new one too.
 """
 
-from __future__ import annotations
-
 from torch import Tensor
 from torch.nn.functional import interpolate
 

@@ -4,8 +4,6 @@ Zhang et al., "A Tale of Two Features", NeurIPS 2023 (SD+DINO), fuse DINOv2 with
 Stable Diffusion; here its partner is the one feature map that the prompt was learned for.
 """
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from sd4match_lib.features.fusion import join_halves

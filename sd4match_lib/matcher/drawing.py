@@ -1,7 +1,5 @@
 """Matches as one still picture: numbered points on both pictures, and a correlation map on the target."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Sequence
 from pathlib import Path

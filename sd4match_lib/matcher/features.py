@@ -1,7 +1,5 @@
 """The feature maps of two pictures under one method, computed once and kept."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

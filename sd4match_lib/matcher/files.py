@@ -1,7 +1,5 @@
 """Matching files: points from a text or a file, targets from files and folders, JSON and pictures."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict

@@ -6,8 +6,6 @@ source a left ear looks like a right one, so points of one side may be found on 
 swap the names of paired keypoints; points that a user clicks have no names.
 """
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from sd4match_lib.matching.correlation import in_full_precision, l2_normalise

@@ -1,7 +1,5 @@
 """Which of the options are on."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from sd4match_lib.errors import UserError

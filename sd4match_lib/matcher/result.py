@@ -1,7 +1,5 @@
 """What `Matcher` answers: points in the target's own pixels, and how sure the model is of them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

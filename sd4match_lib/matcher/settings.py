@@ -1,7 +1,5 @@
 """How a `Matcher` asks its models: filled in from the profile, and changed."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias

@@ -5,8 +5,6 @@ centre of the first cell and ``(w - 1, h - 1)`` that of the last. Shape symbols:
 ``C`` channels, ``h w`` feature grid.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

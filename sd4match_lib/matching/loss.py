@@ -4,8 +4,6 @@ Symbols: ``B`` batch, ``N`` keypoints of a pair, ``C`` channels, ``h w`` feature
 ``(x, y)`` in feature cells.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

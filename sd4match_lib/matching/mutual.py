@@ -4,8 +4,6 @@ Dekel et al., "Best-Buddies Similarity for Robust Template Matching", CVPR 2015;
 large. It says nothing of meaning: two left ears that a model takes for each other pass it.
 """
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from sd4match_lib.matching.correlation import Correlation, best_cells

@@ -5,8 +5,6 @@ source keypoints ``(B, N, 2)`` in source cells, and returns positions ``(B, N, 2
 names of ``temperature`` and ``sigma`` as keyword-only parameters, it is given too.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable
 

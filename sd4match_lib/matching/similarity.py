@@ -5,8 +5,6 @@ similarity near the truth and away from it say how well features tell the right 
 keypoint average precision of Mariotti et al. (CVPR 2024).
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -5,8 +5,6 @@ Zhang et al., "Telling Left from Right: Identifying Geometry-Aware Semantic Corr
 gives a far second mode no weight at all.
 """
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from sd4match_lib.matching.correlation import best_cells

@@ -4,8 +4,6 @@
 ``macro``: as ``image`` within each category, then over categories. Every number says which one it is.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Literal, get_args
 

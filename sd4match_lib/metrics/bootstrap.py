@@ -8,8 +8,6 @@ for pairs of one set: Aronow, Samii and Assenova 2015), which needs no triple an
 pairs share a picture this is the bootstrap over pairs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias

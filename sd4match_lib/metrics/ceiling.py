@@ -1,7 +1,5 @@
 """The ceiling of the grid: what no nearest-neighbour matcher on a feature grid can exceed."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 from sd4match_lib.errors import UserError

@@ -7,8 +7,6 @@ iff no target point is within tau. A prediction may be a jitter and also a swap 
 before jitter and jitter before miss, so that every keypoint is of one kind. Both borders count as within.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

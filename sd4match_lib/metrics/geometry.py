@@ -1,7 +1,5 @@
 """The geometry-aware subset of GeoAware-SC (Zhang et al., CVPR 2024): keypoints that could be another one."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 from sd4match_lib.data.symmetry import Symmetry

@@ -6,8 +6,6 @@ anywhere. KAP is the average precision over all of them: unlike PCK it asks that
 Similarities are normalised per pair, and near is within 0.10 theta (`matching.similarity`).
 """
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 import pandas as pd

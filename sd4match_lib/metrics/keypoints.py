@@ -6,8 +6,6 @@ does): without a place in the other picture and without a distance, so that no P
 Frames: ``_px`` pixels of the original picture, ``_in`` pixels of the network's input (the stretched picture).
 """
 
-from __future__ import annotations
-
 import io
 import os
 from collections.abc import Iterable

@@ -6,8 +6,6 @@ pairs, as in the paper; per point: over all keypoints; macro: per image, then ov
 (``in``: the stretched network input, as in the paper; ``px``: the original picture).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import overload
 

@@ -5,8 +5,6 @@ projected to token space, plus one learned embedding per position, through the t
 once on the denoising loss and then frozen.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self

@@ -4,8 +4,6 @@ Its ablation (Fig. 3a) is its configuration: conditioning on the pair or on one 
 a global descriptor, with or without the global prompt and the mixing of patches.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, Literal
 

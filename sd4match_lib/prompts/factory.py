@@ -1,7 +1,5 @@
 """Prompts by their names and from their files; the names are in `config.names`."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Mapping, Sequence
 from functools import partial

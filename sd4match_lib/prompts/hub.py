@@ -1,7 +1,5 @@
 """Learned prompts that travel: a folder with weights and card, here or on the Hugging Face hub."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory

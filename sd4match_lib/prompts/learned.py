@@ -5,8 +5,6 @@ model's embedding layer and pass through the text model; in the space `hidden`, 
 mode, they stand in for the text model's output.
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Mapping
 from enum import StrEnum

@@ -4,8 +4,6 @@ Not in the paper. Hyperfeatures (Luo et al., NeurIPS 2023) learn such weights ov
 bottleneck layers besides; here the weights stand alone, over the blocks of one step.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

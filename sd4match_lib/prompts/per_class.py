@@ -1,7 +1,5 @@
 """Class: one learned prompt per category (Sec. 3.2 of the paper)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

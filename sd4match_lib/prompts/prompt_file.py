@@ -1,7 +1,5 @@
 """Prompts on disk: safetensors with a JSON header that says what the tensors are."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -4,8 +4,6 @@
 (method, section 3). Both are pickles: only tensors and plain containers are let in, never code.
 """
 
-from __future__ import annotations
-
 import os
 import zipfile
 from collections.abc import Mapping

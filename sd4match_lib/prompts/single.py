@@ -1,7 +1,5 @@
 """Single: one learned prompt for everything (Sec. 3.2 of the paper)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """Prompts that are words: the empty string and "a photo of a {category}"."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Learned prompts as textual-inversion embeddings, which diffusers' pipelines load as new words."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from safetensors.torch import save

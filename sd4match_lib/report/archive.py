@@ -5,8 +5,6 @@ run that says how far its prediction lay from the truth, in ten-thousandths of t
 rounded up. That is enough to take any PCK, difference or interval again, at any alpha of four decimals.
 """
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What a table or figure rests on, in one sentence, as the records of its runs say."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any

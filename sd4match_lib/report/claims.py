@@ -4,8 +4,6 @@ Each notebook tests its claims and leaves the numbers; verdicts are given over a
 of thirty lines some come out by luck (Holm 1979).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

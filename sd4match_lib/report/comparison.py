@@ -1,7 +1,5 @@
 """Measured numbers set beside the paper's: the difference, its interval, and whether it is small enough."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What the notebooks' tables come to, in a sentence or two: computed, so that it holds in every profile."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """Drawings of the method, the paper's Figures 1 and 2 at SD2-1's shapes, which the package brings."""
 
-from __future__ import annotations
-
 import base64
 import re
 

@@ -1,7 +1,5 @@
 """Values with their intervals as dots on lines, one line a row: what bars cannot compare side by side."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

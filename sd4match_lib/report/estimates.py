@@ -1,7 +1,5 @@
 """PCK, and differences of PCK, over one evaluation or over those of several trainings."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias

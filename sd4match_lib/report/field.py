@@ -1,7 +1,5 @@
 """The field on one page: what others print, by protocol, and what was measured here, in today's columns."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Final
 

@@ -1,7 +1,5 @@
 """What a figure shows, in one line above it: computed, so that it is true in every profile."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import pandas as pd

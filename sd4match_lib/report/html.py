@@ -1,7 +1,5 @@
 """Markdown as one HTML file that needs nothing else: figures inside, no scripts, no network."""
 
-from __future__ import annotations
-
 import base64
 import html
 import re

@@ -1,7 +1,5 @@
 """The tables and figures of the paper, one by one: what it says by each, and what measures it here."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final
 

@@ -1,7 +1,5 @@
 """Who is ahead: every system that was measured on one split, ranked with paired intervals."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Figures of where points are found: correlation maps under prompts (Fig. 6), matches of methods (Fig. 9)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt

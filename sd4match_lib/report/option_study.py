@@ -1,7 +1,5 @@
 """What each of `Matcher`'s options is worth: the same pairs with the option off and on."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any

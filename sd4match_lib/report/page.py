@@ -1,7 +1,5 @@
 """The report: what the paper says, item by item, beside what this profile measured."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

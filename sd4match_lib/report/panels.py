@@ -1,7 +1,5 @@
 """What the method computes on its way, as pictures side by side: feature maps, score maps, tokens, points."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Figures that show pictures: matches between two of them, and grids of many."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 

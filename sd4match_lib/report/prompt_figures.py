@@ -1,7 +1,5 @@
 """Pictures of learned prompts: how alike they are, and what they listen to in a pair."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt

@@ -5,8 +5,6 @@ of Tables 1, 3 and 4, is in `paper_blanks.csv` as rows without a value. Whoever 
 file to `data/published.csv` and fill it in there.
 """
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Numbers that several tables print: where they are not the same, the report says why they may differ."""
 
-from __future__ import annotations
-
 import pandas as pd
 
 from sd4match_lib.config.profile import Profile

@@ -1,7 +1,5 @@
 """How far does a rerun move? Two results folders of one profile, number by number."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What a table comes to, in a sentence: computed, so that it is true in every profile."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 

@@ -1,7 +1,5 @@
 """Table 2: SPair-71k by category, measured methods beside the paper's, in the paper's three groups."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args

@@ -1,7 +1,5 @@
 """Tables of the studies around the method: generalisation (Table 3), ablation and timesteps (Fig. 3)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

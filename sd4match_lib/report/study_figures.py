@@ -1,7 +1,5 @@
 """Figures of the studies: Table 2 by category, difficulty and kind of error; Table 3; Figs. 3(a) and 3(b)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import matplotlib.pyplot as plt

@@ -1,7 +1,5 @@
 """The one style of all figures, and writing them reproducibly."""
 
-from __future__ import annotations
-
 import base64
 import io
 import re

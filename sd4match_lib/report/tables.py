@@ -3,8 +3,6 @@
 Fractions stay fractions in the CSV; only the Markdown shows percent.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from pathlib import Path

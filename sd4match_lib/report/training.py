@@ -1,7 +1,5 @@
 """What a training did: its loss and what validation found."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt

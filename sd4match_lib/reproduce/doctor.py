@@ -1,7 +1,5 @@
 """What a profile needs and what is here: data, weights, disk, memory, GPU, versions; and what to do next."""
 
-from __future__ import annotations
-
 import dataclasses
 import shutil
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """A line now and then while a notebook runs: which cell, since when, how much longer."""
 
-from __future__ import annotations
-
 import logging
 import threading
 import time

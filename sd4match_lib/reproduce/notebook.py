@@ -1,7 +1,5 @@
 """A notebook as something to run: source, parameters, where its results go, and the copy that is kept."""
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Mapping
 from dataclasses import dataclass

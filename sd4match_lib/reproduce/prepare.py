@@ -1,7 +1,5 @@
 """Making data that a profile needs and that can be made: the rendered MiniPair."""
 
-from __future__ import annotations
-
 import logging
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`sd4match reproduce`: the notebooks in order, as far as they are not already done."""
 
-from __future__ import annotations
-
 import logging
 import os
 import uuid

@@ -5,8 +5,6 @@ parameters are checked before, and afterwards a notebook counts as complete only
 and every file that it declared is there.
 """
 
-from __future__ import annotations
-
 import logging
 import time
 from enum import IntEnum

@@ -1,7 +1,5 @@
 """The notebooks that come with the package, and a folder of one's own to work in."""
 
-from __future__ import annotations
-
 import os
 from importlib import metadata
 from pathlib import Path

@@ -1,7 +1,5 @@
 """How long the paper's notebooks take on a device, from a few steps timed there."""
 
-from __future__ import annotations
-
 import statistics
 import time
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """What a record says about where it was made: versions, device, commit, memory."""
 
-from __future__ import annotations
-
 import os
 import platform
 import subprocess

@@ -5,8 +5,6 @@ the same request finds the finished run again; `run.json` says how it ended and 
 notebook leaves the same sort of record as `results/<profile>/notebooks/<stem>.json`.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import time

@@ -1,7 +1,5 @@
 """The log of a training: a CSV file that tells of every step once, however often the training was killed."""
 
-from __future__ import annotations
-
 import csv
 import io
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The one loop that trains every prompt."""
 
-from __future__ import annotations
-
 import logging
 import math
 import time

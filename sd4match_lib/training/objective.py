@@ -1,7 +1,5 @@
 """What a training step minimises: the matching loss of some pairs under a prompt."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Which pairs a step sees: every pair once per epoch, in an order that the seed and the step decide alone."""
 
-from __future__ import annotations
-
 import torch
 
 

@@ -1,7 +1,5 @@
 """Everything that a training needs to go on where it was killed, in one file."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path

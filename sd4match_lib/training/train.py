@@ -5,8 +5,6 @@
 Several processes share each batch; their gradients add up to those of one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace

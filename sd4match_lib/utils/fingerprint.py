@@ -1,7 +1,5 @@
 """Hashes that say whether something changed: folders, the library's code, the shipped weights."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """One writer at a time: the operating system's own file locks, which end with the process that holds them."""
 
-from __future__ import annotations
-
 import logging
 import os
 import platform

@@ -1,7 +1,5 @@
 """Names from outside in Markdown."""
 
-from __future__ import annotations
-
 from sd4match_lib.errors import one_line
 
 

@@ -1,7 +1,5 @@
 """Where things lie: the project's root, the package's own files, the data folder; and names from outside."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path, PurePosixPath
 from typing import Any

@@ -1,7 +1,5 @@
 """Worker processes that end with the process that they work for."""
 
-from __future__ import annotations
-
 import os
 import signal
 import threading

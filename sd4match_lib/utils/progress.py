@@ -1,7 +1,5 @@
 """One way to show progress: a bar for people, a line now and then for logs."""
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

@@ -3,8 +3,6 @@
 Sizes, depths and digits are limited: a file may come from anywhere, and no real one comes near.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -1,7 +1,5 @@
 """Things that a profile or the command line names: each name leads to the one place where the thing is."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Any

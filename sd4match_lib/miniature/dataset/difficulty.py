@@ -5,8 +5,6 @@ target, 3 both. Viewpoint and scale have its three levels, 0 easy, 1 medium, 2 h
 the lines is not published in numbers, so the thresholds here are ours.
 """
 
-from __future__ import annotations
-
 import math
 
 from sd4match_lib.data.types import Difficulty

@@ -1,7 +1,5 @@
 """Writing MiniPair's files: the same bytes for the same content on any machine, and a hash of each."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

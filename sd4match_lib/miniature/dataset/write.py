@@ -1,7 +1,5 @@
 """MiniPair on disk: rendered in three layouts, vouched for by a manifest, repaired when damaged."""
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Callable

@@ -4,8 +4,6 @@ Points are pixels counted from 0 at the centre of the first, to 1/64: readers of
 project's among them, use the numbers as they are written.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from itertools import count, permutations

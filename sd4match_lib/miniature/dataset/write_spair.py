@@ -7,8 +7,6 @@ numbers. A picture's stem is unique in the data set and holds no '-', which sepa
 name.
 """
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Iterator

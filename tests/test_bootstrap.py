@@ -12,8 +12,6 @@ from sd4match_lib.metrics.bootstrap import (
     training_draws,
 )
 
-LEVEL = 0.95
-
 
 def sums(values, pictures):
     return PairSums(np.asarray(values, float), np.ones(len(values)), np.asarray(pictures))
@@ -32,7 +30,7 @@ def shared_pictures(rng, categories=18, pictures=8, pairs=24):
 def by_pairs(values, rng, n=400):
     """The interval that takes pairs for independent."""
     drawn = values[rng.integers(0, len(values), (n, len(values)))].mean(axis=1)
-    return interval_of(float(values.mean()), drawn, LEVEL)
+    return interval_of(float(values.mean()), drawn)
 
 
 @pytest.mark.parametrize("both_roles", [True, False])
@@ -47,7 +45,7 @@ def test_intervals_cover_where_pairs_share_pictures_and_resampling_pairs_does_no
         as_target = as_source if both_roles else 0.12 * rng.standard_normal(144)
         values = 0.45 + as_source[pictures[:, 0]] + as_target[pictures[:, 1]]
         values += 0.25 * rng.standard_normal(len(pictures))
-        low, high = bootstrap_ratio(sums(values, pictures), seed=seed, n=400, level=LEVEL)[1:]
+        low, high = bootstrap_ratio(sums(values, pictures), seed=seed, n=400)[1:]
         covered += low <= 0.45 <= high
         low, high = by_pairs(values, rng)[1:]
         of_pairs += low <= 0.45 <= high
@@ -59,7 +57,7 @@ def test_pairs_that_share_no_picture_are_resampled_as_pairs():
     rng = np.random.default_rng(0)
     values = rng.random(400) ** 2
     pictures = np.arange(800).reshape(-1, 2)
-    own = bootstrap_ratio(sums(values, pictures), seed=0, n=4000, level=LEVEL)
+    own = bootstrap_ratio(sums(values, pictures), seed=0, n=4000)
     of_pairs = by_pairs(values, rng, n=4000)
     assert own.high - own.low == pytest.approx(of_pairs.high - of_pairs.low, rel=0.05)
     assert own.value == of_pairs.value
@@ -72,9 +70,7 @@ def test_a_share_of_few_pairs_keeps_within_what_a_share_can_be():
     assert training_draws(trainings, seed=0, n=1000).max() == 1
     # A difference of two may lie on either side of zero.
     assert picture_draws([(1.0, few), (-1.0, few)], seed=0, n=10).tolist() == [0] * 10
-    assert (
-        bootstrap_sum([(1.0, few), (-1.0, sums([0.1, 0.2], few.pictures))], seed=0, n=99, level=LEVEL).low < 0
-    )
+    assert bootstrap_sum([(1.0, few), (-1.0, sums([0.1, 0.2], few.pictures))], seed=0, n=99).low < 0
 
 
 def test_a_picture_in_every_pair_does_not_hide_the_others():
@@ -83,7 +79,7 @@ def test_a_picture_in_every_pair_does_not_hide_the_others():
     alone = np.arange(400).reshape(-1, 2)
     widths = []
     for pictures in (star, alone):
-        interval = bootstrap_ratio(sums(values, pictures), seed=0, n=2000, level=LEVEL)
+        interval = bootstrap_ratio(sums(values, pictures), seed=0, n=2000)
         widths.append(interval.high - interval.low)
     assert widths[0] == pytest.approx(widths[1], rel=0.05)
 
@@ -93,9 +89,9 @@ def test_a_difference_leaves_out_what_makes_pictures_hard_for_both():
     pictures = shared_pictures(rng)
     hard = 0.3 * rng.standard_normal(144)
     first, second = (sums(hard[pictures].sum(1) + shift, pictures) for shift in (0.01, 0.0))
-    difference = bootstrap_sum([(1.0, first), (-1.0, second)], seed=0, n=500, level=LEVEL)
+    difference = bootstrap_sum([(1.0, first), (-1.0, second)], seed=0, n=500)
     assert difference.value == pytest.approx(0.01) and difference.low > 0
-    assert bootstrap_ratio(first, seed=0, n=500, level=LEVEL).low < 0
+    assert bootstrap_ratio(first, seed=0, n=500).low < 0
 
 
 @pytest.mark.parametrize("changed", [1, 2, 3])
@@ -105,7 +101,7 @@ def test_a_few_changed_pairs_are_no_clear_difference(changed):
     after[:changed] += 1
     pictures = np.arange(400).reshape(-1, 2)
     terms = [(1.0, sums(after, pictures)), (-1.0, sums(before, pictures))]
-    difference = bootstrap_sum(terms, seed=0, n=2000, level=LEVEL)
+    difference = bootstrap_sum(terms, seed=0, n=2000)
     assert difference.low < 0 < difference.value == pytest.approx(changed / 200)
 
 

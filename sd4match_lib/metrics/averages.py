@@ -78,8 +78,6 @@ def share(
     *,
     average: Average = "image",
     seed: int = 0,
-    n: int = 1000,
-    level: float = 0.95,
 ) -> Interval:
     """Return the share of keypoints that are hits, with its percentile bootstrap interval over pictures.
 
@@ -88,13 +86,11 @@ def share(
         hits: whether each of them is one, by the rows' index.
         average: over images, points or categories.
         seed: what the draws start from.
-        n: number of resamples.
-        level: the interval's coverage.
 
     Raises:
         UserError: as for `tally`.
     """
-    return bootstrap_ratio(sums(tally(rows, hits, (), average), average), seed=seed, n=n, level=level)
+    return bootstrap_ratio(sums(tally(rows, hits, (), average), average), seed=seed)
 
 
 def known_rows(rows: pd.DataFrame, alpha: float, frame: Frame) -> pd.DataFrame:

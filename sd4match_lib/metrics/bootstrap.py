@@ -17,6 +17,9 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
 
+LEVEL = 0.95
+"""The coverage of every interval."""
+
 MAX_DRAWS = 2**22
 """Most random draws held at once (32 MiB)."""
 
@@ -53,41 +56,38 @@ Term: TypeAlias = tuple[float, PairSums]
 """A coefficient and the ratio that it multiplies."""
 
 
-def bootstrap_ratio(sums: PairSums, *, seed: int, n: int, level: float) -> Interval:
+def bootstrap_ratio(sums: PairSums, *, seed: int, n: int = 1000) -> Interval:
     """Return a ratio with its interval.
 
     Args:
         sums: the ratio's pairs.
         seed: what the draws start from.
         n: number of resamples.
-        level: the interval's coverage, between 0 and 1.
 
     Returns:
         The ratio with its interval; the bounds are NaN for fewer than two pairs.
 
     Raises:
-        ValueError: level or n is out of range.
+        ValueError: n is below one.
     """
-    return bootstrap_sum([(1.0, sums)], seed=seed, n=n, level=level)
+    return bootstrap_sum([(1.0, sums)], seed=seed, n=n)
 
 
-def bootstrap_sum(terms: Sequence[Term], *, seed: int, n: int, level: float) -> Interval:
+def bootstrap_sum(terms: Sequence[Term], *, seed: int, n: int = 1000) -> Interval:
     """Return a weighted sum of ratios over the same pairs, such as a difference, with its interval.
 
     Args:
         terms: a coefficient and a ratio each; all over the same pairs, in the same order.
-        seed, n, level: as for `bootstrap_ratio`.
+        seed, n: as for `bootstrap_ratio`.
 
     Raises:
-        ValueError: level or n is out of range.
+        ValueError: n is below one.
     """
-    if not 0 < level < 1:
-        raise ValueError(f"The confidence level must lie between 0 and 1, not {level}.")
     value = sum(coefficient * sums.ratio for coefficient, sums in terms)
     drawn = picture_draws(terms, seed=seed, n=n)
     if len(terms[0][1].numerators) < 2:
         return Interval(value, float("nan"), float("nan"))
-    return interval_of(value, drawn, level)
+    return interval_of(value, drawn)
 
 
 def picture_draws(terms: Sequence[Term], *, seed: int, n: int) -> FloatArray:
@@ -168,9 +168,9 @@ def _possible(draws: FloatArray, terms: Sequence[Term]) -> FloatArray:
     return draws.clip(0, sum(coefficient for coefficient, _ in terms)) if shares else draws
 
 
-def interval_of(value: float, draws: FloatArray, level: float) -> Interval:
-    """Return the middle share `level` of draws around a value."""
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+def interval_of(value: float, draws: FloatArray) -> Interval:
+    """Return the middle share `LEVEL` of draws around a value."""
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(value, float(low), float(high))
 
 

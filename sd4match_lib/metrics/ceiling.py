@@ -3,11 +3,11 @@
 import pandas as pd
 
 from sd4match_lib.errors import UserError
-from sd4match_lib.metrics.averages import Average, known_rows, share
+from sd4match_lib.metrics.averages import known_rows, share
 from sd4match_lib.metrics.bootstrap import Interval
 
 
-def grid_ceiling(rows: pd.DataFrame, alpha: float, *, average: Average = "image", seed: int = 0) -> Interval:
+def grid_ceiling(rows: pd.DataFrame, alpha: float, *, seed: int = 0) -> Interval:
     """Return the share of keypoints whose nearest cell centre lies within ``alpha * theta`` of the truth.
 
     Distances are those of the network input. Matchers that answer between cells are not bound by it.
@@ -15,7 +15,6 @@ def grid_ceiling(rows: pd.DataFrame, alpha: float, *, average: Average = "image"
     Args:
         rows: one row per keypoint, from an evaluation of this library.
         alpha: fraction of theta, the border included.
-        average: over images, points or categories.
         seed: of the bootstrap.
 
     Raises:
@@ -26,4 +25,4 @@ def grid_ceiling(rows: pd.DataFrame, alpha: float, *, average: Average = "image"
         raise UserError(
             "These rows do not say where the grid's cells lie: evaluate a method of this library."
         )
-    return share(known, known["cell_distance_in"] <= alpha * known["theta_in"], average=average, seed=seed)
+    return share(known, known["cell_distance_in"] <= alpha * known["theta_in"], seed=seed)

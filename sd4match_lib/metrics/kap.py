@@ -15,7 +15,7 @@ from sd4match_lib.metrics.averages import numbered, require_columns
 from sd4match_lib.metrics.bootstrap import Interval, PairSums, bootstrap_ratio
 
 
-def kap(rows: pd.DataFrame, *, seed: int = 0, n: int = 1000, level: float = 0.95) -> Interval:
+def kap(rows: pd.DataFrame, *, seed: int = 0) -> Interval:
     """Return the keypoint average precision with its bootstrap interval over pictures (`metrics.bootstrap`).
 
     Average precision is no ratio of sums over pairs, so what each pair adds to it is its influence: the
@@ -24,8 +24,6 @@ def kap(rows: pd.DataFrame, *, seed: int = 0, n: int = 1000, level: float = 0.95
     Args:
         rows: one row per keypoint, those that only the source shows among them.
         seed: what the draws start from.
-        n: number of resamples.
-        level: the interval's coverage.
 
     Raises:
         UserError: the rows hold no similarities: other systems' predictions have none.
@@ -43,7 +41,7 @@ def kap(rows: pd.DataFrame, *, seed: int = 0, n: int = 1000, level: float = 0.95
     names = rows.groupby("pair_id")[["src_image", "trg_image"]].first().loc[by_pair.index]
     count = len(by_pair)
     sums = PairSums(value + count * by_pair.to_numpy(), np.ones(count), numbered(names))
-    return Interval(*np.clip(bootstrap_ratio(sums, seed=seed, n=n, level=level), 0, 1).tolist())
+    return Interval(*np.clip(bootstrap_ratio(sums, seed=seed), 0, 1).tolist())
 
 
 def _average_precision(

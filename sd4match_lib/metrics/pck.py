@@ -7,99 +7,30 @@ pairs, as in the paper; per point: over all keypoints; macro: per image, then ov
 """
 
 from collections.abc import Sequence
-from typing import overload
 
 import numpy as np
 import pandas as pd
 
 from sd4match_lib.errors import UserError
-from sd4match_lib.metrics.averages import (
-    Average,
-    Frame,
-    describe_protocol,
-    known_rows,
-    numbered,
-    sums,
-    tally,
-)
+from sd4match_lib.metrics.averages import Average, Frame, known_rows, numbered, sums, tally
 from sd4match_lib.metrics.bootstrap import Interval, PairSums, bootstrap_ratio, bootstrap_sum
-from sd4match_lib.metrics.keypoints import (
-    KEYPOINT_COLUMNS,
-    is_correct,
-    keypoint_frame,
-    read_keypoints,
-    score_pair,
-    thresholds,
-    write_keypoints,
-)
-
-__all__ = [
-    "KEYPOINT_COLUMNS",
-    "Average",
-    "Frame",
-    "Interval",
-    "bootstrap_interval",
-    "check_same_keypoints",
-    "describe_protocol",
-    "keypoint_frame",
-    "pair_sums",
-    "paired_difference",
-    "pck",
-    "pck_table",
-    "read_keypoints",
-    "score_pair",
-    "thresholds",
-    "value_sums",
-    "write_keypoints",
-]
+from sd4match_lib.metrics.keypoints import is_correct
 
 
-@overload
-def pck(
-    rows: pd.DataFrame, alpha: float, *, average: Average = "image", frame: Frame = "in", by: None = None
-) -> float: ...
-@overload
-def pck(
-    rows: pd.DataFrame,
-    alpha: float,
-    *,
-    average: Average = "image",
-    frame: Frame = "in",
-    by: str | Sequence[str],
-) -> pd.DataFrame: ...
-def pck(
-    rows: pd.DataFrame,
-    alpha: float,
-    *,
-    average: Average = "image",
-    frame: Frame = "in",
-    by: str | Sequence[str] | None = None,
-) -> float | pd.DataFrame:
-    """Return the fraction of correct keypoints, of all rows or of each group.
+def pck(rows: pd.DataFrame, alpha: float, *, average: Average = "image", frame: Frame = "in") -> float:
+    """Return the fraction of correct keypoints.
 
     Args:
         rows: one row per keypoint (`keypoints.keypoint_frame`); those without known truth are left out.
         alpha: fraction of theta within which a match is correct, the border included.
-        average: over images or over points.
+        average: over images, over points or over categories.
         frame: where distances and thresholds are measured.
-        by: column or columns that make groups, such as ``"category"``, ``"viewpoint"`` or ``"keypoint"``.
-
-    Returns:
-        A float; with ``by`` a table with one row per group, sorted: the columns of ``by``, then ``pck``,
-        ``pairs`` and ``keypoints`` (how many).
 
     Raises:
         UserError: no row has a known truth, a column is missing or empty, or average, frame or alpha is out
         of range.
     """
-    if by is None:
-        return pair_sums(rows, alpha, average=average, frame=frame).ratio
-    groups = [by] if isinstance(by, str) else list(by)
-    table = []
-    for key, part in _tally(rows, alpha, average, frame, groups).groupby(groups):
-        named = dict(zip(groups, key, strict=True))
-        table.append({**named, "pck": sums(part, average).ratio, **_counts(part)})
-    return pd.DataFrame(table)
+    return pair_sums(rows, alpha, average=average, frame=frame).ratio
 
 
 def bootstrap_interval(
@@ -110,7 +41,6 @@ def bootstrap_interval(
     frame: Frame = "in",
     seed: int = 0,
     n: int = 1000,
-    level: float = 0.95,
 ) -> Interval:
     """Return PCK with its percentile bootstrap interval over pictures (`metrics.bootstrap`).
 
@@ -120,24 +50,15 @@ def bootstrap_interval(
         rows, alpha, average, frame: as for `pck`.
         seed: what the draws start from.
         n: number of resamples.
-        level: the interval's coverage.
 
     Raises:
         UserError: as for `pck`.
     """
-    return bootstrap_ratio(pair_sums(rows, alpha, average=average, frame=frame), seed=seed, n=n, level=level)
+    return bootstrap_ratio(pair_sums(rows, alpha, average=average, frame=frame), seed=seed, n=n)
 
 
 def paired_difference(
-    first: pd.DataFrame,
-    second: pd.DataFrame,
-    alpha: float,
-    *,
-    average: Average = "image",
-    frame: Frame = "in",
-    seed: int = 0,
-    n: int = 1000,
-    level: float = 0.95,
+    first: pd.DataFrame, second: pd.DataFrame, alpha: float, *, seed: int = 0, n: int = 1000
 ) -> Interval:
     """Return the first run's PCK minus the second's, with an interval over their common pictures.
 
@@ -146,29 +67,24 @@ def paired_difference(
 
     Args:
         first, second: rows of two runs on the same pairs and keypoints.
-        alpha, average, frame: as for `pck`.
-        seed, n, level: as for `bootstrap_interval`.
+        alpha, seed, n: as for `bootstrap_interval`.
 
     Raises:
         UserError: as for `pck`, or the runs do not hold the same keypoints.
     """
-    check_same_keypoints(first, second, alpha, frame=frame)
-    terms = [
-        (sign, pair_sums(rows, alpha, average=average, frame=frame))
-        for sign, rows in ((1.0, first), (-1.0, second))
-    ]
-    return bootstrap_sum(terms, seed=seed, n=n, level=level)
+    check_same_keypoints(first, second, alpha)
+    terms = [(1.0, pair_sums(first, alpha)), (-1.0, pair_sums(second, alpha))]
+    return bootstrap_sum(terms, seed=seed, n=n)
 
 
-def check_same_keypoints(
-    first: pd.DataFrame, second: pd.DataFrame, alpha: float, *, frame: Frame = "in"
-) -> None:
+def check_same_keypoints(first: pd.DataFrame, second: pd.DataFrame, alpha: float) -> None:
     """Refuse two runs that cannot be compared pair by pair.
 
     Raises:
         UserError: the runs do not hold the same keypoints.
     """
-    keys = [_scored_keypoints(rows, alpha, frame) for rows in (first, second)]
+    known = [known_rows(rows, alpha, "in") for rows in (first, second)]
+    keys = [set(zip(rows["pair_id"], rows["keypoint"], strict=True)) for rows in known]
     apart = len(keys[0] ^ keys[1])
     if apart:
         raise UserError(f"The two runs differ in {apart} keypoints: compare runs on the same pairs.")
@@ -207,8 +123,6 @@ def pck_table(
     average: Average = "image",
     frame: Frame = "in",
     seed: int = 0,
-    n: int = 1000,
-    level: float = 0.95,
 ) -> pd.DataFrame:
     """Return PCK with intervals for every group and for all rows together, ready for a table.
 
@@ -216,7 +130,7 @@ def pck_table(
         rows, average, frame: as for `pck`.
         alphas: one column ``PCK@<alpha>`` of `Interval` each.
         by: the column that makes the groups.
-        seed, n, level: as for `bootstrap_interval`.
+        seed: as for `bootstrap_interval`.
 
     Returns:
         One row per group, sorted, and the row ``all`` (over all pairs, as in the paper, not the mean of the
@@ -230,7 +144,7 @@ def pck_table(
     totals = [_tally(rows, alpha, average, frame) for alpha in alphas]
     for name in [*sorted(tallies[0][by].unique()), "all"]:
         parts = totals if name == "all" else [tally[tally[by] == name] for tally in tallies]
-        scores = [bootstrap_ratio(sums(part, average), seed=seed, n=n, level=level) for part in parts]
+        scores = [bootstrap_ratio(sums(part, average), seed=seed) for part in parts]
         columns = {f"PCK@{alpha:.2f}": score for alpha, score in zip(alphas, scores, strict=True)}
         table.append({by: str(name), **_counts(parts[0]), **columns})
     return pd.DataFrame(table)
@@ -242,11 +156,6 @@ def _tally(
     """Count per pair, and per group where given, how many of the keypoints are correct."""
     known = known_rows(rows, alpha, frame)
     return tally(known, is_correct(known, alpha, frame), groups, average)
-
-
-def _scored_keypoints(rows: pd.DataFrame, alpha: float, frame: Frame) -> set[tuple[str, str]]:
-    known = known_rows(rows, alpha, frame)
-    return set(zip(known["pair_id"], known["keypoint"], strict=True))
 
 
 def _counts(counted: pd.DataFrame) -> dict[str, int]:

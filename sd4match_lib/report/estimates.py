@@ -38,7 +38,6 @@ Results: TypeAlias = Evaluated | Mapping[int, Evaluated]
 """An evaluation, or one a training seed."""
 
 DRAWS = 1000
-LEVEL = 0.95
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +72,7 @@ class Contrast:
         """The value with its 95 % interval; without bounds for fewer than two pairs."""
         if np.ptp(self.draws) == 0:
             return Interval(self.value, float("nan"), float("nan"))
-        return interval_of(self.value, self.draws, LEVEL)
+        return interval_of(self.value, self.draws)
 
 
 def contrast(

@@ -26,7 +26,7 @@ from sd4match_lib.data.datasets import open_dataset
 from sd4match_lib.data.types import PairDataset
 from sd4match_lib.evaluation.evaluate import EvaluationResult, evaluate
 from sd4match_lib.matcher.drawing import save_picture
-from sd4match_lib.metrics.pck import describe_protocol
+from sd4match_lib.metrics.averages import describe_protocol
 from sd4match_lib.prompts.base import Prompt
 from sd4match_lib.prompts.learned import LearnedPrompt
 from sd4match_lib.report.archive import write_archive

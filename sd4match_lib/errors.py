@@ -14,12 +14,7 @@ class UserError(ValueError):
     """
 
     def __init__(self, message: str, *, report: str = "") -> None:
-        """Make the error.
-
-        Args:
-            message: the sentence.
-            report: lines below it that this library itself laid out.
-        """
+        """Make the error of a sentence, and of lines below it that this library itself laid out."""
         super().__init__(one_line(message) + report)
 
 
@@ -60,12 +55,7 @@ def why(error: BaseException) -> str:
 
 
 def storage_sentence(error: OSError, path: object = None) -> str:
-    """Return what went wrong with a file or its folder, and what to do about it.
-
-    Args:
-        error: what the operating system said.
-        path: the file; the error's own when None.
-    """
+    """Return what went wrong with a file (the error's own when None), and what to do about it."""
     path = error.filename if path is None else path
     where = "a file" if path is None else str(path)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -21,13 +21,9 @@ def category_names_prompt(profile: Profile, dataset: str = "spair") -> LearnedPr
 
 
 def with_random_unet(profile: Profile, seed: int = 0) -> Profile:
-    """Return the profile with its UNet's weights drawn at random, and all else the same.
+    """Return the profile with its UNet's weights drawn at random from a seed, and all else the same.
 
     The model is written to the profile's cache once; its own hash tells its results from the real one's.
-
-    Args:
-        profile: the experiment.
-        seed: what the weights are drawn from.
     """
     import torch
     from diffusers import UNet2DConditionModel

@@ -29,12 +29,7 @@ class PictureNamer:
     """
 
     def __init__(self, profile: Profile, dataset: str = "spair") -> None:
-        """Look at up to eight training pictures of every category.
-
-        Args:
-            profile: says which vision model and data.
-            dataset: a data set of the profile with a training split.
-        """
+        """Look at up to eight pictures of every category of a data set's training split."""
         seen: dict[str, dict[str, ImageRecord]] = {}
         for record in open_dataset(profile.dataset(dataset), "train").images().values():
             own = seen.setdefault(record.category, {})

@@ -65,11 +65,6 @@ def pair_batch(profile: Profile, pairs: Sequence[Pair]) -> PromptBatch:
 def anatomy(prompt: LearnedPrompt, batch: PromptBatch, encoder: TextEncoder) -> list[dict[str, str]]:
     """Say what a learned prompt is made of, and what it gives for some pairs or pictures.
 
-    Args:
-        prompt: the prompt, called once.
-        batch: what it looks at.
-        encoder: the text model that it is for.
-
     Returns:
         Rows of `what`, `shape` and `numbers`: each learned parameter, all of them, and the two things that
         come out, which hold no parameter of their own.
@@ -161,11 +156,7 @@ def context_similarity(prompt: ClassPrompt, encoder: TextEncoder) -> pd.DataFram
 
 
 def patch_saliency(prompt: ConditionalPrompt, batch: PromptBatch) -> tuple[Tensor, Tensor]:
-    """Say which patches a CPM's prompt listens to.
-
-    Args:
-        prompt: conditioned on pairs and local features.
-        batch: `B` pairs with their vision tokens.
+    """Say which patches the prompt of a CPM on pairs and local features listens to, in `B` pairs.
 
     Returns:
         For the sources and the targets (B, M): how strongly the learned rows change with a patch's tokens

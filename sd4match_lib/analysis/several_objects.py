@@ -86,11 +86,7 @@ def common_object_share(
 
 
 def two_object_pairs(pairs: Sequence[Pair], folder: Path) -> list[Pair]:
-    """Put a stranger beside each pair's source and another beside its target.
-
-    Args:
-        pairs: of three categories or more.
-        folder: where the pictures are written, once.
+    """Put a stranger beside each pair's source and another beside its target, as pictures in `folder`.
 
     Returns:
         The pairs in their order, with the new pictures. In those at even places the common object is left in

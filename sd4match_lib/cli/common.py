@@ -11,11 +11,7 @@ if TYPE_CHECKING:
 
 
 def examples(*lines: str) -> dict[str, Any]:
-    """Return the options of `add_parser` that put examples below the help.
-
-    Args:
-        *lines: commands as one would type them.
-    """
+    """Return the options of `add_parser` that put examples, as one would type them, below the help."""
     text = "\n".join(["examples:", *(f"  {line}" for line in lines)])
     return {"epilog": text, "formatter_class": argparse.RawDescriptionHelpFormatter}
 

@@ -37,12 +37,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def at_least(lowest: float, kind: type[int] | type[float] = int) -> Callable[[str], float]:
-    """Return an argument's type: a finite number of this kind that is not lower.
-
-    Args:
-        lowest: the lowest that is accepted.
-        kind: int or float.
-    """
+    """Return an argument's type: a finite number of this kind, int or float, that is not lower."""
 
     def parse(text: str) -> float:
         try:

@@ -68,12 +68,7 @@ class Ap10kDataset(PairDataset):
     tolerance_px = 10.0
 
     def __init__(self, root: Path, split: str, max_pairs: int | None = None) -> None:
-        """List the pairs, in the order of their files' names.
-
-        Args:
-            root: the folder that holds ``PairAnnotation``.
-            split: one of `splits`.
-            max_pairs: use only so many pairs, evenly spaced over the list.
+        """List the pairs below ``PairAnnotation``, in the order of their files' names.
 
         Raises:
             DataError: there is no such list, or it is empty.

@@ -50,12 +50,7 @@ class OwnPairs(PairDataset):
     )
 
     def __init__(self, file: Path, split: str, max_pairs: int | None = None) -> None:
-        """Read the file.
-
-        Args:
-            file: a ``.csv`` or ``.json`` file.
-            split: which split the pairs stand for.
-            max_pairs: use only so many pairs, evenly spaced over the file.
+        """Read a ``.csv`` or ``.json`` file.
 
         Raises:
             DataError: the file is missing, has no entry, or one of its fields is missing or not understood.

@@ -65,11 +65,6 @@ class PfPascalDataset(PairDataset):
     def __init__(self, root: Path, split: str, max_pairs: int | None = None) -> None:
         """Read the split's list and the annotations that it names.
 
-        Args:
-            root: the folder that holds the lists and ``PF-dataset-PASCAL``.
-            split: ``"train"``, ``"val"`` or ``"test"``.
-            max_pairs: use only so many pairs, evenly spaced over the list.
-
         Raises:
             DataError: the list or an annotation is missing or damaged.
         """

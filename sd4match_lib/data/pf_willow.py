@@ -48,12 +48,7 @@ class PfWillowDataset(PairDataset):
     )
 
     def __init__(self, root: Path, split: str = "test", max_pairs: int | None = None) -> None:
-        """Read the list, or the annotations.
-
-        Args:
-            root: the folder that holds ``PF-dataset`` and, where there is one, ``test_pairs.csv``.
-            split: ``"test"``.
-            max_pairs: use only so many pairs, evenly spaced over the list.
+        """Read the list ``test_pairs.csv`` where there is one, else the annotations.
 
         Raises:
             DataError: another split is asked for, or the data is missing or damaged.

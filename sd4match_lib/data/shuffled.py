@@ -19,12 +19,7 @@ class ShuffledPairs(PairDataset):
     """
 
     def __init__(self, pairs: PairDataset, seed: int) -> None:
-        """Shuffle.
-
-        Args:
-            pairs: the pairs.
-            seed: decides, with a pair's id, whose point each gets.
-        """
+        """Shuffle; the seed decides, with a pair's id, whose point each gets."""
         super().__init__(pairs.name, pairs.split, pairs.root)
         self._pairs, self._seed = pairs, seed
 

@@ -44,11 +44,6 @@ class SpairDataset(PairDataset):
     def __init__(self, root: Path, split: str, max_pairs: int | None = None) -> None:
         """Read the split's list.
 
-        Args:
-            root: the data set's folder.
-            split: ``"train"``, ``"val"`` or ``"test"``.
-            max_pairs: use only so many pairs, evenly spaced over the list.
-
         Raises:
             DataError: the list is missing or one of its lines is not a pair's name.
         """

@@ -31,11 +31,6 @@ class SpairUDataset(SpairDataset):
     def __init__(self, root: Path, split: str = "test", max_pairs: int | None = None) -> None:
         """List the annotations.
 
-        Args:
-            root: the data set's folder.
-            split: ``"test"``.
-            max_pairs: use only so many pairs, evenly spaced over them.
-
         Raises:
             DataError: another split is asked for, or there are no annotations.
         """

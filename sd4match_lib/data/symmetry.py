@@ -65,14 +65,10 @@ def read_symmetry(path: Path) -> Symmetry:
 
 
 def symmetry_rows(category: str, names: Mapping[str, str]) -> Iterable[str]:
-    """Return the lines of a table (without a header) that keypoints' names imply.
+    """Return a table's lines (without a header) that the names in words of a category's keypoints imply.
 
     Names that differ in "left", "right", "front" and "back" alone are of one group; with the other of "left"
     and "right" in the same place they are twins.
-
-    Args:
-        category: the category.
-        names: keypoint, as annotations call it, to its name in words, such as ``"left front foot"``.
     """
     by_name = {name: keypoint for keypoint, name in names.items()}
     bases = {name: " ".join(word for word in name.split() if word not in _SIDES) for name in by_name}

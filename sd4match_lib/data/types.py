@@ -104,7 +104,9 @@ class Pair:
 class PairDataset(Sequence[Pair]):
     """The pairs of one split, in the list's order; a pair's annotation is read when it is asked for.
 
-    A subclass is made with (root, split, max_pairs) and is registered in `config.names.DATASETS`.
+    A subclass is registered in `config.names.DATASETS` and made with (root, split, max_pairs): its folder, or
+    for pairs of your own their file; one of its splits; and how many pairs to use, evenly spaced over the
+    list, or None for all.
 
     Attributes:
         splits: the splits that the data set has.

@@ -123,10 +123,6 @@ class MethodModels:
     def load(self, device: torch.device, seed: int) -> FeatureSource:
         """Load the models and put the method together.
 
-        Args:
-            device: where the models go.
-            seed: what all noises start from.
-
         Raises:
             UserError: a model is damaged or does not fit the profile.
         """

@@ -23,11 +23,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 class DiskCache:
-    """Tensors in safetensors files, named after the hash of everything that they depend on.
-
-    Attributes:
-        folder: where the files lie.
-    """
+    """Tensors in safetensors files, named after the hash of everything that they depend on."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], shapes: Shapes | None = None) -> None:
         """Open a cache.

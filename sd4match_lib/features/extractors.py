@@ -61,11 +61,7 @@ class FeatureSource(ABC):
 
 
 class DiffusionSource(FeatureSource):
-    """Layers of a diffusion model under a prompt: SD4Match's features, and DIFT's.
-
-    Attributes:
-        model: the diffusion model.
-    """
+    """Layers of a diffusion model under a prompt: SD4Match's features, and DIFT's."""
 
     def __init__(
         self,

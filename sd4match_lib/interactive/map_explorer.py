@@ -89,12 +89,7 @@ def timestep_explorer(
     *,
     timesteps: Sequence[int] = (1, 51, 101, 201, 301, 401, 501, 701, 901),
 ) -> MapExplorer:
-    """Explore one matcher at several timesteps.
-
-    Args:
-        matcher: how to match; its timestep is varied.
-        src, trg, point: as for `MapExplorer`.
-        timesteps: at least one diffusion step of 0 to 999.
+    """Explore one matcher at several timesteps, 0 to 999; see `MapExplorer`.
 
     Raises:
         UserError: a timestep that does not exist, or none; a picture that cannot be read.

@@ -51,10 +51,6 @@ def find_targets(paths: Sequence[Path], src: Path) -> list[Path]:
 
     Of a folder, hidden files and the source itself are left out; a damaged frame shows when it is matched.
 
-    Args:
-        paths: files and folders.
-        src: the source.
-
     Raises:
         DataError: a file that was named is missing or is no picture, or a folder has none.
     """
@@ -115,13 +111,7 @@ def match_files(
 
 
 def match_document(matcher: Matcher, source: Match, targets: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return what `--json` writes: how was matched, the points, and the rows of every target.
-
-    Args:
-        matcher: how.
-        source: any of the matches, for its source and points.
-        targets: one `target_entry` each.
-    """
+    """Return what `--json` writes: how was matched, the points of any match, and every `target_entry`."""
     return {
         **settings_document(matcher),
         "src": str(source.src.path),
@@ -132,13 +122,7 @@ def match_document(matcher: Matcher, source: Match, targets: Sequence[dict[str, 
 
 
 def target_entry(path: Path, match: Match, *, only_mutual: bool = False) -> dict[str, Any]:
-    """Return what was found in one target as plain data.
-
-    Args:
-        path: the target's file.
-        match: what was found.
-        only_mutual: leave out points that were not found back.
-    """
+    """Return what was found in one target as plain data; `only_mutual` leaves out what was not found back."""
     return {
         "trg": str(path),
         "trg_hw": list(match.trg.hw_px),
@@ -170,13 +154,7 @@ def settings_document(matcher: Matcher) -> dict[str, Any]:
 
 
 def picture_of(matcher: Matcher, match: Match, *, only_mutual: bool = False) -> Image.Image:
-    """Draw a match, with how it was found below.
-
-    Args:
-        matcher: what made it.
-        match: what to draw.
-        only_mutual: leave out points that were not found back.
-    """
+    """Draw a match, with how it was found below; `only_mutual` leaves out points that were not found back."""
     rows = match.rows(only_mutual=only_mutual)
     numbers = [row["point"] for row in rows]
     src_px, trg_px = [row["src"] for row in rows], [row["trg"] for row in rows]

@@ -92,9 +92,6 @@ class Prompt(nn.Module, ABC):
     def from_profile(cls, profile: Profile) -> Self:
         """Make the prompt that `--prompt NAME` means; prompts with weights of their own load them here.
 
-        Args:
-            profile: the experiment.
-
         Raises:
             UserError: the weights are missing or damaged.
         """
@@ -102,12 +99,7 @@ class Prompt(nn.Module, ABC):
 
     @abstractmethod
     def tokens(self, batch: PromptBatch, encoder: TextEncoder) -> Tensor:
-        """Return the assembled token embeddings (B, L, D) that go into the text model.
-
-        Args:
-            batch: `B` rows.
-            encoder: the text model that will read them.
-        """
+        """Return the assembled token embeddings (B, L, D) that go into the encoder's text model."""
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:

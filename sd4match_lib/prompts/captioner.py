@@ -81,12 +81,7 @@ class ImplicitCaptioner(Prompt):
         return {"kind": KIND, "weights": weights_hash(self.state_dict())}
 
     def save(self, path: Path | str, about: Mapping[str, Any]) -> None:
-        """Write weights and header.
-
-        Args:
-            path: a `.safetensors` file.
-            about: where the weights come from: model, data, steps, licence.
-        """
+        """Write weights and header to a `.safetensors` file; `about`: model, data, steps, licence."""
         length, token_width = self.positions.shape
         config = {
             "vision_width": self.projection.in_features,

@@ -22,11 +22,7 @@ _MOST_ROWS = 1000
 
 
 def make_prompt(name: str, profile: Profile) -> Prompt:
-    """Make a prompt by its name, or load a learned one from its file.
-
-    Args:
-        name: one of `PROMPTS`, or the path of a learned prompt's `.safetensors` file.
-        profile: says where a prompt's own weights are.
+    """Make a prompt by its name, or load a learned one from its `.safetensors` file.
 
     Raises:
         UserError: there is no such prompt, or its weights are missing or damaged.
@@ -43,10 +39,7 @@ def make_prompt(name: str, profile: Profile) -> Prompt:
 
 
 def load_prompt(path: Path | str) -> LearnedPrompt:
-    """Load a learned prompt, frozen; the file says itself which kind of prompt it holds.
-
-    Args:
-        path: a `.safetensors` file that `LearnedPrompt.save` wrote.
+    """Load a learned prompt, frozen; its `.safetensors` file says itself which kind of prompt it holds.
 
     Raises:
         UserError: the file is missing, cut off, or holds something else.

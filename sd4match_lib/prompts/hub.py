@@ -20,11 +20,7 @@ WEIGHTS, CARD = "prompt.safetensors", "README.md"
 
 
 def save_pretrained(prompt: LearnedPrompt, folder: Path | str) -> list[Path]:
-    """Write a prompt's weights, and a card that says where they come from.
-
-    Args:
-        prompt: a learned prompt; its `about` is what the card tells.
-        folder: made when missing.
+    """Write a prompt's weights to a folder, with a card that tells its `about`: where they come from.
 
     Returns:
         The files written: `prompt.safetensors` and `README.md`.

@@ -124,12 +124,7 @@ class LearnedPrompt(Prompt):
         return self.config() | ({"mixture": list(self.layers)} if self.mixture else {})
 
     def save(self, path: Path | str, about: Mapping[str, Any]) -> None:
-        """Write weights and header.
-
-        Args:
-            path: a `.safetensors` file.
-            about: where the weights come from: model, data set, steps, seed, metrics, licence.
-        """
+        """Write weights and header to a `.safetensors` file; `about`: model, data, steps, seed, metrics."""
         write_prompt_file(path, PromptFile(self.kind, self._whole_config(), dict(about), self.state_dict()))
 
 

@@ -14,12 +14,7 @@ from sd4match_lib.prompts.learned import DEFAULT_LENGTH, RANDOM_START, LearnedPr
 
 
 class ClassPrompt(LearnedPrompt):
-    """One prompt for each category that it was trained on.
-
-    Attributes:
-        categories: in the training data's own words.
-        theta: (K, P, D), the prompts in their order.
-    """
+    """One prompt for each category, in the training data's own words: `theta` (K, P, D) in their order."""
 
     kind = "class"
     scope = Scope.IMAGE

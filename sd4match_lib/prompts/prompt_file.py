@@ -57,11 +57,7 @@ def write_prompt_file(path: Path | str, content: PromptFile) -> None:
 
 
 def read_prompt_file(path: Path | str, kinds: Sequence[str]) -> PromptFile:
-    """Read a prompt file.
-
-    Args:
-        path: the file.
-        kinds: which prompts it may hold.
+    """Read a prompt file that holds one of some kinds of prompts.
 
     Raises:
         UserError: the file is missing, cut off, not written by this library, or holds another kind of prompt.
@@ -112,11 +108,7 @@ def describe_prompt_file(path: Path | str) -> str:
 
 
 def check_tensor(tensor: Tensor, what: str) -> None:
-    """Refuse what cannot be the weights of a prompt.
-
-    Args:
-        tensor: what was read.
-        what: file and tensor, for the message.
+    """Refuse what cannot be the weights of a prompt; `what` names file and tensor.
 
     Raises:
         UserError: it is sparse, quantised, complex, of whole numbers, not finite, or larger than any prompt.
@@ -134,12 +126,7 @@ def check_tensor(tensor: Tensor, what: str) -> None:
 
 
 def restore_module(cls: Callable[..., M], content: PromptFile, path: Path | str) -> M:
-    """Make the module that a file describes, frozen.
-
-    Args:
-        cls: makes it of the file's configuration.
-        content: the file's content.
-        path: the file, for messages.
+    """Make the module that a file's content describes, frozen.
 
     Raises:
         UserError: configuration and weights do not belong together.

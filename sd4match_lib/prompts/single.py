@@ -11,11 +11,7 @@ from sd4match_lib.prompts.learned import DEFAULT_LENGTH, RANDOM_START, LearnedPr
 
 
 class SinglePrompt(LearnedPrompt):
-    """One prompt, shared by all images of all categories.
-
-    Attributes:
-        theta: (P, D), the prompt.
-    """
+    """One prompt, `theta` (P, D), shared by all images of all categories."""
 
     kind = "single"
     scope = Scope.DATASET

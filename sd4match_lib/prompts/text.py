@@ -48,11 +48,7 @@ class EmptyPrompt(StringPrompt):
 
 
 class TextPrompt(StringPrompt):
-    """A sentence with the image's category in it.
-
-    Attributes:
-        template: with "{category}" where the word belongs.
-    """
+    """A sentence with the image's category in it, where the template has "{category}"."""
 
     scope = Scope.IMAGE
 

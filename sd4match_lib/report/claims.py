@@ -168,8 +168,7 @@ def verdicts(frame: pd.DataFrame) -> list[Verdict]:
 def holm(p_values: Iterable[float]) -> np.ndarray:
     """Return p-values adjusted so that the chance of any false alarm among them stays below the level.
 
-    Args:
-        p_values: one each; NaN where there is no test, which stays so and counts as none.
+    NaN, where there is no test, stays so and counts as none.
     """
     p = np.asarray(list(p_values), float)
     order = np.argsort(np.where(np.isnan(p), np.inf, p), kind="stable")

@@ -34,10 +34,6 @@ def compare_item(item: Item, profile: Profile) -> pd.DataFrame:
     A difference is only given where the whole published test split was used: everything else is another
     experiment.
 
-    Args:
-        item: a table or figure of the paper, measured.
-        profile: the profile; says where the tables are and how large the published splits are.
-
     Returns:
         Columns `what`, `measured` (`Interval`), `paper` and, where every row is comparable, `difference`
         (`Interval`) and `verdict`; no rows where the item has nothing to compare.

@@ -23,14 +23,7 @@ FEW_PAIRS = 5
 
 
 def first_match(rows: pd.DataFrame, scored: Interval, hw_in: tuple[int, int], alpha: float = 0.1) -> str:
-    """Say what a first evaluation found, beside what a guess would find.
-
-    Args:
-        rows: its keypoints.
-        scored: its PCK.
-        hw_in: (height, width) of the network input.
-        alpha: PCK's alpha.
-    """
+    """Say what a first evaluation found, beside what a guess would find; `hw_in` is of the network input."""
     circle = math.pi * (alpha * rows["theta_in"]) ** 2 / (hw_in[0] * hw_in[1])
     chance = float(circle.groupby(rows["pair_id"]).mean().mean())
     return (
@@ -40,11 +33,7 @@ def first_match(rows: pd.DataFrame, scored: Interval, hw_in: tuple[int, int], al
 
 
 def what_words_are_worth(table: pd.DataFrame) -> str:
-    """Say what the text and the captioner's prompt gain over the empty one, method by method.
-
-    Args:
-        table: of `prompt_table`, with the reference "empty".
-    """
+    """Say what the text and the captioner's prompt gain over the empty one, by a `prompt_table` of it."""
     told = []
     for method, part in table.groupby("method", sort=False):
         by_prompt = part.set_index("prompt")["gain over empty"]
@@ -54,14 +43,7 @@ def what_words_are_worth(table: pd.DataFrame) -> str:
 
 
 def which_method_leads(first: str, second: str, gain: Interval, step: tuple[str, Interval]) -> str:
-    """Say which of two methods under one prompt is ahead, and how much of it one change alone explains.
-
-    Args:
-        first: the method in front.
-        second: what it is compared with.
-        gain: of the first over the second, on the same pairs.
-        step: what is changed in the second towards the first, and what that alone gains.
-    """
+    """Say which of two methods under one prompt leads, and what `step`, one change of the second, gives."""
     order = "above" if gain.value > 0 else "below"
     return (
         f"{first} stands {order} {second}: {difference(gain)}. {step[0]} alone gives {difference(step[1])}; "
@@ -70,13 +52,7 @@ def which_method_leads(first: str, second: str, gain: Interval, step: tuple[str,
 
 
 def what_references_say(table: pd.DataFrame, column: str, random: str) -> str:
-    """Say which features lead, and what an untrained UNet makes of the same pairs.
-
-    Args:
-        table: of `reference_table`.
-        column: its values.
-        random: the row of the random UNet.
-    """
+    """Say which features of a `reference_table` lead, and what an untrained UNet (row `random`) finds."""
     here = table[~table["published"]]
     values = here.set_index("features")[column]
     learned = values.drop(random)
@@ -90,13 +66,7 @@ def what_references_say(table: pd.DataFrame, column: str, random: str) -> str:
 
 
 def spread_over(frame: pd.DataFrame, label: str, column: str) -> str:
-    """Say how far rows lie apart, the mean left out.
-
-    Args:
-        frame: one row per group, and one named "all".
-        label: the column that names them.
-        column: their values.
-    """
+    """Say how far a column's values lie apart; `label` names the rows, of which "all" is left out."""
     parts = frame[frame[label] != "all"].reset_index(drop=True)
     values = parts[column].map(value_of).to_numpy()
     low, high = int(values.argmin()), int(values.argmax())
@@ -108,25 +78,14 @@ def spread_over(frame: pd.DataFrame, label: str, column: str) -> str:
 
 
 def what_starts_are_worth(gains: pd.DataFrame, starts: Sequence[str]) -> str:
-    """Say how the prompts that trainings begin with stand against the text prompt.
-
-    Args:
-        gains: of `prompt_table`, with the reference "text".
-        starts: the prompts that nobody learned.
-    """
+    """Say how prompts that nobody learned stand against the text prompt, by a `prompt_table` of it."""
     by_prompt = gains.set_index("prompt")["gain over text"]
     told = [f"{name} {points(by_prompt[name].value)}" for name in starts]
     return f"Against the text prompt, in points: {listed(told)}."
 
 
 def where_gains_are(gains: pd.DataFrame, better: str, worse: str) -> str:
-    """Say in how many categories a method is ahead.
-
-    Args:
-        gains: one row per category: `category` and `gain` (`Interval`), from `spair_table.category_gains`.
-        better: the method.
-        worse: what it is compared with.
-    """
+    """Say in how many categories of `spair_table.category_gains` a method is above another."""
     values = gains["gain"].map(value_of)
     clear = clearly_better(gains["gain"])
     behind = gains["category"][values < 0].tolist()
@@ -141,10 +100,7 @@ def where_gains_are(gains: pd.DataFrame, better: str, worse: str) -> str:
 def what_makes_pairs_hard(table: pd.DataFrame, method: str, column: str) -> str:
     """Say which of SPair-71k's flags costs a method most between its first and its last level.
 
-    Args:
-        table: of `spair_table.difficulty_table`; levels of fewer than `FEW_PAIRS` pairs are left out.
-        method: one of its methods.
-        column: its values.
+    Levels of fewer than `FEW_PAIRS` pairs are left out; the table is of `spair_table.difficulty_table`.
     """
     told = []
     known = table[(table["method"] == method) & (table["pairs"] >= FEW_PAIRS)]
@@ -162,11 +118,7 @@ def what_makes_pairs_hard(table: pd.DataFrame, method: str, column: str) -> str:
 
 
 def how_methods_fail(table: pd.DataFrame) -> str:
-    """Say what each method's wrong points mostly are.
-
-    Args:
-        table: of `errors.error_table`.
-    """
+    """Say what each method's wrong points mostly are, by an `errors.error_table`."""
     told = []
     for _, row in table.iterrows():
         wrong = {kind: value_of(row[kind]) for kind in ("jitter", "swap", "miss")}
@@ -178,11 +130,7 @@ def how_methods_fail(table: pd.DataFrame) -> str:
 
 
 def what_travels(table: pd.DataFrame) -> str:
-    """Say what learning gave on the data set that was tuned on, and on others.
-
-    Args:
-        table: of `studies.travel_table`.
-    """
+    """Say what learning gave on the data set that was tuned on and on others, by a `studies.travel_table`."""
     told = []
     for where, part in (("its own", table[table["home"]]), ("another", table[~table["home"]])):
         gains = part["gain by learning"].tolist()
@@ -196,12 +144,7 @@ def what_travels(table: pd.DataFrame) -> str:
 
 
 def what_parts_are_worth(table: pd.DataFrame, paper: str) -> str:
-    """Say which case of an ablation loses most, and which stand on the other side than the paper's.
-
-    Args:
-        table: of `studies.ablation_table`.
-        paper: its column of printed numbers.
-    """
+    """Say which case of a `studies.ablation_table` loses most, and which differ in sign from the paper's."""
     others = table.iloc[1:]
     values = others["against the first"].map(value_of)
     printed = others[paper] - table[paper].iloc[0]
@@ -222,11 +165,7 @@ def what_parts_are_worth(table: pd.DataFrame, paper: str) -> str:
 
 
 def does_the_start_matter(table: pd.DataFrame) -> str:
-    """Say what other starts gain over random words, and how far apart the starts themselves were.
-
-    Args:
-        table: of `studies.initialisation_table`.
-    """
+    """Say what other starts gain over random words, by a `studies.initialisation_table`."""
     told = []
     for _, row in table[table["against random"].notna()].iterrows():
         told.append(f"{row['prompt']} from '{row['start']}' {difference(row['against random'])}")
@@ -234,22 +173,14 @@ def does_the_start_matter(table: pd.DataFrame) -> str:
 
 
 def does_size_matter(table: pd.DataFrame) -> str:
-    """Say what sizes other than the native one give.
-
-    Args:
-        table: of `studies.size_table`.
-    """
+    """Say what sizes other than the native one give, by a `studies.size_table`."""
     parts = table[table["against native"].notna()]
     told = [f"{row['size']} {difference(row['against native'])}" for _, row in parts.iterrows()]
     return f"Against the native size: {'; '.join(told)}."
 
 
 def how_paintings_are_named(table: pd.DataFrame) -> str:
-    """Say how many paintings are named right, beside real pictures and a guess.
-
-    Args:
-        table: of `naming.naming_table`; its first row is of real pictures.
-    """
+    """Say how many paintings of a `naming.naming_table` are named right, beside real pictures and a guess."""
     real, guess = table.iloc[0], table.iloc[-1]
     told = [
         f"{row['named right']} of {row['number']} of {row['pictures']}" for _, row in table[1:-1].iterrows()
@@ -261,11 +192,7 @@ def how_paintings_are_named(table: pd.DataFrame) -> str:
 
 
 def which_maps_are_sharpest(table: pd.DataFrame) -> str:
-    """Say which prompt's maps lie most on the object, and how the text's differ from the empty prompt's.
-
-    Args:
-        table: of `maps.localisation_table`.
-    """
+    """Say which maps of a `maps.localisation_table` lie most on the object, and what the text changes."""
     inside, lead = (table.set_index("prompt")[name] for name in ("inside the object", "lead of the peak"))
     best = {
         name: max(column.index, key=lambda key: value_of(column[key]))
@@ -282,12 +209,9 @@ def which_maps_are_sharpest(table: pd.DataFrame) -> str:
 
 
 def what_is_listened_to(table: pd.DataFrame, column: str, nothing: float) -> str:
-    """Say how what a prompt listens to differs from its untrained start.
+    """Say how what a prompt listens to, the first row, differs from its untrained start, the second.
 
-    Args:
-        table: `prompt` and `column`; the first row learned, the second its start.
-        column: the values.
-        nothing: what a module that tells nothing apart would have.
+    `nothing` is what a module that tells nothing apart would have.
     """
     learned, start = (table[column].iloc[place] for place in (0, 1))
     apart = learned.low > start.high or learned.high < start.low
@@ -302,21 +226,13 @@ def what_is_listened_to(table: pd.DataFrame, column: str, nothing: float) -> str
 
 
 def what_place_explains(by_place: Mapping[str, float]) -> str:
-    """Say how much of what a module listens to hangs on the place in the picture alone.
-
-    Args:
-        by_place: what a module is called -> the share of `saliency.Saliency`.
-    """
+    """Say how much of what modules listen to hangs on the place alone, by name; see `saliency.Saliency`."""
     told = [f"{100 * share:.0f} % ({name})" for name, share in by_place.items()]
     return f"The place alone, whatever stands there, explains {listed(told)} of what patches differ by"
 
 
 def what_options_give(table: pd.DataFrame) -> str:
-    """Say which of the matcher's options clearly change PCK on these pairs.
-
-    Args:
-        table: of `option_study.option_table`.
-    """
+    """Say which options of an `option_study.option_table` clearly change PCK on these pairs."""
     known = table[table["gain"].notna()]
     clear = [
         f"{row['option']} ({points(row['gain'].value)})"
@@ -329,9 +245,7 @@ def what_options_give(table: pd.DataFrame) -> str:
 def does_it_hurt(gains: pd.DataFrame, place: str) -> str:
     """Say what learning did to PCK on other keypoints or categories than training's.
 
-    Args:
-        gains: of `prompt_table` with starts, its method column named `place`.
-        place: that column.
+    The gains are of a `prompt_table` with starts, its method column named `place`.
     """
     told = []
     for where, part in gains[gains["gain by learning"].notna()].groupby(place, sort=False):
@@ -342,11 +256,7 @@ def does_it_hurt(gains: pd.DataFrame, place: str) -> str:
 
 
 def who_is_ahead(ranking: pd.DataFrame) -> str:
-    """Say who shares the first place and how much lies between the first and the last.
-
-    Args:
-        ranking: of `leaderboard.rank`.
-    """
+    """Say who shares the first place of a `leaderboard.rank`, and how far the last lies behind."""
     first = ranking["method"][ranking["rank"] == 1].tolist()
     together = (
         f"{first[0]} is ahead of all others" if len(first) == 1 else f"{listed(first)} cannot be told apart"
@@ -357,12 +267,7 @@ def who_is_ahead(ranking: pd.DataFrame) -> str:
 
 
 def how_flat_curves_are(curves: pd.DataFrame, column: str) -> str:
-    """Say how much each method loses from its best timestep to its worst.
-
-    Args:
-        curves: of `studies.sweep_table`.
-        column: its values.
-    """
+    """Say how much each method of a `studies.sweep_table` loses from its best timestep to its worst."""
     lost = {}
     for method, part in curves.groupby("method", sort=False):
         values = part[column].map(value_of)

@@ -42,12 +42,7 @@ DRAWS = 1000
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Some of an evaluation's keypoints.
-
-    Attributes:
-        keypoints: the rows.
-        record: the whole's.
-    """
+    """Some of an evaluation's keypoints, with the whole's record."""
 
     keypoints: pd.DataFrame
     record: RunRecord

@@ -8,13 +8,7 @@ from sd4match_lib.report.sentences import clearly_worse, listed, percent, points
 
 
 def highest_and_lowest(frame: pd.DataFrame, label: str | Sequence[str], column: str) -> str:
-    """Say in a line, as a figure's title, which rows are highest and lowest.
-
-    Args:
-        frame: one row per bar or dot.
-        label: the column or columns that name a row.
-        column: its values.
-    """
+    """Say in a line which rows are highest and lowest in a column; `label` names the rows."""
     known = frame[frame[column].map(value_of).notna()]
     values = known[column].map(value_of).to_numpy()
     labels = [label] if isinstance(label, str) else list(label)
@@ -24,22 +18,14 @@ def highest_and_lowest(frame: pd.DataFrame, label: str | Sequence[str], column: 
 
 
 def words_headline(table: pd.DataFrame) -> str:
-    """Say in a line what the text prompt gains over the empty one.
-
-    Args:
-        table: of `prompt_table`, with the reference "empty".
-    """
+    """Say in a line what the text prompt gains over the empty one, by a `prompt_table` of it."""
     told = table[table["prompt"] == "text"]
     gains = [f"{row['method']} {points(row['gain over empty'].value)}" for _, row in told.iterrows()]
     return f"Naming the category against saying nothing: {listed(gains)} points"
 
 
 def travel_headline(table: pd.DataFrame) -> str:
-    """Say in a line what learning gave at home and abroad.
-
-    Args:
-        table: of `studies.travel_table`.
-    """
+    """Say in a line what learning gave at home and abroad, by a `studies.travel_table`."""
     home, abroad = (
         float(part["gain by learning"].map(value_of).mean())
         for part in (table[table["home"]], table[~table["home"]])
@@ -50,11 +36,7 @@ def travel_headline(table: pd.DataFrame) -> str:
 
 
 def parts_headline(table: pd.DataFrame) -> str:
-    """Say in a line which case of an ablation stands lowest.
-
-    Args:
-        table: of `studies.ablation_table`.
-    """
+    """Say in a line which case of a `studies.ablation_table` stands lowest."""
     others = table.iloc[1:]
     most = others.iloc[int(others["against the first"].map(value_of).to_numpy().argmin())]
     gap = points(most["against the first"].value)
@@ -62,11 +44,7 @@ def parts_headline(table: pd.DataFrame) -> str:
 
 
 def naming_headline(table: pd.DataFrame) -> str:
-    """Say in a line how many pictures of each source are named right.
-
-    Args:
-        table: of `naming.naming_table`.
-    """
+    """Say in a line how many pictures of each source of a `naming.naming_table` are named right."""
     told = [
         f"{row['pictures']} {row['named right']} of {row['number']}" for _, row in table.iloc[:-1].iterrows()
     ]
@@ -74,12 +52,7 @@ def naming_headline(table: pd.DataFrame) -> str:
 
 
 def hurt_headline(gains: pd.DataFrame, place: str) -> str:
-    """Say in a line how many learned prompts are clearly worse than their own starts, by kind of keypoints.
-
-    Args:
-        gains: of `prompt_table` with starts, its method column named `place`.
-        place: that column.
-    """
+    """Say in a line how many learned prompts are clearly worse than their own starts; see `does_it_hurt`."""
     told = []
     for where, part in gains[gains["gain by learning"].notna()].groupby(place, sort=False):
         down = clearly_worse(part["gain by learning"])

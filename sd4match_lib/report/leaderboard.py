@@ -75,16 +75,9 @@ def rank(
 def measured_systems(
     profile: Profile, dataset: str, split: str, pairs: int, results: Path | None = None
 ) -> dict[str, pd.DataFrame]:
-    """Return the rows of every system that was evaluated or scored on all pairs of a split.
+    """Return the rows of every system that was evaluated or scored on all so many pairs of a split.
 
     Runs on other data than the newest one's are left out: they cannot be compared pair by pair.
-
-    Args:
-        profile: says where runs are.
-        dataset: the data set's name in the profile.
-        split: its split.
-        pairs: how many pairs that has.
-        results: where runs are, instead.
 
     Returns:
         System to rows, by the order in which they were run. A system's name is that under which it was
@@ -109,14 +102,7 @@ def measured_systems(
 def write_leaderboard(
     table: pd.DataFrame, folder: Path, *, dataset: str, split: str, profile: str
 ) -> tuple[Path, Path, Path]:
-    """Write a ranking as CSV, Markdown and a page, which also holds what others have published.
-
-    Args:
-        table: from `rank`.
-        folder: where to write; made when missing.
-        dataset: the data set's name in the profile.
-        split: its split.
-        profile: that measured it.
+    """Write a `rank`ing as CSV, Markdown and a page, which also holds what others have published.
 
     Returns:
         The paths of `leaderboard_<dataset>_<split>` with the endings .csv, .md and .html.

@@ -93,11 +93,7 @@ def plot_correlation_maps(
 def peaks_headline(
     matches: Mapping[str, Match], truth_px: npt.ArrayLike, reach_px: tuple[float, float]
 ) -> str:
-    """Say in a line how many peaks lie where PCK counts a point as found.
-
-    Args:
-        matches, truth_px, reach_px: as for `plot_correlation_maps`.
-    """
+    """Say in a line how many peaks lie where PCK counts a point as found; see `plot_correlation_maps`."""
     truths = np.asarray(truth_px, float)
     told = []
     for name, match in matches.items():
@@ -128,11 +124,6 @@ def pck_reach(pair: Pair, hw_in: tuple[int, int], alpha: float = 0.1) -> tuple[f
     """Return half the width and height, in target pixels, of the ellipse that PCK counts as found.
 
     It is a circle in the stretched network input, where distances are measured.
-
-    Args:
-        pair: the pair.
-        hw_in: (height, width) of the network input.
-        alpha: PCK's alpha.
     """
     radius = alpha * thresholds(pair, hw_in)[0]
     height, width = pair.trg.hw_px
@@ -140,15 +131,9 @@ def pck_reach(pair: Pair, hw_in: tuple[int, int], alpha: float = 0.1) -> tuple[f
 
 
 def plot_match_grid(pairs: Sequence[Pair], runs: Mapping[str, pd.DataFrame], alpha: float = 0.1) -> Figure:
-    """Draw pairs in rows and methods in columns, right matches blue, wrong ones vermilion.
+    """Draw pairs in rows and methods in columns, right matches (PCK@0.1) blue, wrong ones vermilion.
 
-    Args:
-        pairs: the pairs.
-        runs: method to its rows, which hold all the pairs.
-        alpha: PCK's alpha in the stretched frame; what counts as right.
-
-    Returns:
-        The figure; its title counts what each method found.
+    `runs` maps a method to its rows, which hold all the pairs; the title counts what each found.
     """
     with figure_style():
         shape = (len(pairs), len(runs))
@@ -179,14 +164,7 @@ def plot_truth(pair: Pair) -> Axes:
 
 
 def plot_scored_pair(pair: Pair, rows: pd.DataFrame, alpha: float = 0.1, *, title: str) -> Axes:
-    """Draw where a run found a pair's points: right ones blue, wrong ones vermilion.
-
-    Args:
-        pair: the pair.
-        rows: the run's, of this pair and others.
-        alpha: PCK's alpha in the stretched frame.
-        title: stands above, and behind it how many points are found.
-    """
+    """Draw where a run found a pair's points: right ones blue, wrong ones vermilion, counted in the title."""
     own = matched_rows(rows[rows["pair_id"] == pair.pair_id])
     src, trg, pred = (own[[f"{kind}_x_px", f"{kind}_y_px"]].to_numpy() for kind in _KINDS)
     hits = is_correct(own, alpha).to_numpy()
@@ -207,11 +185,6 @@ def well_matched(
     pairs: Sequence[Pair], rows: pd.DataFrame, alpha: float = 0.1
 ) -> tuple[int, npt.NDArray[np.float64]]:
     """Return the place of the pair of which a run found most points, wrong ones taken off, and these points.
-
-    Args:
-        pairs: the pairs.
-        rows: the run's, of these pairs.
-        alpha: PCK's alpha.
 
     Returns:
         The place, and the found points ``(N, 2)`` in pixels of the source; where no pair has one, all points.
@@ -258,9 +231,6 @@ def share_table(measured: Mapping[str, Results], column: str) -> pd.DataFrame:
 def localisation_table(measured: Mapping[str, Results]) -> pd.DataFrame:
     """Tabulate measurements of maps (`analysis.localisation`).
 
-    Args:
-        measured: the prompt to its measurement, or to one a training seed.
-
     Returns:
         One row per prompt: `prompt`, `inside the object` and `lead of the peak` (`Interval`).
     """
@@ -288,12 +258,6 @@ def telling_pairs(
 
     Only pairs of different categories are taken as long as there are such, so that the choice shows both
     sides and many objects.
-
-    Args:
-        pairs: what to choose from.
-        runs: method to its rows, of these pairs.
-        count: how many to choose.
-        alpha: PCK's alpha.
     """
     shares = []
     for rows in map(matched_rows, (list(runs.values())[-1], next(iter(runs.values())))):

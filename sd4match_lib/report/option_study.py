@@ -32,13 +32,7 @@ _NOTHING = Interval(math.nan, math.nan, math.nan)
 def option_table(
     matcher: Matcher, pairs: Sequence[Pair], alpha: float = 0.1, *, seed: int = 0
 ) -> pd.DataFrame:
-    """Match pairs under each option.
-
-    Args:
-        matcher: how, apart from the options.
-        pairs: with known target points.
-        alpha: PCK's alpha.
-        seed: of the bootstrap.
+    """Match pairs with known target points under each option.
 
     Returns:
         One row per option: `option`, `pairs`, `points kept` (the share of points that `mutual` leaves, 1

@@ -34,9 +34,6 @@ __all__ = ["ITEMS", "Cost", "Item", "report_summary", "write_report"]
 def write_report(profile: Profile) -> tuple[Path, Path]:
     """Write the report from the tables and records in the profile's results.
 
-    Args:
-        profile: the profile.
-
     Returns:
         The paths of `REPORT.md` and of `report.html`, which holds its figures in itself.
     """
@@ -49,11 +46,7 @@ def write_report(profile: Profile) -> tuple[Path, Path]:
 
 
 def report_summary(profile: Profile) -> str:
-    """Return in Markdown what the report comes to: which claims hold, counted by where the paper makes them.
-
-    Args:
-        profile: the profile, whose report is written.
-    """
+    """Return in Markdown which claims hold, counted by where the paper makes them, and what was measured."""
     claims = read_claims(profile.results_path / "tables")
     lines = _first_words(profile, claims)
     if not claims.empty:

@@ -69,11 +69,7 @@ def plot_annotations(
 ) -> Axes:
     """Draw two pictures side by side with their annotated points joined, in a colour that no match has.
 
-    Args:
-        src_img, trg_img, src_px, trg_px, title: as for `plot_matches`.
-
-    Returns:
-        The axes.
+    Parameters are those of `plot_matches`.
     """
     starts = np.asarray(src_px, float)
     return _draw_pair(src_img, trg_img, starts, trg_px, trg_px, ["annotated"] * len(starts), title, None)

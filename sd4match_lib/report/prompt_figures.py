@@ -24,10 +24,7 @@ _LISTENING = LinearSegmentedColormap.from_list("listening", [(0.84, 0.37, 0, 0),
 def plot_similarities(tables: Mapping[str, pd.DataFrame], *, title: str) -> Figure:
     """Draw symmetric tables of cosines on one scale, alike beside alike; the brighter the more alike.
 
-    Args:
-        tables: what a table is called -> (K, K), named on both axes, all by the same names; the first one's
-            clusters order all of them.
-        title: stands above.
+    Each is (K, K), named on both axes by the same names; the first one's clusters order all of them.
     """
     order = cluster_order(next(iter(tables.values())))
     limit = max(float(np.abs(table.to_numpy() - np.eye(len(table))).max()) for table in tables.values())
@@ -60,12 +57,7 @@ def cluster_order(similarity: pd.DataFrame) -> list[str]:
 
 
 def how_alike(learned: pd.DataFrame, before: pd.DataFrame) -> str:
-    """Say which prompts ended up most alike, and how much of it was there before learning.
-
-    Args:
-        learned: (K, K) cosines, named on both axes.
-        before: those of the prompts that learning started from.
-    """
+    """Say which prompts (named (K, K) cosines) ended most alike, and how much of it was there before."""
     rows, columns = np.triu_indices(len(learned), 1)
     values = learned.to_numpy()[rows, columns]
     r = _correlation(learned, before)
@@ -83,12 +75,7 @@ def how_alike(learned: pd.DataFrame, before: pd.DataFrame) -> str:
 
 
 def alike_headline(learned: pd.DataFrame, start: pd.DataFrame) -> str:
-    """Say in a line how much of how alike prompts are was there before learning.
-
-    Args:
-        learned: (K, K) cosines, named on both axes.
-        start: those of the prompts that learning started from.
-    """
+    """Say in a line how much of how alike prompts are, (K, K) cosines, was there before learning."""
     r = _correlation(learned, start)
     if r is None:
         return "Too few categories to say which are alike"

@@ -49,12 +49,7 @@ def prompt_table(
 
 
 def reference_table(results: Mapping[str, Results], alpha: float = 0.1) -> pd.DataFrame:
-    """Tabulate other features on the same pairs, with DIFT's printed number marked as the paper's.
-
-    Args:
-        results: features to their evaluation.
-        alpha: PCK's alpha.
-    """
+    """Tabulate other features on the same pairs, with DIFT's printed number marked as the paper's."""
     column = f"PCK@{alpha:.2f}"
     rows = [
         {"features": name, column: estimate(run, alpha=alpha), PUBLISHED: False}
@@ -67,8 +62,7 @@ def reference_table(results: Mapping[str, Results], alpha: float = 0.1) -> pd.Da
 def what_learning_gave(table: pd.DataFrame) -> str:
     """Say of each prompt, learned once, what it gained over its own start and over the text prompt.
 
-    Args:
-        table: of `prompt_table`, with the reference "text" and with `starts`.
+    The table is of `prompt_table`, with the reference "text" and with starts.
     """
     told = []
     for _, row in table[table["gain by learning"].notna()].iterrows():

@@ -17,13 +17,9 @@ COLUMNS = ("table", "row", "column", "first", "second", "moved", "reach")
 
 
 def compare_results(first: Path | str, second: Path | str) -> pd.DataFrame:
-    """Set the measured numbers of two results folders side by side.
+    """Set the measured numbers of two results folders of the same profile side by side.
 
     Numbers are those with an interval in the tables' CSV files; rows are told apart by their texts.
-
-    Args:
-        first: a results folder, such as ``results/mini``, with its `tables/`.
-        second: another of the same profile, from another machine, say.
 
     Returns:
         One row per number that both hold, the farthest moved first: `COLUMNS`, as fractions; `moved` is the
@@ -52,10 +48,7 @@ def compare_results(first: Path | str, second: Path | str) -> pd.DataFrame:
 
 
 def summarise_rerun(numbers: pd.DataFrame) -> pd.DataFrame:
-    """Return how far numbers moved, table by table, and over all.
-
-    Args:
-        numbers: from `compare_results`.
+    """Return how far numbers of `compare_results` moved, table by table, and over all.
 
     Returns:
         One row per table and the row "all": `table`, `numbers`, `same` (to a thousandth of a point),

@@ -16,9 +16,6 @@ def points(value: float) -> str:
 def difference(gain: Interval) -> str:
     """Return a difference of PCK with its interval, and whether the interval leaves the sign open.
 
-    Args:
-        gain: as fractions.
-
     Returns:
         For example "+3.1 points (95 % interval +0.4 to +5.8, clear of zero)".
     """

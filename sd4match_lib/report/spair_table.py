@@ -104,10 +104,6 @@ def spair_table(methods: Sequence[Measured], alpha: float = 0.1, *, profile: str
 def category_table(runs: Mapping[str, Results], alpha: float = 0.1) -> pd.DataFrame:
     """Tabulate PCK by category for several methods, for bars.
 
-    Args:
-        runs: method to its evaluation, or to one a training seed.
-        alpha: PCK's alpha.
-
     Returns:
         One row per category and method, and those of "all": `category`, `method`, `PCK@<alpha>` (`Interval`).
     """
@@ -120,15 +116,7 @@ def category_table(runs: Mapping[str, Results], alpha: float = 0.1) -> pd.DataFr
 
 
 def category_gains(better: Results, worse: Results, alpha: float = 0.1) -> pd.DataFrame:
-    """Tabulate by category what one method has over another on the same pairs.
-
-    Args:
-        better, worse: their evaluations.
-        alpha: PCK's alpha.
-
-    Returns:
-        One row per category: `category` and `gain` (`Interval`).
-    """
+    """Tabulate by `category` the `gain` (`Interval`) of one method over another on the same pairs."""
     parts = slices(worse, "category")
     return pd.DataFrame(
         {"category": name, "gain": estimate(part, parts[name], alpha=alpha)}
@@ -137,11 +125,7 @@ def category_gains(better: Results, worse: Results, alpha: float = 0.1) -> pd.Da
 
 
 def difficulty_table(runs: Mapping[str, Results], alpha: float = 0.1) -> pd.DataFrame:
-    """Tabulate PCK by what makes pairs hard, for several methods.
-
-    Args:
-        runs: as for `category_table`; all of the same pairs, with SPair-71k's flags.
-        alpha: PCK's alpha.
+    """Tabulate PCK by what makes SPair-71k's pairs hard, for several methods on the same pairs.
 
     Returns:
         One row per flag, level and method: `flag`, `level`, `method`, `pairs` and `PCK@<alpha>` (`Interval`).
@@ -157,12 +141,7 @@ def difficulty_table(runs: Mapping[str, Results], alpha: float = 0.1) -> pd.Data
 
 
 def protocol_table(rows: pd.DataFrame, alphas: Sequence[float]) -> pd.DataFrame:
-    """Tabulate one run's PCK under all protocols: three averages, in the stretched and the original frame.
-
-    Args:
-        rows: the run's keypoints.
-        alphas: one column `PCK@<alpha>` of `Interval` each.
-    """
+    """Tabulate one run's `PCK@<alpha>` under all protocols: three averages, each in both frames."""
     table = []
     averages: tuple[Average, ...] = get_args(Average)
     frames: tuple[Frame, ...] = get_args(Frame)

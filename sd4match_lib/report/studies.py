@@ -165,11 +165,7 @@ def initialisation_table(
 
 
 def size_table(sizes: Mapping[float, Results], alpha: float = 0.1) -> pd.DataFrame:
-    """Tabulate one method at several picture sizes (section 7).
-
-    Args:
-        sizes: the scale, of the profile's own size, to its evaluation; 1 is among them.
-        alpha: PCK's alpha.
+    """Tabulate one method at several scales of the profile's own picture size, 1 among them (section 7).
 
     Returns:
         One row per size: `size` in pixels, `PCK@<alpha>` and `against native` (`Interval`).
@@ -183,11 +179,7 @@ def size_table(sizes: Mapping[float, Results], alpha: float = 0.1) -> pd.DataFra
 
 
 def sweep_table(results: Mapping[tuple[str, int], Results], alpha: float = 0.1) -> pd.DataFrame:
-    """Tabulate PCK over the timestep, for curves.
-
-    Args:
-        results: (method, timestep) to evaluation.
-        alpha: PCK's alpha.
+    """Tabulate PCK over the timestep, for curves, of evaluations by (method, timestep).
 
     Returns:
         One row per entry: `method`, `t` and `PCK@<alpha>` (`Interval`).
@@ -225,11 +217,7 @@ def best_timesteps(
 
 
 def where_methods_are_best(best: pd.DataFrame) -> str:
-    """Say at which timestep each method is best, and whether that is to be told from the reference.
-
-    Args:
-        best: of `best_timesteps`.
-    """
+    """Say at which timestep each method is best, and whether that is clear, by `best_timesteps`."""
     column = next(name for name in best.columns if name.startswith("against"))
     reference = column.removeprefix("against ")
     places = listed([f"{row['method']} at t = {row['best t']}" for _, row in best.iterrows()])
@@ -246,9 +234,6 @@ def _column(dataset: str, alpha: float) -> str:
 
 def by_willow_kind(results: Mapping[str, Results]) -> dict[tuple[str, str], Results]:
     """Split evaluations on PF-Willow into the categories that SPair-71k has, and those that it has not.
-
-    Args:
-        results: a prompt to its evaluation, or to one a training seed.
 
     Returns:
         (which categories, prompt) to the part of its evaluation, as `prompt_table` takes them.

@@ -31,12 +31,7 @@ _LABELLED = 0.05
 def plot_categories(table: pd.DataFrame, column: str, *, better: str, worse: str, title: str) -> Figure:
     """Draw a line of dots per category, PASCAL VOC's groups apart, from the largest gain to the smallest.
 
-    Args:
-        table: from `spair_table.category_table`.
-        column: its column of values.
-        better: the method whose gain orders the categories.
-        worse: the method that it is compared with.
-        title: the finding.
+    The table is of `spair_table.category_table`; the gain is that of `better` over `worse`.
     """
     kinds = dots_of(table, "category", column, "method")
     values = {kind.name: kind.values for kind in kinds}
@@ -53,12 +48,7 @@ def plot_categories(table: pd.DataFrame, column: str, *, better: str, worse: str
 
 
 def plot_ablation(table: pd.DataFrame, *, title: str) -> Figure:
-    """Draw what each case of Fig. 3(a) differs by from the first, here and in the paper.
-
-    Args:
-        table: from `studies.ablation_table`.
-        title: the finding.
-    """
+    """Draw what each case of a `studies.ablation_table` differs by from the first, here and in the paper."""
     reference = table.iloc[0]
     others = table.iloc[1:]
     printed = {row["case"]: row[PAPER] - reference[PAPER] for _, row in others.iterrows()}
@@ -73,10 +63,7 @@ def plot_ablation(table: pd.DataFrame, *, title: str) -> Figure:
 def plot_generalisation(bars: pd.DataFrame, column: str, *, title: str) -> Figure:
     """Draw Table 3: a line a data set; the colour says the method, the mark what it was tuned on.
 
-    Args:
-        bars: from `studies.generalisation_rows`.
-        column: its column of values.
-        title: the finding.
+    The bars are of `studies.generalisation_rows`.
     """
     methods = list(dict.fromkeys(bars["method"].str.removesuffix(START)))
     colours = dict(zip(methods, COLOURS, strict=False))
@@ -100,12 +87,8 @@ def plot_sweep(
 ) -> Figure:
     """Draw PCK over the timestep, a panel a method on common axes; in grey what its training began with.
 
-    Args:
-        curves: from `studies.sweep_table`.
-        column: its column of values.
-        starts: a method to its start, both in the table.
-        marks: timestep to the word that a vertical line there has.
-        title: the finding.
+    The curves are of `studies.sweep_table`; `starts` says which of its methods another one began with,
+    `marks` which timesteps have a vertical line, with which word.
     """
     methods = [name for name in dict.fromkeys(curves["method"]) if name not in starts.values()]
     with figure_style():
@@ -144,13 +127,7 @@ def plot_sweep(
 
 
 def plot_difficulty(table: pd.DataFrame, column: str, *, title: str) -> Figure:
-    """Draw a line of dots per level of every flag, one dot a method.
-
-    Args:
-        table: from `spair_table.difficulty_table`.
-        column: its column of values.
-        title: the finding.
-    """
+    """Draw a `spair_table.difficulty_table`: a line of dots per level of every flag, one dot a method."""
     levels = table["flag"] + ": " + table["level"] + " (" + table["pairs"].astype(str) + " pairs)"
     kinds = dots_of(table.assign(row=levels), "row", column, "method")
     return plot_dots({"": list(dict.fromkeys(levels))}, kinds, xlabel=column, title=title, width_inches=7.5)
@@ -159,10 +136,8 @@ def plot_difficulty(table: pd.DataFrame, column: str, *, title: str) -> Figure:
 def plot_errors(table: pd.DataFrame, *, title: str) -> Figure:
     """Draw how methods fail: one bar per method, its kinds of errors stacked from correct to miss.
 
-    Args:
-        table: from `errors.error_table`; where it has the column ``twin``, a mark shows the share of
-            predictions that fall on the keypoint's mirror twin, of those keypoints whose twin is to be seen.
-        title: the figure's title.
+    Where the `errors.error_table` has the column ``twin``, a mark shows the share of predictions that fall on
+    the keypoint's mirror twin, of those keypoints whose twin is to be seen.
     """
     names = table["method"].tolist()
     places = range(len(names))

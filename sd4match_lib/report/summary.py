@@ -107,13 +107,7 @@ def summarise_ranking(table: pd.DataFrame, *, profile: str) -> str:
 
 
 def summarise_training(record: RunRecord, folder: Path, *, reused: bool) -> str:
-    """Return what a training achieved, and below it the run's record in short.
-
-    Args:
-        record: the training's.
-        folder: its folder.
-        reused: whether it was found finished.
-    """
+    """Return what a training achieved, and below it the run's record in short."""
     metrics = record.metrics
     best = format_percent(metrics["validation PCK@0.10"])
     lines = [

@@ -37,10 +37,7 @@ _SHORT = {
 def table_caption(text: str, *, profile: str, protocol: str) -> str:
     """Return a caption that says what every number of the table depends on.
 
-    Args:
-        text: what the table shows, as a sentence.
-        profile: the profile that measured it.
-        protocol: how; see `pck.describe_protocol`. Empty where nothing was scored.
+    `protocol` is of `averages.describe_protocol`, empty where nothing was scored.
     """
     how = f"; {protocol.rstrip('.')}" if protocol else ""
     return f"{text.rstrip('.')}. Profile `{profile}`{how}."

@@ -60,12 +60,7 @@ def plot_training(
 
 
 def plot_losses(losses: Mapping[str, Sequence[float]], *, title: str) -> Figure:
-    """Draw losses over the steps, from step 0, before anything was learned.
-
-    Args:
-        losses: what a line is called -> its loss before each step, and after the last.
-        title: stands above.
-    """
+    """Draw losses, before each step and after the last, from step 0, before anything was learned."""
     with figure_style():
         figure, ax = plt.subplots(figsize=(5.5, 2.8))
         for (name, line), marker in zip(losses.items(), "osD^vX", strict=False):
@@ -100,9 +95,7 @@ def training_table(log: pd.DataFrame) -> pd.DataFrame:
 def training_headline(logs: Mapping[str, pd.DataFrame], starts: Mapping[str, float]) -> str:
     """Say in a line how far each training's kept prompt stands from what it began with, in validation.
 
-    Args:
-        logs: what a training is called -> its log.
-        starts: what it is called -> validation PCK@0.1 (fraction) of what it began with.
+    `starts` has validation PCK@0.1 (fractions) of what each of the logs' trainings began with.
     """
     told = []
     for name, log in logs.items():
@@ -112,11 +105,7 @@ def training_headline(logs: Mapping[str, pd.DataFrame], starts: Mapping[str, flo
 
 
 def what_training_did(log: pd.DataFrame) -> str:
-    """Say how far loss and validation moved, and which step was kept.
-
-    Args:
-        log: with the columns step, loss and pck (fractions; missing where nothing was validated).
-    """
+    """Say how far loss and validation (fractions) of a log moved, and which step was kept."""
     validated = log.dropna(subset="pck")
     first, last = log.iloc[0], log.iloc[-1]
     kept = validated.loc[validated["pck"].idxmax()]

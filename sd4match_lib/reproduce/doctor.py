@@ -59,9 +59,6 @@ def check(profile: Profile) -> list[Finding]:
 
     Large weights are hashed, as loading them would do, and the hashes remembered in the profile's cache.
 
-    Args:
-        profile: what is wanted.
-
     Returns:
         The findings by section; the last one is the verdict with the next step.
     """

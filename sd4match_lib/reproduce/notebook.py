@@ -62,12 +62,7 @@ class Notebook:
 
 
 def open_notebook(source: Path, profile: Profile, overrides: Mapping[str, Any]) -> Notebook:
-    """Check a notebook's parameters.
-
-    Args:
-        source: the .ipynb file.
-        profile: the profile to run it with.
-        overrides: parameters that differ from what the file says, as JSON-able values.
+    """Read a notebook for a profile, and check parameters that differ from what the file says.
 
     Raises:
         UserError: the file is no notebook of format 4, or has no parameter of a name in `overrides`.
@@ -113,11 +108,7 @@ def _literal(text: str) -> Any:
 
 
 def clean_notebook(path: Path, root: Path) -> Any:
-    """Read an executed notebook without timings, widget state, random ids and absolute paths.
-
-    Args:
-        path: what papermill wrote.
-        root: the project's root; paths below it become relative.
+    """Read an executed notebook without timings, widget state, random ids and paths of this machine.
 
     Returns:
         The notebook node.

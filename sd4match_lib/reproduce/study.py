@@ -76,11 +76,7 @@ class Study:
         self._trainings: dict[str, Training] = {}
 
     def varied(self, **parts: Mapping[str, Any]) -> Study:
-        """Return this study under a profile of which some parts differ; what it runs is kept here too.
-
-        Args:
-            parts: part of the profile, such as `training`, to the settings that change in it.
-        """
+        """Return this study under a profile with other settings in some parts; its runs are kept here too."""
         other = copy.copy(self)
         changed = {name: replace(getattr(self.profile, name), **part) for name, part in parts.items()}
         other.profile = replace(self.profile, **changed)
@@ -256,13 +252,7 @@ class Study:
 
 
 def open_study(stem: str, profile: str, *, seed: int = 0) -> Study:
-    """Begin a notebook: read the profile, and make the data that can be made.
-
-    Args:
-        stem: the notebook's file name without ".ipynb".
-        profile: a profile's name or path.
-        seed: what everything random starts from.
-    """
+    """Begin a notebook, by its file's stem: read the profile, and make the data that can be made."""
     loaded = load_profile(profile)
     prepare_data(loaded)
     return Study(stem, loaded, seed)

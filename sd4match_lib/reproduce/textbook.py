@@ -32,9 +32,6 @@ def notebook_sources() -> list[Path]:
 def write_notebooks(folder: Path | str) -> list[Path]:
     """Write the notebooks to a folder; nothing that is there is overwritten.
 
-    Args:
-        folder: made when missing.
-
     Returns:
         The files written, in the order to be read.
 

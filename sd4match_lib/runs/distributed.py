@@ -90,11 +90,7 @@ class ProcessGroup:
 
 
 def current_group(device: torch.device | str | None = None) -> ProcessGroup:
-    """Return the group that this process was launched in, joining it at the first call.
-
-    Args:
-        device: where the work will be done; on the CPU the processes talk through gloo.
-    """
+    """Return the group that this process was launched in, joining it at the first call (the CPU by gloo)."""
     said = os.environ.get("WORLD_SIZE") or "1"
     if not said.isascii() or not said.isdecimal() or not 1 <= int(said[:9]) <= 10**6:
         raise UserError(

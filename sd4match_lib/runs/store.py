@@ -205,13 +205,9 @@ def is_whole(folder: Path) -> bool:
 
 
 def find_runs(results_dir: Path | str, *, kind: str | None = None) -> list[tuple[Path, RunRecord]]:
-    """Return the complete runs below a profile's results, with their folders, ordered by id.
+    """Return the complete runs (of one kind only) below a profile's results, with folders, ordered by id.
 
     A record alone, as a repository keeps it without the run's files, is none.
-
-    Args:
-        results_dir: the profile's results.
-        kind: only runs of this sort.
     """
     if kind is not None:
         _SEARCHED.add((Path(results_dir).resolve(), kind))

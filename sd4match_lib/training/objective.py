@@ -18,12 +18,7 @@ _SIGMA_SHARE = 7 / 48
 
 
 def pair_points(pairs: Sequence[Pair], *, hw_in: HW, hw_ft: HW) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the pairs' keypoints in feature cells.
-
-    Args:
-        pairs: `B` pairs.
-        hw_in: network input that the pictures are stretched to.
-        hw_ft: feature grid.
+    """Return the keypoints of `B` pairs in cells of the feature grid.
 
     Returns:
         Source points and target points, (B, N, 2) each, and which of them are real, (B, N) bool.

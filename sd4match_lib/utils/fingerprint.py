@@ -24,11 +24,9 @@ _TOLD_BY_PYTHON |= {"__firstlineno__", "__static_attributes__", "__abstractmetho
 
 
 def tree_hash(folder: Path, patterns: Sequence[str] = ("**/*",)) -> str:
-    """Return the SHA-256 over the names and contents of a folder's files.
+    """Return the SHA-256 over names and contents of a folder's files that match patterns.
 
-    Args:
-        folder: where to look; a folder that does not exist counts as empty.
-        patterns: which files below it, as glob patterns.
+    A folder that does not exist counts as empty.
     """
     found = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
     listing = {

@@ -59,11 +59,7 @@ def _begin(parent: int) -> None:
 
 
 def end_with_parent(parent: int) -> None:
-    """Have this process end when its parent is gone: a killed one cannot tell its workers.
-
-    Args:
-        parent: the parent's process number.
-    """
+    """Have this process end when its parent is gone: a killed one cannot tell its workers."""
     threading.Thread(target=_watch, args=(parent,), name="parent", daemon=True).start()
 
 

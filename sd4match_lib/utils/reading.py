@@ -124,12 +124,7 @@ def read_toml(path: Path | str, *, fix: str = AGAIN) -> dict[str, Any]:
 
 
 def read_csv(path: Path | str, required: Collection[str], *, fix: str = AGAIN) -> list[dict[str, str]]:
-    """Read a CSV file with a header.
-
-    Args:
-        path: the file.
-        required: columns that must be there.
-        fix: what to do about a file that cannot be read, for the message.
+    """Read a CSV file with a header; `fix` says what to do about one that cannot be read.
 
     Returns:
         One column -> cell mapping per row; every row has every column.

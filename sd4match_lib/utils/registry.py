@@ -14,12 +14,7 @@ class Registry(Mapping[str, str]):
     """
 
     def __init__(self, what: str, entries: Mapping[str, str]) -> None:
-        """Make a registry.
-
-        Args:
-            what: what an entry is, for messages, such as "dataset".
-            entries: name -> "module:attribute".
-        """
+        """Make a registry of `what`, such as "dataset", for messages: name -> "module:attribute"."""
         self.what = what
         self._entries: dict[str, str] = dict(entries)
         self._added: dict[str, Any] = {}
@@ -37,11 +32,7 @@ class Registry(Mapping[str, str]):
         return len(self._entries)
 
     def register(self, name: str, thing: Any) -> None:
-        """Add a thing of one's own.
-
-        Args:
-            name: a name that is not taken.
-            thing: the thing itself, most often a class.
+        """Add a thing of one's own, most often a class, under a name that is not taken.
 
         Raises:
             UserError: the name is taken.

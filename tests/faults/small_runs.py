@@ -13,9 +13,11 @@ from pathlib import Path
 
 import layouts
 import pytest
+from safetensors.torch import load_file
 from tiny_notebooks import execute_here, write_notebook
 
 from sd4match_lib.errors import WriteError
+from sd4match_lib.prompts.prompt_file import weights_hash
 from sd4match_lib.utils.paths import package_path
 
 ALL = os.environ.get("SD4MATCH_FAULTS") == "all"
@@ -39,7 +41,6 @@ def run_evaluation(profile):
 
 def run_training(profile, kind="single"):
     """Learn a prompt; its weights and its log without the seconds must come out the same."""
-    from sd4match_lib.prompts.prompt_file import weights_hash
     from sd4match_lib.training.train import train
 
     length = {"length_global": 2, "length_condition": 2} if kind == "cpm" else {"length": 4}
@@ -162,6 +163,33 @@ def run_render(profile):
         patch.setattr(write, "WorkerPool", Here)
         write.render_minipair(folder, 3, sizes)
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def run_pretrain(profile):
+    """Pretrain a tiny autoencoder; its weights, and all that it would go on from, must come out the same."""
+    from sd4match_lib.miniature.pretraining import renders, run, vae
+    from sd4match_lib.miniature.pretraining.loop import Budget
+
+    folder = profile.results_path.parent / "miniature"
+    budget = Budget(None, None, 2, 2e-3, warmup=1, save_every_s=0.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(renders, "WorkerPool", Here)
+        patch.setattr(renders, "CHUNK", 2)
+        patch.setitem(run.PICTURES, "vae", 2)
+        patch.setitem(run.BUDGETS, "vae", budget)
+        patch.setattr(run, "hold_memory", lambda: None)  # it would hold the tests'
+        patch.setattr(vae, "build_vae", build_tiny_vae)
+        run.run("vae", out=folder, steps=3, device="cpu")
+    weights = folder / "weights" / "diffusion" / "vae" / "diffusion_pytorch_model.safetensors"
+    steps = [line.split(",")[0] for line in (folder / "vae.csv").read_text().splitlines()]
+    return weights.read_bytes(), weights_hash(load_file(folder / "vae.safetensors")), steps[-1]
+
+
+def build_tiny_vae():
+    """An autoencoder of a few thousand numbers."""
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(block_out_channels=(4,), norm_num_groups=2, mid_block_add_attention=False)
 
 
 class Here(Executor):

@@ -20,6 +20,7 @@ from small_runs import (
     run_cpm_training,
     run_evaluation,
     run_match,
+    run_pretrain,
     run_render,
     run_reproduce,
     run_score,
@@ -32,7 +33,7 @@ from sd4match_lib.utils import files
 KILLS = int(os.environ.get("SD4MATCH_KILLS", "3"))
 TRAININGS = (run_training, run_class_training, run_cpm_training)
 PRECISIONS = ("model", "bfloat16", "float16")
-COMMANDS = (run_evaluation, run_score, run_match, run_render, run_reproduce)
+COMMANDS = (run_evaluation, run_score, run_match, run_render, run_reproduce, run_pretrain)
 WORKS = [
     *((work, "model") for work in (*COMMANDS, run_training)),
     *((work, precision) for work in TRAININGS for precision in (PRECISIONS if ALL else ("float16",))),

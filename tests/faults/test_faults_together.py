@@ -11,6 +11,7 @@ import pytest
 from small_runs import (
     in_folder,
     run_evaluation,
+    run_pretrain,
     run_render,
     run_reproduce,
     run_training,
@@ -32,8 +33,9 @@ PAIRS = {
     "two reproduces": (run_reproduce, run_reproduce),
     "evaluate beside reproduce": (run_evaluation, run_reproduce),
     "two renders": (run_render, run_render),
+    "two pretrainings": (run_pretrain, run_pretrain),
 }
-PLACES = ("/results/runs/", "/results/notebooks/", "/minipair/")
+PLACES = ("/results/runs/", "/results/notebooks/", "/minipair/", "/miniature/")
 """Where one process at a time writes; caches are written to by all."""
 
 

@@ -15,6 +15,7 @@ from small_runs import (
     in_folder,
     run_evaluation,
     run_match,
+    run_pretrain,
     run_render,
     run_reproduce,
     run_score,
@@ -68,6 +69,7 @@ WORKS = {
     "match": (run_match, 3),
     "reproduce": (run_reproduce, 20),
     "render": (run_render, 20),
+    "pretrain": (run_pretrain, 8),
 }
 """What is run, and how many writes of it there are at least, so that none goes past what fails here."""
 

@@ -182,13 +182,14 @@ def pretrain(
             sums[key] = sums.get(key, 0.0) + float(value.detach())
         now = time.monotonic()
         elapsed_s = before_s + now - start
-        if now - noted > 20:
+        due = now - saved > budget.save_every_s
+        if due or now - noted > 20:  # nothing is gone on from that the log does not tell of
             note(elapsed_s)
             noted, sums, first = now, {}, step
         if now - watched > budget.watch_every_s:
             measure(elapsed_s)
             watched = now
-        if now - saved > budget.save_every_s:
+        if due:
             run.save(checkpoint, step, elapsed_s)
             saved = now
     elapsed_s = before_s + time.monotonic() - start

@@ -18,7 +18,6 @@ import resource
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from sd4match_lib.config.profile import Profile, load_profile
 from sd4match_lib.reproduce.prepare import minipair_root, prepare_data
 from sd4match_lib.runs.machine import describe_device, git_commit, versions
 from sd4match_lib.runs.record import utc
+from sd4match_lib.utils.files import scratch_folder
 
 RESULTS = Path(__file__).parent / "results"
 SHORTEST_S, FEWEST = 2.0, 3
@@ -44,7 +44,7 @@ def main() -> int:
     arguments = _parse()
     # Read first: the new numbers may take the place of those that they are compared with.
     before = json.loads(arguments.compare.read_text())["runs"][-1] if arguments.compare else None
-    with tempfile.TemporaryDirectory(prefix="sd4match-bench-") as scratch:
+    with scratch_folder() as scratch:
         profile = arguments.profile or str(_profile(arguments, Path(scratch)))
         if arguments.case:
             sys.stdout.write(json.dumps(measure(arguments.case, load_profile(profile), arguments)) + "\n")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -23,6 +22,7 @@ from sd4match_lib.matcher.matcher import Matcher
 from sd4match_lib.matching.points import match_points
 from sd4match_lib.prompts.base import Prompt
 from sd4match_lib.training.objective import pair_loss
+from sd4match_lib.utils.files import scratch_folder
 
 PAIRS = 54
 """Pairs of a timed evaluation."""
@@ -140,7 +140,7 @@ def evaluation(prompt: str, *, cold: bool) -> Callable[[Setting], Work]:
         asked = untrained_prompt(profile, prompt) if prompt == "cpm" else prompt
 
         def run() -> None:
-            with tempfile.TemporaryDirectory(prefix="sd4match-bench-") as scratch:
+            with scratch_folder() as scratch:
                 at = dataclasses.replace(profile, cache_dir=f"{scratch}/cache") if cold else profile
                 if cold:
                     forget_models()

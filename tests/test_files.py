@@ -1,13 +1,16 @@
 import hashlib
 import os
 import threading
+from pathlib import Path
 
 import pytest
 
 from sd4match_lib.errors import UserError
+from sd4match_lib.utils import files
 from sd4match_lib.utils.files import (
     atomic_write_bytes,
     atomic_write_text,
+    scratch_folder,
     sha256_file,
     sha256_text,
     write_json,
@@ -58,6 +61,26 @@ def test_written_files_are_readable_as_the_umask_says(tmp_path):
         os.umask(before)
     assert (tmp_path / "deep" / "file.txt").stat().st_mode & 0o777 == 0o644
     assert sha256_file(tmp_path / "deep" / "file.txt") == sha256_text("ö")
+
+
+def test_a_scratch_folder_goes_with_its_process_or_with_the_next_one(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(files, "_SWEPT", set())
+    gone = 2**22 + 1  # a process number that no Linux gives
+    dead, alive = (tmp_path / f".sd4match-{files._host()}-{number}-x.tmp" for number in (gone, os.getppid()))
+    elsewhere = tmp_path / f".sd4match-00000000-{gone}-x.tmp"
+    for folder in (dead, alive, elsewhere):
+        atomic_write_text(folder / "deep" / "file.txt", "x")
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "file.txt").touch()
+    dead.with_name(f"{dead.stem}y.tmp").symlink_to(kept)
+    first, second = scratch_folder(), scratch_folder()
+    own = {Path(first.name), Path(second.name)}
+    assert set(tmp_path.iterdir()) == {alive, elsewhere, kept, *own} and list(kept.iterdir())
+    first.cleanup()
+    second.cleanup()
+    assert not own & set(tmp_path.iterdir())
 
 
 def test_json_is_sorted_and_reads_back(tmp_path):

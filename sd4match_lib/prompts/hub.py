@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from huggingface_hub import HfApi, ModelCard, ModelCardData, hf_hub_download
@@ -12,7 +11,7 @@ from sd4match_lib.backbones.weights import is_hub_id
 from sd4match_lib.errors import UserError, reason
 from sd4match_lib.prompts.factory import load_prompt
 from sd4match_lib.prompts.learned import LearnedPrompt
-from sd4match_lib.utils.files import atomic_write_text
+from sd4match_lib.utils.files import atomic_write_text, scratch_folder
 from sd4match_lib.utils.markdown import escape_markdown
 from sd4match_lib.utils.paths import user_path
 
@@ -77,7 +76,7 @@ def push_to_hub(
     try:
         api = HfApi()
         api.create_repo(repo_id, private=private, exist_ok=True)
-        with TemporaryDirectory() as folder:
+        with scratch_folder() as folder:
             save_pretrained(prompt, folder)
             done = api.upload_folder(
                 repo_id=repo_id, folder_path=folder, revision=revision, commit_message=f"{prompt.kind} prompt"

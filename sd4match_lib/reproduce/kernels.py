@@ -9,17 +9,17 @@ import asyncio
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from sd4match_lib.backbones.loading import importing
 from sd4match_lib.config.profile import Profile
-from sd4match_lib.utils.files import atomic_write_text
+from sd4match_lib.utils.files import atomic_write_text, scratch_folder
 
 if TYPE_CHECKING:
     from jupyter_client.manager import KernelManager
@@ -48,7 +48,7 @@ class _Kernel:
         manager: jupyter_client's; its process, connection file and, once a notebook runs, its client.
     """
 
-    def __init__(self, cwd: Path, arguments: list[str], scratch: tempfile.TemporaryDirectory[str]) -> None:
+    def __init__(self, cwd: Path, arguments: list[str], scratch: TemporaryDirectory[str]) -> None:
         """Start one."""
         from jupyter_client.manager import AsyncKernelManager
         from jupyter_core.utils import run_sync
@@ -129,7 +129,7 @@ class Kernels:
             kernel.end()
 
     def _start(self, arguments: list[str]) -> _Kernel:
-        scratch = tempfile.TemporaryDirectory(prefix="sd4match-")
+        scratch = scratch_folder()
         with _environment(self._profile, scratch.name, self._fresh_since):
             return _Kernel(self._cwd, arguments, scratch)
 

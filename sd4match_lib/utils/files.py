@@ -8,10 +8,12 @@ import json
 import os
 import platform
 import re
+import shutil
 import stat
 import sys
 import tempfile
 import threading
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -96,6 +98,16 @@ def check_output(output: Path, *inputs: Path) -> None:
         raise WriteError(f"{output} cannot be written: {folder} is not a folder of ours; name another place.")
 
 
+def scratch_folder() -> tempfile.TemporaryDirectory[str]:
+    """Return a new folder among the system's temporary ones, whose `cleanup` deletes it.
+
+    That of a process which did not live to clean up is deleted by the next one that asks for a folder.
+    """
+    parent = Path(os.path.realpath(tempfile.gettempdir()))
+    _remove_leftovers(parent)
+    return tempfile.TemporaryDirectory(prefix=_own_prefix(), suffix=".tmp", dir=parent)
+
+
 def sha256_file(path: Path | str) -> str:
     """Return the SHA-256 of a file's bytes as 64 hexadecimal digits.
 
@@ -150,8 +162,7 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _replace(target: Path, data: bytes) -> None:
-    prefix = f"{_TEMPORARY}{_host()}-{os.getpid()}-"
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=prefix, suffix=".tmp")
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=_own_prefix(), suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
@@ -166,15 +177,25 @@ def _replace(target: Path, data: bytes) -> None:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Delete the temporary files of writers of this machine that are dead, once per folder and process."""
+    """Delete what dead processes of this machine left half done, once per folder and process."""
     with _SWEEPING:
         if str(folder) in _SWEPT:
             return
         _SWEPT.add(str(folder))
         for path in folder.glob(f"{_TEMPORARY}{_host()}-*.tmp"):
             writer = path.name.removeprefix(f"{_TEMPORARY}{_host()}-").partition("-")[0]
-            if writer.isdecimal() and not _lives(int(writer)):
-                path.unlink(missing_ok=True)
+            if not writer.isdecimal() or _lives(int(writer)):
+                continue
+            with suppress(OSError):  # another user's, where all share the folder
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+
+
+def _own_prefix() -> str:
+    """What the names of this process's temporary files and folders begin with."""
+    return f"{_TEMPORARY}{_host()}-{os.getpid()}-"
 
 
 def _lives(process: int) -> bool:

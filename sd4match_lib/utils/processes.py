@@ -2,12 +2,14 @@
 
 import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import get_context
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -22,6 +24,7 @@ _MASKS = hasattr(signal, "pthread_sigmask")
 class WorkerPool(ProcessPoolExecutor):
     """A pool with a process for each core; they end with this one, even when it is killed.
 
+    The work must come from modules that can be imported: the user's script is not run again for it.
     When its block ends with an error, or by Ctrl-C, what no worker has begun is dropped.
     """
 
@@ -36,19 +39,35 @@ class WorkerPool(ProcessPoolExecutor):
 
     def submit(self, work: Callable[P, T], /, *arguments: P.args, **options: P.kwargs) -> Future[T]:
         """Hand out work; a process is never left half started when this one is told to stop."""
-        if not _MASKS:
-            return super().submit(work, *arguments, **options)
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
-        try:
-            return super().submit(work, *arguments, **options)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        with _nameless_main():
+            if not _MASKS:
+                return super().submit(work, *arguments, **options)
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+            try:
+                return super().submit(work, *arguments, **options)
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Wait for the work, or for what is under way of it."""
         self.shutdown(cancel_futures=error is not None)
+
+
+@contextmanager
+def _nameless_main() -> Iterator[None]:
+    """Hide what this process runs from `multiprocessing`, whose new processes would run it too.
+
+    Without `if __name__ == "__main__":` in it, each of them would make the same data again, and wait for the
+    lock that this process has.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _begin(parent: int) -> None:

@@ -13,7 +13,8 @@ import pytest
 from small_runs import in_folder
 from tiny_notebooks import WORK, write_notebook
 
-PATIENCE_S = 120
+PATIENCE_S = 600
+"""For what takes seconds on a quiet machine."""
 GONE_WITHIN_S = 30
 """A few seconds on a quiet machine."""
 
@@ -97,8 +98,12 @@ def project(small_profile, tmp_path):
     return tmp_path
 
 
-def test_the_kernels_of_a_stopped_reproduce_end_with_it_and_the_next_run_completes(project, command):
-    kernel = project / "kernel"
+def test_the_kernels_of_a_stopped_reproduce_end_with_it_and_the_next_run_completes(
+    project, command, monkeypatch
+):
+    kernel, scratch = project / "kernel", project / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
     (project / "wait").touch()
     for number, expected in STOPS.items():
         kernel.unlink(missing_ok=True)
@@ -109,11 +114,14 @@ def test_the_kernels_of_a_stopped_reproduce_end_with_it_and_the_next_run_complet
         assert int(kernel.read_text()) in found and len(found) >= 2
         assert end(process, number) == expected
         await_until(lambda found=found: not any(map(lives, found)), GONE_WITHIN_S, f"after {number!r}")
+        left = list(scratch.glob(".sd4match-*"))
+        assert bool(left) == (number == signal.SIGKILL), "a killed one cannot clean up"
     (project / "wait").unlink()
     process = command("reproduce", "--profile", "small.toml", cwd=project)
     out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, err
     assert out.startswith("2 notebooks are complete")
+    assert not list(scratch.glob(".sd4match-*")), "the next one cleans up for it"
     folder = project / "results" / "notebooks"
     assert sorted(path.name for path in folder.iterdir()) == [
         "00_a.ipynb",
@@ -141,3 +149,30 @@ def test_the_workers_of_a_stopped_render_end_with_it(number, tmp_path, command):
         lambda: not any(lives(worker.pid) for worker in found), GONE_WITHIN_S, f"workers outlive {number!r}"
     )
     assert not (tmp_path / "minipair" / "manifest.json").exists(), "half a data set does not look whole"
+
+
+UNGUARDED = """
+from pathlib import Path
+from sd4match_lib.miniature.dataset.write import Sizes, ensure_minipair
+from sd4match_lib.miniature.dataset.write_spair import Amount
+
+few = (Amount(2, 1), Amount(0, 0), Amount(0, 0))
+ensure_minipair(Path("minipair"), Sizes(("bottle",), few, (1, 0, 0), ("winebottle(wC)",), 2))
+print("rendered")
+"""
+
+
+def test_a_script_without_a_main_guard_can_make_data(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(UNGUARDED)
+    path = os.pathsep.join(map(os.path.abspath, filter(None, sys.path)))
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+    assert (done.returncode, done.stdout) == (0, "rendered\n"), done.stderr
+    assert (tmp_path / "minipair" / "manifest.json").is_file()

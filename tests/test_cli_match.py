@@ -171,6 +171,13 @@ def test_mistakes_are_one_sentence_that_names_the_file_or_the_field(match, argum
     assert message in err and err.count("\n") == 1
 
 
+def test_the_miniature_says_that_photographs_are_beyond_it(match, monkeypatch):
+    command = ("a.png", "b.png", "--points", "5,6")
+    assert "photographs" not in match(*command).err
+    monkeypatch.setattr("sd4match_lib.cli.match.PACKAGE_PREFIX", "/")  # where the models of tests are
+    assert "what it finds on photographs means nothing" in match(*command).err
+
+
 def test_a_folder_without_pictures_is_told(match, folder, tmp_path):
     shutil.copy(folder / "frames" / "notes.txt", tmp_path)
     assert "there is no picture in this folder" in match("a.png", tmp_path, "--points", "1,1", code=2).err

@@ -15,6 +15,7 @@ from sd4match_lib.data.datasets import open_dataset
 from sd4match_lib.data.types import PairDataset
 from sd4match_lib.errors import UserError, one_line, reason
 from sd4match_lib.runs.machine import versions
+from sd4match_lib.utils.files import check_output
 from sd4match_lib.utils.paths import PACKAGE_PREFIX, resolve_path
 from sd4match_lib.utils.reading import read_tensor_header
 
@@ -195,6 +196,13 @@ def _check_space(profile: Profile, fetches: int) -> Iterator[Finding]:
         f"{free:.0f} GB free in {folder}; about {needed} GB are needed for models, caches and results",
         "" if free >= needed else "make room, or point `results_dir` and `cache_dir` elsewhere",
     )
+    for name, place in (("results_dir", profile.results_path), ("cache_dir", profile.cache_path)):
+        try:
+            check_output(place / "file")
+        except UserError as error:
+            yield Finding(
+                "machine", name, Status.MISSING, str(error), f"name another `{name}` in the profile"
+            )
     memory = psutil.virtual_memory()
     enough = memory.available / _GB >= _MEMORY_GB
     yield Finding(

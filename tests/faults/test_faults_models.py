@@ -171,10 +171,27 @@ def test_weights_that_are_complex_or_quantised_are_refused(models, name, kind):
     refused(lambda: load(models), name, "neither quantised nor complex")
 
 
-def test_heads_that_do_not_divide_the_width_are_named(models):
-    path = models / "sd/text_encoder/config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"num_attention_heads": 3}))
-    refused(lambda: load(models), "text_encoder/config.json", "'num_attention_heads' 3")
+DINO = VisionConfig(sources=(), resize=56, crop=56, dense_hw=(56, 56))
+ONE_STAGE = {"out_features": ["stage1"], "out_indices": [1], "stage_names": ["stem", "stage1"]}
+FEWER_BLOCKS = {"down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D", "DownBlock2D"]}
+OTHERS = [
+    ("sd/text_encoder", {"num_attention_heads": 3}, "no multiple of 'num_attention_heads' 3"),
+    ("dino", {"num_attention_heads": 5}, "no multiple of 'num_attention_heads' 5"),
+    ("sd/text_encoder", {"num_hidden_layers": 1}, "layers.1."),
+    ("dino", {"num_hidden_layers": 1} | ONE_STAGE, "layer.1."),
+    ("sd/unet", FEWER_BLOCKS, "down_blocks.1."),
+]
+
+
+@pytest.mark.parametrize(("part", "changes", "named"), OTHERS, ids=lambda value: str(value)[:24])
+def test_heads_that_do_not_divide_the_width_and_layers_that_nobody_counts_are_named(
+    models, part, changes, named
+):
+    path = models / part / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    refused(
+        lambda: VisionFeatures.from_folder(models / part, DINO) if part == "dino" else load(models), named
+    )
 
 
 @pytest.mark.parametrize(("field", "number"), [("cross_attention_dim", 24), ("in_channels", 8)])
@@ -199,14 +216,12 @@ def test_a_tokenizer_that_knows_no_limit_is_legal_and_one_that_says_none_is_not(
 def test_another_architecture_is_refused_by_its_name(models, kind):
     path = models / "dino" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"model_type": kind}))
-    config = VisionConfig(sources=(), resize=56, crop=56, dense_hw=(56, 56))
-    refused(lambda: VisionFeatures.from_folder(models / "dino", config), repr(kind))
+    refused(lambda: VisionFeatures.from_folder(models / "dino", DINO), repr(kind))
 
 
 def test_a_vision_model_without_a_tensor_is_refused(models):
     change(models / "dino" / "model.safetensors", lambda tensors: tensors.pop(sorted(tensors)[3]))
-    config = VisionConfig(sources=(), resize=56, crop=56, dense_hw=(56, 56))
-    refused(lambda: VisionFeatures.from_folder(models / "dino", config), "lacks 1 of the model's tensors")
+    refused(lambda: VisionFeatures.from_folder(models / "dino", DINO), "lacks 1 of the model's tensors")
 
 
 def test_other_weights_of_equal_size_and_time_have_another_hash(tmp_path):

@@ -8,8 +8,10 @@ import zipfile
 import pytest
 import torch
 from refusal import refused
-from safetensors.torch import save
+from safetensors import safe_open
+from safetensors.torch import load_file, save, save_file
 
+from sd4match_lib.prompts.captioner import ImplicitCaptioner
 from sd4match_lib.prompts.factory import load_prompt, new_prompt
 from sd4match_lib.prompts.prompt_file import HEADER_KEY
 from sd4match_lib.prompts.released import read_released
@@ -113,6 +115,32 @@ def test_the_file_that_is_damaged_above_is_whole(tmp_path):
 def test_a_prompt_that_is_no_file_is_named(tmp_path, place):
     (tmp_path / "folder.safetensors").mkdir()
     refused(lambda: load_prompt(tmp_path / place))
+
+
+CAPTIONER = {
+    "whole": lambda tensors: None,
+    "a layer more": lambda tensors: tensors.update({"projection.1.weight": torch.ones(4, 4)}),
+    "a layer less": lambda tensors: tensors.pop("projection.bias"),
+    "another length": lambda tensors: tensors.update(positions=torch.ones(6, 4)),
+    "another width": lambda tensors: tensors.update({"projection.weight": torch.ones(4, 9)}),
+    "nan": lambda tensors: tensors["positions"].fill_(NAN),
+    "complex": lambda tensors: tensors.update(positions=tensors["positions"].to(torch.complex64)),
+}
+
+
+@pytest.mark.parametrize("name", CAPTIONER)
+def test_a_captioner_with_other_layers_is_named(tmp_path, name):
+    path = tmp_path / "captioner.safetensors"
+    ImplicitCaptioner(3, 4, length=5).save(path, {})
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(path)
+    CAPTIONER[name](tensors)
+    save_file(tensors, path, metadata=metadata)
+    if name == "whole":
+        assert ImplicitCaptioner.load(path).positions.shape == (5, 4)
+    else:
+        refused(lambda: ImplicitCaptioner.load(path), "captioner.safetensors")
 
 
 class Code:

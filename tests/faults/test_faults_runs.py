@@ -1,0 +1,143 @@
+"""Evaluations and trainings whose surroundings are not as they should be."""
+
+import dataclasses
+import errno
+import os
+import shutil
+
+import layouts
+import pandas as pd
+import pytest
+from PIL import Image
+from refusal import refused
+from small_runs import in_folder, run_evaluation, run_training
+
+from sd4match_lib.cli.main import main
+from sd4match_lib.config.schema import DatasetConfig
+from sd4match_lib.data.datasets import open_dataset
+from sd4match_lib.evaluation import pairs as pair_matching
+from sd4match_lib.images import read_image
+from sd4match_lib.metrics.keypoints import read_keypoints, write_keypoints
+from sd4match_lib.reproduce.doctor import Status, check
+from sd4match_lib.training.train import train
+from sd4match_lib.utils.reading import check_file
+
+
+@pytest.fixture
+def part(small_profile, tmp_path):
+    """The pairs of a part, and the file of its rows."""
+    run_evaluation(in_folder(small_profile, tmp_path))
+    (path,) = (tmp_path / "results" / "runs").glob("*/keypoints.parquet")
+    return list(open_dataset(small_profile.datasets["own"], "test")), path
+
+
+PARTS = {
+    "a row less": lambda rows: rows.iloc[:-1],
+    "a row twice": lambda rows: pd.concat([rows, rows.iloc[:1]]),
+    "one row twice in another's place": lambda rows: pd.concat([rows.iloc[1:], rows.iloc[1:2]]),
+    "a pair less": lambda rows: rows[rows["pair_id"] == rows["pair_id"].iloc[0]],
+    "another pair's": lambda rows: rows.assign(pair_id="other"),
+    "other keypoints": lambda rows: rows.assign(keypoint=rows["keypoint"] + "0"),
+    "nothing": lambda rows: rows.iloc[:0],
+    "a column less": lambda rows: rows.drop(columns="pred_x_px"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PARTS)
+def test_a_finished_part_that_holds_other_rows_is_matched_again(part, name, caplog):
+    pairs, path = part
+    assert pair_matching._is_finished(path, pairs)
+    rows = read_keypoints(path)
+    if name == "a column less":
+        PARTS[name](pd.read_parquet(path)).to_parquet(path)
+    else:
+        write_keypoints(PARTS[name](rows), path)
+    assert not pair_matching._is_finished(path, pairs) and "matched again" in caplog.text
+
+
+IN_THE_WAY = {
+    "rows, a folder": (run_evaluation, "runs/*/keypoints.parquet", "folder"),
+    "parts, a file": (run_evaluation, "runs/*/parts", "file"),
+    "the run, a file": (run_evaluation, "runs/*", "file"),
+    "the locks, a file": (run_evaluation, ".locks", "file"),
+    "the prompt, a folder": (run_training, "runs/*/prompt.safetensors", "folder"),
+    "the log, a folder": (run_training, "runs/*/log.csv", "folder"),
+    "the state, a folder": (run_training, "runs/*/state.safetensors", "folder"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", IN_THE_WAY)
+def test_a_folder_in_a_files_place_is_replaced_or_named_and_so_is_a_file_in_a_folders(
+    small_profile, tmp_path, name
+):
+    work, place, kind = IN_THE_WAY[name]
+    profile = in_folder(small_profile, tmp_path)
+    undisturbed = work(profile)
+    (run,) = (profile.results_path / "runs").iterdir()
+    path = profile.results_path / place.replace("*", run.name)
+    if path.name in ("state.safetensors", "parts"):  # only there while it works
+        (run / "run.json").unlink()
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    path.mkdir() if kind == "folder" else path.write_text("in the way")
+    try:
+        assert work(profile) == undisturbed
+    except Exception as error:
+        said = refused(lambda: work(profile), path.name)
+        assert said == str(error), "and says it again"
+        path.rmdir() if kind == "folder" else path.unlink()
+        assert work(profile) == undisturbed
+
+
+def test_what_may_not_be_read_is_named(tmp_path, monkeypatch):
+    layouts.write_picture(tmp_path / "a.png")
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may read everything
+    refused(lambda: check_file(tmp_path / "a.png"), "a.png", "permission denied")
+
+    def forbid(path, **_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Image, "open", forbid)
+    refused(lambda: read_image(tmp_path / "a.png"), "a.png", "Permission denied")
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_training_without_pairs_is_refused_before_its_first_step(small_profile, tmp_path, split):
+    root = tmp_path / "SPair-71k"
+    for part in ("train", "val"):
+        layouts.write_spair(root, [("a", "b", "cat")] if part != split else [], part)
+    config = DatasetConfig(kind="spair", root=str(root))
+    profile = dataclasses.replace(
+        small_profile, datasets={"x": config}, results_dir=str(tmp_path / "results")
+    )
+    refused(lambda: train(profile, "single", dataset="x", device="cpu"), "no pairs")
+    assert not (profile.results_path / "runs").exists()
+
+
+def test_a_data_set_without_a_training_split_says_where_to_train(small_profile, tmp_path):
+    root = layouts.write_pf_willow(tmp_path / "willow", {"car(G)": ["a", "b"]})
+    config = DatasetConfig(kind="pf_willow", root=str(root))
+    profile = dataclasses.replace(small_profile, datasets={"pf_willow": config})
+    refused(lambda: train(profile, "single", dataset="pf_willow", device="cpu"), "pf_willow", "spair")
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 100, None], ids=["empty", "text", "folder"])
+def test_the_doctor_opens_weights_before_it_calls_them_ready(small_profile, tmp_path, content):
+    profile = in_folder(small_profile, tmp_path)
+    shutil.copytree(profile.model.sources[0], tmp_path / "sd")
+    model = dataclasses.replace(profile.model, sources=(str(tmp_path / "sd"),))
+    path = tmp_path / "sd" / "unet" / "diffusion_pytorch_model.safetensors"
+    path.unlink()
+    path.mkdir() if content is None else path.write_bytes(content)
+    found = {finding.subject: finding for finding in check(dataclasses.replace(profile, model=model))}
+    assert found["diffusion"].status is Status.MISSING and path.name in found["diffusion"].detail
+    assert found["tiny"].section == "verdict" and found["tiny"].status is Status.MISSING
+
+
+@pytest.mark.parametrize("place", ["results", "cache"])
+def test_the_doctor_says_which_folder_cannot_be_written(small_profile, tmp_path, place, capsys):
+    in_folder(small_profile, tmp_path)
+    (tmp_path / place).write_text("in the way")
+    assert main(["doctor", "--profile", str(tmp_path / "small.toml")]) == 1
+    assert f"{tmp_path / place} is not a folder" in capsys.readouterr().out

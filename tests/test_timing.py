@@ -44,7 +44,9 @@ def test_a_rate_is_seconds_for_a_picture_and_for_a_pair(profile, monkeypatch):
 def test_every_notebook_with_a_cost_is_told_and_the_sum(profile, monkeypatch):
     monkeypatch.setattr(timing, "measure_rate", lambda *_: Rate(0.01, 0.05))
     told = dict(timing.time_notebooks(profile, CPU))
-    assert "10.0 ms for a picture" in told.pop(next(iter(told))) and "random" not in str(told)
+    rate = told.pop(next(iter(told)))
+    assert rate.startswith("measured: 10.0 ms for a picture") and "random" not in str(told)
+    assert all(text.startswith("passes counted, at the measured rate: ") for text in told.values())
     assert set(told) == {item.notebook for item in ITEMS if gpu_hours(item.cost)} | {"all notebooks"}
     assert told["05_spair_per_category"].endswith(" hours") and told["10_prompt_to_image"].endswith("minutes")
 

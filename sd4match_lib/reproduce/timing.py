@@ -44,16 +44,22 @@ def time_notebooks(profile: Profile, device: torch.device) -> Iterator[tuple[str
     rate = measure_rate(profile, model)
     yield (
         describe_device(str(device)),
-        f"{1000 * rate.pass_s:.1f} ms for a picture through the UNet ({PASS_TFLOP / rate.pass_s:.0f} TFLOP/s "
-        f"if it is SD2-1 at 768), {1000 * rate.pair_s:.0f} ms for a pair in training"
+        f"measured: {1000 * rate.pass_s:.1f} ms for a picture through the UNet "
+        f"({PASS_TFLOP / rate.pass_s:.0f} TFLOP/s if it is SD2-1 at 768), "
+        f"{1000 * rate.pair_s:.0f} ms for a pair in training"
         f"{'' if known else '; with random weights, as the model is not here'}",
     )
     for item in ITEMS:
         hours = gpu_hours(item.cost, rate)
         if hours:
-            yield item.notebook, f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
+            told = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
+            yield item.notebook, f"passes counted, at the measured rate: {told}"
     total = sum(gpu_hours(item.cost, rate) for item in ITEMS)
-    yield "all notebooks", f"{total:.0f} hours, less what is read from earlier runs"
+    yield (
+        "all notebooks",
+        f"passes counted, at the measured rate: {total:.0f} hours, less what is read from earlier runs; "
+        "reading and encoding pictures is not in it",
+    )
 
 
 def measure_rate(profile: Profile, model: DiffusionBackbone) -> Rate:

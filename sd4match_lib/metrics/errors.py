@@ -99,6 +99,26 @@ def twin_rate(
 ) -> Interval:
     """Return how often a prediction falls on the keypoint's mirror twin, where the target shows that too.
 
+    Args:
+        rows, symmetry, alpha, frame: as for `on_twins`.
+        average: over images, points or categories, of the keypoints whose twin is to be seen.
+        seed: of the bootstrap.
+
+    Returns:
+        The share with its interval, all NaN where no target shows a keypoint's twin.
+
+    Raises:
+        UserError: no row has a known truth.
+    """
+    asked = on_twins(rows, symmetry, alpha, frame=frame)
+    if asked.empty:
+        return Interval(float("nan"), float("nan"), float("nan"))
+    return share(asked, asked["on_twin"], average=average, seed=seed)
+
+
+def on_twins(rows: pd.DataFrame, symmetry: Symmetry, alpha: float, *, frame: Frame = "in") -> pd.DataFrame:
+    """Say of every keypoint whose mirror twin the target shows whether its prediction falls on that.
+
     It falls on the twin iff it lies within ``alpha * theta`` of the twin's true place and nearer to that than
     to its own. (The rate of GECO, ICCV 2025, whose threshold is not in the text at hand.)
 
@@ -106,12 +126,10 @@ def twin_rate(
         rows: one row per keypoint.
         symmetry: the data set's twins.
         alpha: fraction of theta.
-        average: over images, points or categories, of the keypoints whose twin is to be seen.
         frame: where distances are measured.
-        seed: of the bootstrap.
 
     Returns:
-        The share with its interval, all NaN where no target shows a keypoint's twin.
+        The rows of these keypoints with a column `on_twin`.
 
     Raises:
         UserError: no row has a known truth.
@@ -126,14 +144,11 @@ def twin_rate(
     asked = known.assign(twin=names).reset_index(names="row")
     both = asked.merge(
         shown, left_on=["pair_id", "twin"], right_on=["pair_id", "keypoint"], suffixes=("", "_twin")
-    )
-    if both.empty:
-        return Interval(float("nan"), float("nan"), float("nan"))
-    both = both.set_index("row")
+    ).set_index("row")
     off = [both[f"pred_{axis}_{frame}"] - both[f"trg_{axis}_{frame}_twin"] for axis in "xy"]
     distance = np.hypot(*(part.astype("float64") for part in off))
     near = distance <= alpha * both[f"theta_{frame}"]
-    return share(both, near & (distance < both[f"distance_{frame}"]), average=average, seed=seed)
+    return both.assign(on_twin=near & (distance < both[f"distance_{frame}"]))
 
 
 def _kinds_of_pair(pair: pd.DataFrame, points: list[str], alpha: float, frame: Frame) -> list[str]:

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pandas as pd
 
 from sd4match_lib.config.profile import Profile
-from sd4match_lib.report.estimates import Results, estimate
-from sd4match_lib.report.sentences import clearly_worse, listed
+from sd4match_lib.data.symmetry import Symmetry
+from sd4match_lib.metrics.averages import known_rows
+from sd4match_lib.metrics.bootstrap import Interval
+from sd4match_lib.metrics.errors import error_kinds, on_twins
+from sd4match_lib.report.estimates import Results, estimate, one_of, with_values
+from sd4match_lib.report.sentences import clearly_worse, difference, listed
 
 REFERENCE = "reference"
 AGAINST = "against the reference"
 ALPHAS = (0.01, 0.05, 0.10)
+LEARNED = "gain by learning"
+BY_CHANCE = 0.025
+"""How often a 95 % interval of a difference that is zero lies above it."""
 SMALLEST_GAIN = 0.005
 """A gain that an interval excludes makes an idea refuted: half a point, as the plan says."""
 
@@ -56,7 +64,7 @@ def planned_ideas(profile: Profile, weights: Sequence[float]) -> list[Idea]:
     test_t = {"train_timestep": profile.features.timestep}
     distances = [
         Idea(
-            f"B: distance beside it, weight {weight}",
+            f"B (weight {weight}): distance beside it",
             "the test's matcher is learned for, which should show at small alpha first",
             "no gain at any of 0.01, 0.05, 0.10 whose interval excludes zero",
             {"training": {"distance_weight": weight}},
@@ -114,12 +122,52 @@ def experiment_table(
     table = []
     for (idea, prompt, steps), run in runs.items():
         cells = {"idea": idea, "prompt": prompt, "steps": steps, "PCK@0.10": estimate(run)}
-        cells["gain by learning"] = estimate(run, starts[idea, prompt, steps])
+        cells[LEARNED] = estimate(run, starts[idea, prompt, steps])
         for alpha in ALPHAS:
             other = runs[REFERENCE, prompt, steps]
             cells[against(alpha)] = None if idea == REFERENCE else estimate(run, other, alpha=alpha)
         table.append(cells)
     return pd.DataFrame(table)
+
+
+def failures_table(
+    runs: Mapping[tuple[str, str, int], Results],
+    starts: Mapping[tuple[str, str, int], Results],
+    symmetry: Symmetry | None,
+) -> pd.DataFrame:
+    """Tabulate PCK-dagger and the twin rate at 0.10, each also against the own start and the reference.
+
+    Args:
+        runs, starts: as for `experiment_table`.
+        symmetry: which keypoints are twins.
+
+    Returns:
+        One row per entry: `idea`, `prompt`, `steps`, and of each measure three columns of `Interval`: its
+        name, and the name with `LEARNED` and with `AGAINST` behind (None for the reference). The twin rate,
+        of which less is better, is left out where nobody names twins or no target shows one.
+    """
+    measures = {"PCK-dagger": _dagger}
+    first = one_of(next(iter(runs.values()))).keypoints
+    if symmetry is not None and len(on_twins(first, symmetry, 0.10)):
+        measures["twin rate"] = partial(_twin, symmetry)
+    table = []
+    for (idea, prompt, steps), run in runs.items():
+        cells: dict[str, Any] = {"idea": idea, "prompt": prompt, "steps": steps}
+        for name, measure in measures.items():
+            others = run, starts[idea, prompt, steps], runs[REFERENCE, prompt, steps]
+            own, start, other = (with_values(result, measure) for result in others)
+            cells[name], cells[f"{name}, {LEARNED}"] = estimate(own), estimate(own, start)
+            cells[f"{name}, {AGAINST}"] = None if idea == REFERENCE else estimate(own, other)
+        table.append(cells)
+    return pd.DataFrame(table)
+
+
+def _dagger(rows: pd.DataFrame) -> pd.DataFrame:
+    return known_rows(rows, 0.10, "in").assign(value=error_kinds(rows, 0.10) == "correct")
+
+
+def _twin(symmetry: Symmetry, rows: pd.DataFrame) -> pd.DataFrame:
+    return on_twins(rows, symmetry, 0.10).rename(columns={"on_twin": "value"})
 
 
 def against(alpha: float) -> str:
@@ -152,23 +200,72 @@ def verdicts(table: pd.DataFrame, ideas: Sequence[Idea]) -> dict[str, str]:
     return found
 
 
-def what_experiments_say(
-    table: pd.DataFrame, ideas: Sequence[Idea], control: Results, control_start: Results
-) -> str:
+def chosen(found: Mapping[str, str], controls: Mapping[str, Interval]) -> list[str]:
+    """Return what the test split is looked at for: the reference, and the ideas that help.
+
+    Args:
+        found: of `verdicts`.
+        controls: gain over its own start of a training on shuffled correspondences, for the reference and for
+            every idea that helps. Where the reference's gains, nothing is chosen, and no idea whose own does.
+    """
+    sound = {idea for idea, gain in controls.items() if not gain.low > 0}
+    helps = [idea for idea, said in found.items() if said == "helps" and {idea, REFERENCE} <= sound]
+    return [REFERENCE, *helps]
+
+
+def what_experiments_say(found: Mapping[str, str], controls: Mapping[str, Interval]) -> str:
     """Say which ideas help, are refuted or open, and whether the measure itself holds.
+
+    Args:
+        found, controls: as for `chosen`.
+    """
+    if controls[REFERENCE].low > 0:
+        return "The negative control gains over its start: the measure is broken, and nothing is concluded."
+    parts = []
+    for verdict in ("helps", "refuted", "open"):
+        parts.append(f"{verdict}: {_letters(idea for idea, said in found.items() if said == verdict)}")
+    told = f"By their gains over the reference, {'; '.join(parts)}. The reference's control gains nothing."
+    spoiled = [idea for idea, gain in controls.items() if gain.low > 0]
+    return f"{told} Not chosen, because its own control gains too: {_letters(spoiled)}." if spoiled else told
+
+
+def what_choosing_costs(table: pd.DataFrame, ideas: Sequence[Idea]) -> str:
+    """Say how many differences the choice was made from, and how often chance alone would choose something.
+
+    An idea that does nothing helps by chance only where a difference that was named before lies above zero,
+    at one of its thresholds; the bound adds these up over thresholds and ideas.
 
     Args:
         table: of `experiment_table`.
         ideas: of `planned_ideas`.
-        control: a training on shuffled correspondences.
-        control_start: what it began with.
     """
-    gain = estimate(control, control_start)
-    if gain.low > 0:
-        return "The negative control gains over its start: the measure is broken, and nothing is concluded."
-    found = verdicts(table, ideas)
+    judged = {idea.name: len(idea.alphas) for idea in ideas[1:]}
+    looked = sum(judged[idea] for idea in table["idea"] if idea in judged)
+    bound = min(1.0, BY_CHANCE * sum(judged.values()))
+    return (
+        f"{len(judged)} ideas and settings were judged by {looked} differences on validation. If none did "
+        f"anything, one or more would be chosen in at most {100 * bound:.1f} % of such experiments."
+    )
+
+
+def what_the_test_says(seen: pd.DataFrame, unseen: pd.DataFrame) -> str:
+    """Say what chosen ideas gain over the reference on test pairs; without one, what learning gave there.
+
+    Args:
+        seen: `experiment_table` of the test pairs.
+        unseen: the same of keypoints that no training used.
+    """
     parts = []
-    for verdict in ("helps", "refuted", "open"):
-        names = [idea.partition(":")[0] for idea, said in found.items() if said == verdict]
-        parts.append(f"{verdict}: {listed(list(dict.fromkeys(names))) if names else 'none'}")
-    return f"By their gains over the reference, {'; '.join(parts)}. The negative control gains nothing."
+    for place, table in (("test pairs", seen), ("unseen keypoints", unseen)):
+        ideas = table[table["idea"] != REFERENCE]
+        rows, column = (ideas, against(0.10)) if len(ideas) else (table, LEARNED)
+        told = [
+            f"{_letters([idea])}, {prompt}, {steps} steps {difference(gain)}"
+            for idea, prompt, steps, gain in rows[["idea", "prompt", "steps", column]].itertuples(index=False)
+        ]
+        parts.append(f"On {place}, {column}: {'; '.join(told)}.")
+    return " ".join(parts)
+
+
+def _letters(ideas: Iterable[str]) -> str:
+    return listed(list(dict.fromkeys(idea.partition(":")[0] for idea in ideas)))

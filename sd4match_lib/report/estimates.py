@@ -1,6 +1,6 @@
 """PCK, and differences of PCK, over one evaluation or over those of several trainings."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -127,6 +127,16 @@ def slices(results: Results, column: str) -> dict[Any, dict[int, Evaluated]]:
         for value, rows in result.keypoints.groupby(column):
             parts.setdefault(value, {})[seed] = Part(rows, result.record)
     return parts
+
+
+def with_values(results: Results, measure: Callable[[pd.DataFrame], pd.DataFrame]) -> dict[int, Evaluated]:
+    """Return the evaluations with another number per keypoint in PCK's place.
+
+    Args:
+        results: the evaluations.
+        measure: takes rows and returns those that count, with a column ``value``; see `value_sums`.
+    """
+    return {seed: Part(measure(run.keypoints), run.record) for seed, run in by_seed(results).items()}
 
 
 def by_category(runs: Mapping[str, Results]) -> dict[str, Results]:

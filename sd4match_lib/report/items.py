@@ -207,7 +207,7 @@ ITEMS: Final = (
         "This was not asked: the step of the training, the test's matcher in the loss, both directions of a "
         "pair, normalised tokens and a mixture of layers, by a plan that was written before the runs.",
         "16_beyond_the_paper",
-        ("beyond_plan", "beyond_validation"),
+        ("beyond_plan", "beyond_validation", "beyond_failures", "beyond_test", "beyond_unseen"),
         (),
     ),
 )

@@ -26,6 +26,10 @@ class NoSplitError(DataError):
     """A data set has no such split."""
 
 
+class NoLayerError(UserError):
+    """A model has no such layer."""
+
+
 class WriteError(UserError, OSError):
     """A file cannot be written: the disk is full, or the folder is somebody else's."""
 

@@ -261,7 +261,7 @@ def test_nothing_of_pixart_behind_the_wanted_layer_is_kept(pixart_folder, latent
         model.features(latents, IDS, context, ("transformer_blocks.1.modulated",), timestep=50)
     assert ran == []  # what attention is fed is known before it runs
     for layer in ("up_blocks.1", "transformer_blocks.2", "transformer_blocks.x"):
-        with pytest.raises(UserError, match=f"features.layer is '{layer}', but this transformer has"):
+        with pytest.raises(UserError, match=f"there is no layer '{layer}': this transformer has"):
             model.features(latents, IDS, context, (layer,), timestep=50)
 
 

@@ -13,6 +13,8 @@ from sd4match_lib.errors import UserError
 from sd4match_lib.evaluation.evaluate import evaluate
 from sd4match_lib.features.build import MethodModels
 from sd4match_lib.features.methods import method_settings
+from sd4match_lib.matcher.files import matcher_note
+from sd4match_lib.matcher.matcher import Matcher
 from sd4match_lib.matching.correlation import l2_normalise
 from sd4match_lib.prompts.factory import load_prompt, new_prompt
 from sd4match_lib.prompts.mixture import LayerMixture
@@ -109,6 +111,35 @@ def test_a_mixture_is_learned_resumed_recorded_and_read_back(folder, profile, tm
     for wrong in ({"extractor": "dift"}, {"layer": "up_blocks.0"}):
         with pytest.raises(UserError, match=r"mixes up_blocks\.1, up_blocks\.0: it is read by"):
             evaluate(profile, **asked, **wrong)
+
+
+def test_a_layer_that_the_model_does_not_have_is_refused_by_the_setting_that_names_it(profile):
+    wrong, layers = "up_blocks.9", (LAYERS[0], "up_blocks.9")
+
+    def under(part, **settings):
+        return dataclasses.replace(profile, **{part: dataclasses.replace(getattr(profile, part), **settings)})
+
+    def refused(setting, at, prompt=None, extractor="sd", **asked):
+        models = MethodModels(at, method_settings(at, extractor, **asked), prompt)
+        with pytest.raises(UserError, match=f"^{setting}: there is no layer '{wrong}': this UNet has up_bl"):
+            models.load(torch.device("cpu"), 0)
+
+    mixing = under("training", mixture=layers)
+    prompt = new_prompt("single", mixing, ("cat",), {"length": 5})
+    refused("training.mixture", mixing, prompt)
+    refused("the prompt's mixture", profile, prompt)
+    refused("layer", profile, layer=wrong)
+    refused("features.layer", under("features", layer=wrong))
+    of_dift = dataclasses.replace(profile.baselines.dift, layer=wrong)
+    refused("baselines.dift.layer", under("baselines", dift=of_dift), extractor="dift")
+    of_fused = dataclasses.replace(profile.baselines.sd_dino, layers=(*layers, LAYERS[1]))
+    refused("baselines.sd_dino.layers", under("baselines", sd_dino=of_fused), extractor="sd_dino_star")
+
+
+def test_a_picture_names_the_layers_that_its_prompt_mixes(profile):
+    prompt = new_prompt("single", mixed(profile), ("cat",), {"length": 5})
+    notes = [matcher_note(Matcher.from_profile(profile, prompt=one)) for one in (prompt, "empty")]
+    assert "up_blocks.1, up_blocks.0, ensemble" in notes[0] and "up_blocks.0" not in notes[1]
 
 
 def test_without_a_mixture_a_prompt_says_nothing_of_one(profile):

@@ -21,7 +21,7 @@ from sd4match_lib.backbones.base import TextEncoder
 from sd4match_lib.backbones.capture import capture
 from sd4match_lib.backbones.latent_diffusion import SHARED_FILES, LatentDiffusion, StockTextEncoder
 from sd4match_lib.backbones.loading import config_levels, config_number
-from sd4match_lib.errors import UserError
+from sd4match_lib.errors import NoLayerError
 from sd4match_lib.geometry import HW
 
 LENGTH = 120
@@ -148,8 +148,8 @@ def _block(layer: str, blocks: int) -> int:
     number = layer.removesuffix(_MODULATED).removeprefix(_BLOCKS)
     digits = number.isascii() and number.isdecimal()
     if not layer.startswith(_BLOCKS) or not digits or int(number) >= blocks:
-        raise UserError(
-            f"features.layer is {layer!r}, but this transformer has {_BLOCKS}0 to {_BLOCKS}{blocks - 1}, "
+        raise NoLayerError(
+            f"there is no layer {layer!r}: this transformer has {_BLOCKS}0 to {_BLOCKS}{blocks - 1}, "
             f"each also with {_MODULATED} behind; name one of these."
         )
     return int(number)

@@ -21,7 +21,7 @@ from sd4match_lib.backbones.cut import cut_unet, is_cut
 from sd4match_lib.backbones.fast import MOST_ROWS, FastPass
 from sd4match_lib.backbones.latent_diffusion import SHARED_FILES, LatentDiffusion
 from sd4match_lib.backbones.loading import config_levels
-from sd4match_lib.errors import UserError
+from sd4match_lib.errors import NoLayerError, UserError
 from sd4match_lib.geometry import HW
 
 _SMALL = 32  # cells a side
@@ -134,11 +134,11 @@ def block_index(layer: str, blocks: int) -> int:
     """Return the index of the up block that a layer's name means.
 
     Raises:
-        UserError: the UNet has no such block.
+        NoLayerError: the UNet has no such block.
     """
     names = [f"up_blocks.{index}" for index in range(blocks)]
     if layer not in names:
-        raise UserError(
-            f"features.layer is {layer!r}, but this UNet has {names[0]} to {names[-1]}; name one of these."
+        raise NoLayerError(
+            f"there is no layer {layer!r}: this UNet has {names[0]} to {names[-1]}; name one of these."
         )
     return names.index(layer)

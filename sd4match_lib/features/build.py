@@ -1,5 +1,7 @@
 """A method put together of prompt and models: found first, to know a finished run, and loaded when needed."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any, TypeVar, assert_never
@@ -12,7 +14,7 @@ from sd4match_lib.backbones.weights import find_diffusion, find_vision
 from sd4match_lib.config.names import BACKBONES, Extractor
 from sd4match_lib.config.profile import Profile
 from sd4match_lib.config.schema import ModelConfig, VisionConfig
-from sd4match_lib.errors import UserError
+from sd4match_lib.errors import NoLayerError, UserError
 from sd4match_lib.features.extractors import (
     DiffusionSource,
     FeatureSource,
@@ -22,7 +24,7 @@ from sd4match_lib.features.extractors import (
     VisionSource,
 )
 from sd4match_lib.features.loaded import diffusion_model, vision_model
-from sd4match_lib.features.methods import MethodSettings
+from sd4match_lib.features.methods import MethodSettings, method_settings
 from sd4match_lib.features.stores import LatentStore, VisionStore
 from sd4match_lib.geometry import HW
 from sd4match_lib.matching.points import matcher_options
@@ -165,7 +167,8 @@ class MethodModels:
         profile = self.profile
         folder = find_diffusion(profile.model, profile.cache_path).folder
         backbone: type[DiffusionBackbone] = BACKBONES.load(profile.model.backbone)
-        return backbone.grid_hw(folder, image_hw=profile.model.image_hw, layer=profile.features.layer)
+        with _layers_of("features.layer"):
+            return backbone.grid_hw(folder, image_hw=profile.model.image_hw, layer=profile.features.layer)
 
     def _diffusion_source(self, device: torch.device, seed: int) -> DiffusionSource:
         settings, prompt = self.settings, self.prompt
@@ -188,11 +191,33 @@ class MethodModels:
 
     def _load_model(self, device: torch.device) -> tuple[DiffusionBackbone, LatentStore]:
         config, found = _known(self._model), _known(self._found_model)
-        model = diffusion_model(found, config, self.settings.layers, device)
+        with _layers_of(self._layers_named_by):
+            model = diffusion_model(found, config, self.settings.layers, device)
         return model, LatentStore(model, found, config.image_hw, self.profile.cache_path)
 
     def _load_vision(self, device: torch.device) -> VisionFeatures:
         return vision_model(_known(self._found_vision), _known(self._vision), device)
+
+    @property
+    def _layers_named_by(self) -> str:
+        """The setting that says which layers are read, for messages."""
+        profile, extractor, layers = self.profile, self.settings.extractor, self.settings.layers
+        if self.prompt and self.prompt.layers:
+            return "training.mixture" if layers == profile.training.mixture else "the prompt's mixture"
+        if layers != method_settings(profile, extractor).layers:
+            return "layer"
+        if extractor.fused:
+            return "baselines.sd_dino.layers"
+        return "baselines.dift.layer" if extractor is Extractor.DIFT else "features.layer"
+
+
+@contextmanager
+def _layers_of(setting: str) -> Iterator[None]:
+    """Say which setting names a layer that the model does not have."""
+    try:
+        yield
+    except NoLayerError as error:
+        raise UserError(f"{setting}: {error}") from error
 
 
 def _known(value: T | None) -> T:

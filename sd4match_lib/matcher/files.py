@@ -164,7 +164,7 @@ def picture_of(matcher: Matcher, match: Match, *, only_mutual: bool = False) -> 
 
 def matcher_note(matcher: Matcher) -> str:
     """Return the line below pictures: in short, the settings of `settings_document` that pictures need."""
-    settings, method, options = matcher.settings, matcher.settings.method, matcher.settings.options
+    settings, method, options = matcher.settings, matcher.models.settings, matcher.settings.options
     parts = [f"profile {matcher.profile.name}", str(method.extractor)]
     if settings.prompt:
         parts += [f"prompt {settings.prompt_kind}", f"t = {method.timestep}", ", ".join(method.layers)]

@@ -29,6 +29,8 @@ from sd4match_lib.metrics.pck import pck
 from sd4match_lib.prompts.base import Prompt, Scope
 from sd4match_lib.prompts.captioner import ImplicitCaptioner
 from sd4match_lib.prompts.text import StringPrompt
+from sd4match_lib.report.summary import summarise_evaluation
+from sd4match_lib.report.tables import format_percent
 
 IMAGES = 5
 
@@ -441,3 +443,6 @@ def test_a_keypoint_that_the_target_hides_leaves_its_best_similarity_anywhere(pr
     assert points.loc["8", ["similarity_inside", "similarity_outside", "pred_x_px"]].isna().all()
     # As a public implementation does not: the hidden keypoint counts, as a negative alone.
     assert kap(result.keypoints).value <= kap(result.keypoints[result.keypoints["keypoint"] != "7"]).value
+    # And the terminal says it where it says how predictions fail.
+    assert f"\nKAP {format_percent(kap(result.keypoints))}: " in summarise_evaluation(result, by="error")
+    assert "KAP" not in summarise_evaluation(result)

@@ -77,7 +77,7 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
         "--by",
         default="category",
         metavar="COLUMN",
-        help="category (default), viewpoint, ..., or error: how predictions fail",
+        help="category (default), viewpoint, ..., or error: how predictions fail, and KAP",
     )
     group.add_argument(
         "--subset",

@@ -14,6 +14,7 @@ from sd4match_lib.metrics.averages import Average, Frame, describe_protocol
 from sd4match_lib.metrics.bootstrap import Interval
 from sd4match_lib.metrics.errors import error_table
 from sd4match_lib.metrics.geometry import geometry_aware
+from sd4match_lib.metrics.kap import kap
 from sd4match_lib.metrics.pck import pck_table
 from sd4match_lib.report.tables import format_percent, table_caption
 from sd4match_lib.runs.record import RunRecord
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 Subset = Literal["all", "geo"]
 """Which keypoints count: all, or those of the geometry-aware subset."""
+
+_KAP = "average precision of similarities at the true place, at others, and of points that the target hides"
 
 
 def summarise_evaluation(
@@ -40,7 +43,8 @@ def summarise_evaluation(
 
     Args:
         result: the evaluation.
-        by: the column of its rows that makes the groups; "error" tabulates how predictions fail instead.
+        by: the column of its rows that makes the groups; "error" tabulates how predictions fail instead, with
+            KAP below.
         alphas: the thresholds; the profile's when None.
         average, frame: how PCK is taken; see `pck.pck`.
         symmetry: which keypoints of the data set are alike.
@@ -79,6 +83,9 @@ def summarise_evaluation(
             f"{what} in percent with 95 % intervals", profile=record.profile, protocol=protocol
         )
         lines += [caption, "", table.to_string(index=False), ""]
+        # Rows of another system hold no similarities, and the subset leaves out the points that KAP punishes.
+        if by == "error" and subset == "all" and rows["similarity_inside"].notna().any():
+            lines += [f"KAP {format_percent(kap(rows, seed=record.seed))}: {_KAP}", ""]
     else:
         lines += ["These pairs say no targets, so that there is nothing to score.", ""]
     lines += [_provenance(record), f"record: {result.folder / 'run.json'}"]

@@ -6,7 +6,7 @@ points may also be ``[[x, y], ...]``. Paths are relative to the file, and lie be
 pixels of the upright picture, counted from 0 at the centre of the top left pixel.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from sd4match_lib.data.categories import DEFAULT_CATEGORY
+from sd4match_lib.data.listed import Listed, ListedPairs
 from sd4match_lib.data.reading import XY, evenly_spaced, parse_points
-from sd4match_lib.data.types import Pair, PairDataset, ThresholdRule
+from sd4match_lib.data.types import ThresholdRule
 from sd4match_lib.errors import DataError
 from sd4match_lib.utils.paths import inside
 from sd4match_lib.utils.reading import read_csv, read_json
@@ -36,7 +37,7 @@ class _Entry:
     where: str
 
 
-class OwnPairs(PairDataset):
+class OwnPairs(ListedPairs):
     """Pairs of your own. Without target points a pair can be matched and shown, not scored.
 
     The file is one split; whichever is asked for, its pairs stand for it.
@@ -56,16 +57,11 @@ class OwnPairs(PairDataset):
             DataError: the file is missing, has no entry, or one of its fields is missing or not understood.
         """
         super().__init__("own", split, file.parent)
-        self._file = file
         entries = [self._read_entry(fields, where) for fields, where in _read_fields(file)]
         if not entries:
             raise DataError(f"{file}: there is no pair in the file; add at least one.")
-        self._entries = evenly_spaced(entries, max_pairs)
-        self._ids = _unique_ids(self._entries)
-
-    def __len__(self) -> int:
-        """Return the number of pairs."""
-        return len(self._entries)
+        self.listed = _listed(evenly_spaced(entries, max_pairs))
+        self.read_from = [file]
 
     def _read_entry(self, fields: dict[str, Any], where: str) -> _Entry:
         unknown = [field for field in fields if field not in _FIELDS]
@@ -76,7 +72,7 @@ class OwnPairs(PairDataset):
             value = fields.get(field)
             if not (isinstance(value, str) and value.strip()):
                 raise DataError(f"{where}, field {field!r}: this must be the path of a picture.")
-            paths.append(inside(self._file.parent, value.strip(), f"{where}, field {field!r}"))
+            paths.append(inside(self.root, value.strip(), f"{where}, field {field!r}"))
         src_px = parse_points(fields.get("src_points"), f"{where}, field 'src_points'")
         if not len(src_px):
             raise DataError(f"{where}, field 'src_points': there is no point; give at least one as 'x,y'.")
@@ -96,41 +92,6 @@ class OwnPairs(PairDataset):
                 f"{where}, field 'category': {category!r} must be a word or two, without '/' and new lines."
             )
         return _Entry(category, paths[0], paths[1], src_px, known, where)
-
-    def _image_ids(self, place: int) -> tuple[str, str]:
-        entry = self._entries[place]
-        return self._ids[entry.category, entry.src], self._ids[entry.category, entry.trg]
-
-    def _pair(self, place: int) -> Pair:
-        entry = self._entries[place]
-        src_id, trg_id = self._image_ids(place)
-        src = self._image(src_id, entry.category, entry.src)
-        trg = self._image(trg_id, entry.category, entry.trg)
-        self._check_points(entry.src_px, src, f"{entry.where}, field 'src_points'")
-        self._check_points(entry.trg_px, trg, f"{entry.where}, field 'trg_points'")
-        ids = tuple(str(number) for number in range(len(entry.src_px)))
-        return Pair(
-            self._pair_key(place),
-            entry.category,
-            src,
-            trg,
-            entry.src_px,
-            entry.trg_px,
-            ids,
-            self.threshold,
-        )
-
-    def _pair_key(self, place: int) -> str:
-        src_id, trg_id = self._image_ids(place)
-        return f"{place:04d}:{src_id}-{trg_id.partition('/')[2]}"
-
-    def _pair_keys(self) -> Iterable[str]:
-        return (self._pair_key(place) for place in range(len(self)))
-
-    def _files(self) -> Iterable[Path]:
-        yield self._file
-        for entry in self._entries:
-            yield from (entry.src, entry.trg)
 
 
 def _read_fields(file: Path) -> Iterable[tuple[dict[str, Any], str]]:
@@ -162,3 +123,18 @@ def _unique_ids(entries: Iterable[_Entry]) -> dict[tuple[str, Path], str]:
                 image_id, number = f"{plain}~{number}", number + 1
             ids[key] = image_id
     return ids
+
+
+def _listed(entries: Sequence[_Entry]) -> list[Listed]:
+    names = _unique_ids(entries)
+    listed = []
+    for place, entry in enumerate(entries):
+        ids = names[entry.category, entry.src], names[entry.category, entry.trg]
+        where = f"{entry.where}, field 'src_points'", f"{entry.where}, field 'trg_points'"
+        keypoints = tuple(str(number) for number in range(len(entry.src_px)))
+        pair_id = f"{place:04d}:{ids[0]}-{ids[1].partition('/')[2]}"
+        points_px = entry.src_px, entry.trg_px
+        listed.append(
+            Listed(pair_id, entry.category, ids, (entry.src, entry.trg), points_px, keypoints, where)
+        )
+    return listed

@@ -10,19 +10,16 @@ Coordinates are used as they are written, as the paper's code and its predecesso
 
 import logging
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
 from sd4match_lib.data.categories import VOC_CATEGORIES
+from sd4match_lib.data.listed import Listed, ListedPairs, shown_in_both
 from sd4match_lib.data.reading import FETCH, XY, as_numbers, as_points, evenly_spaced, read_mat
-from sd4match_lib.data.record import ImageRecord
-from sd4match_lib.data.types import Pair, PairDataset, ThresholdRule
+from sd4match_lib.data.types import ThresholdRule
 from sd4match_lib.errors import DataError
-from sd4match_lib.geometry import flip_points
 from sd4match_lib.utils.paths import inside
 from sd4match_lib.utils.reading import read_csv
 
@@ -30,22 +27,7 @@ _log = logging.getLogger(__name__)
 _INLINE = ("XA", "YA", "XB", "YB")
 
 
-@dataclass(frozen=True, eq=False)
-class _Row:
-    """One line of a list: the points as annotated, before the flip."""
-
-    pair_id: str
-    category: str
-    src: str
-    trg: str
-    flip: bool
-    src_px: XY
-    trg_px: XY
-    keypoint_ids: tuple[str, ...]
-    where: str
-
-
-class PfPascalDataset(PairDataset):
+class PfPascalDataset(ListedPairs):
     """The pairs of one split of PF-Pascal.
 
     The public training list has 2,940 rows, 1,470 of them mirrored twins of the others, and repeats some
@@ -81,21 +63,18 @@ class PfPascalDataset(PairDataset):
         self.skipped = len(rows) - len(usable)
         if self.skipped:
             _log.warning("%s: skipped %d pairs without a shared keypoint", self._list, self.skipped)
-        self._rows = evenly_spaced(usable, max_pairs)
+        self.listed = evenly_spaced(usable, max_pairs)
+        self.read_from = [self._list, *self._annotations]
 
-    def __len__(self) -> int:
-        """Return the number of pairs that share a keypoint."""
-        return len(self._rows)
-
-    def _read_row(self, cells: dict[str, str], where: str, seen: Counter[str], inline: bool) -> _Row:
+    def _read_row(self, cells: dict[str, str], where: str, seen: Counter[str], inline: bool) -> Listed:
         src, trg = cells["source_image"], cells["target_image"]
         for picture in (src, trg):
             inside(self.root, picture, where)
         category = _category(cells["class"], where)
         flip = not inline and _flag(cells["flip"], where)
         if inline:
-            src_px, trg_px = _inline_points(cells, where)
-            ids = tuple(str(place) for place in range(len(src_px)))
+            points_px = _inline_points(cells, where)
+            keypoints = tuple(str(place) for place in range(len(points_px[0])))
         else:
             all_src, all_trg = self._keypoints(category, src), self._keypoints(category, trg)
             if len(all_src) != len(all_trg):
@@ -103,14 +82,16 @@ class PfPascalDataset(PairDataset):
                     f"{where}: the annotations of {src} and {trg} have {len(all_src)} and {len(all_trg)} "
                     "rows of 'kps'; fetch the annotations again."
                 )
-            shared = np.flatnonzero(np.isfinite(all_src).all(axis=1) & np.isfinite(all_trg).all(axis=1))
-            src_px, trg_px = all_src[shared], all_trg[shared]
-            ids = tuple(str(place) for place in shared)
-        pair_id = f"{category}/{Path(src).stem}-{Path(trg).stem}{'#flip' if flip else ''}"
+            points_px, keypoints = shown_in_both(all_src, all_trg)
+        mark = "#flip" if flip else ""
+        pair_id = f"{category}/{Path(src).stem}-{Path(trg).stem}{mark}"
         seen[pair_id] += 1
         if seen[pair_id] > 1:
             pair_id = f"{pair_id}#{seen[pair_id]}"
-        return _Row(pair_id, category, src, trg, flip, src_px, trg_px, ids, where)
+        ids = f"{category}/{Path(src).stem}{mark}", f"{category}/{Path(trg).stem}{mark}"
+        paths = self.root / src, self.root / trg
+        spots = f"{where}, points of {src}", f"{where}, points of {trg}"
+        return Listed(pair_id, category, ids, paths, points_px, keypoints, spots, flip)
 
     def _annotation_path(self, category: str, picture: str) -> Path:
         return self.root / "PF-dataset-PASCAL" / "Annotations" / category / f"{Path(picture).stem}.mat"
@@ -124,35 +105,6 @@ class PfPascalDataset(PairDataset):
                 raise DataError(f"{path}, field 'kps': the shape is {kps.shape}, not (N, 2); fetch it again.")
             self._annotations[path] = kps
         return self._annotations[path]
-
-    def _image_ids(self, place: int) -> tuple[str, str]:
-        row = self._rows[place]
-        return _image_id(row, row.src), _image_id(row, row.trg)
-
-    def _pair(self, place: int) -> Pair:
-        row = self._rows[place]
-        src, src_px = self._side(row, row.src, row.src_px)
-        trg, trg_px = self._side(row, row.trg, row.trg_px)
-        return Pair(row.pair_id, row.category, src, trg, src_px, trg_px, row.keypoint_ids, self.threshold)
-
-    def _side(self, row: _Row, picture: str, xy_px: XY) -> tuple[ImageRecord, XY]:
-        """One picture of a pair, and its points, mirrored where the row says so."""
-        record = self._image(_image_id(row, picture), row.category, self.root / picture, flip=row.flip)
-        self._check_points(xy_px, record, f"{row.where}, points of {picture}")
-        return record, flip_points(xy_px, record.hw_px) if row.flip else xy_px
-
-    def _pair_keys(self) -> Iterable[str]:
-        return (row.pair_id for row in self._rows)
-
-    def _files(self) -> Iterable[Path]:
-        yield self._list
-        yield from self._annotations
-        for row in self._rows:
-            yield from (self.root / row.src, self.root / row.trg)
-
-
-def _image_id(row: _Row, picture: str) -> str:
-    return f"{row.category}/{Path(picture).stem}{'#flip' if row.flip else ''}"
 
 
 def _category(text: str, where: str) -> str:

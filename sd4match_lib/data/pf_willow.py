@@ -9,15 +9,14 @@ The annotations count pixels from one, and the published list repeats them as th
 """
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
 
 import numpy as np
 
-from sd4match_lib.data.reading import FETCH, XY, as_numbers, as_points, check_unique, evenly_spaced, read_mat
-from sd4match_lib.data.types import Pair, PairDataset, ThresholdRule
+from sd4match_lib.data.listed import Listed, ListedPairs, shown_in_both
+from sd4match_lib.data.reading import FETCH, XY, as_numbers, check_unique, evenly_spaced, read_mat
+from sd4match_lib.data.types import ThresholdRule
 from sd4match_lib.errors import DataError, NoSplitError
 from sd4match_lib.utils.paths import inside
 from sd4match_lib.utils.reading import read_csv
@@ -25,19 +24,7 @@ from sd4match_lib.utils.reading import read_csv
 _COORDINATE_COLUMN = re.compile(r"(XA|YA|XB|YB)(\d{1,4})")
 
 
-@dataclass(frozen=True, eq=False)
-class _Row:
-    """One pair: its pictures relative to the root, and the points that both have."""
-
-    src: Path
-    trg: Path
-    src_px: XY
-    trg_px: XY
-    keypoint_ids: tuple[str, ...]
-    where: str
-
-
-class PfWillowDataset(PairDataset):
+class PfWillowDataset(ListedPairs):
     """The pairs of PF-Willow: from the list where there is one, else generated from the annotations."""
 
     splits = ("test",)
@@ -59,13 +46,10 @@ class PfWillowDataset(PairDataset):
         self._list = root / "test_pairs.csv"
         self._annotations: list[Path] = []
         rows = self._listed() if self._list.exists() else self._generated()
-        self._rows = evenly_spaced(rows, max_pairs)
+        self.listed = evenly_spaced(rows, max_pairs)
+        self.read_from = self._annotations or [self._list]
 
-    def __len__(self) -> int:
-        """Return the number of pairs."""
-        return len(self._rows)
-
-    def _listed(self) -> list[_Row]:
+    def _listed(self) -> list[Listed]:
         rows = []
         columns = ("imageA", "imageB", "XA1", "YA1", "XB1", "YB1")
         for line, cells in enumerate(read_csv(self._list, columns, fix=FETCH), 2):
@@ -74,11 +58,11 @@ class PfWillowDataset(PairDataset):
                 inside(self.root, picture, where)
             src_px = _points(cells, "XA", "YA", where)
             trg_px = _points(cells, "XB", "YB", where)
-            rows.append(_row(Path(cells["imageA"]), Path(cells["imageB"]), src_px, trg_px, where))
-        check_unique((self._pair_key(row) for row in rows), self._list)
+            rows.append(self._row(Path(cells["imageA"]), Path(cells["imageB"]), src_px, trg_px, where))
+        check_unique((row.pair_id for row in rows), self._list)
         return rows
 
-    def _generated(self) -> list[_Row]:
+    def _generated(self) -> list[Listed]:
         folder = self.root / "PF-dataset"
         sub_classes = sorted(path for path in folder.glob("*") if path.is_dir())
         if not sub_classes:
@@ -92,7 +76,7 @@ class PfWillowDataset(PairDataset):
             for src, trg in permutations(points, 2):
                 where = f"{src.with_suffix('.mat')} or {trg.with_suffix('.mat')}, field 'pts_coord'"
                 relative = src.relative_to(self.root), trg.relative_to(self.root)
-                rows.append(_row(*relative, points[src], points[trg], where))
+                rows.append(self._row(*relative, points[src], points[trg], where))
         return rows
 
     def _annotation(self, picture: Path) -> XY:
@@ -106,34 +90,19 @@ class PfWillowDataset(PairDataset):
         self._annotations.append(path)
         return points.T.copy()
 
-    def _image_ids(self, place: int) -> tuple[str, str]:
-        return _image_id(self._rows[place].src), _image_id(self._rows[place].trg)
-
-    def _pair(self, place: int) -> Pair:
-        row = self._rows[place]
-        src_id, trg_id = self._image_ids(place)
-        category = row.src.parent.name
-        src = self._image(src_id, category, self.root / row.src)
-        trg = self._image(trg_id, category, self.root / row.trg)
-        self._check_points(row.src_px, src, f"{row.where}, points of {row.src}")
-        self._check_points(row.trg_px, trg, f"{row.where}, points of {row.trg}")
-        pair_id = self._pair_key(row)
-        return Pair(pair_id, category, src, trg, row.src_px, row.trg_px, row.keypoint_ids, self.threshold)
-
-    def _pair_key(self, row: _Row) -> str:
-        return f"{_image_id(row.src)}-{row.trg.stem}"
-
-    def _pair_keys(self) -> Iterable[str]:
-        return (self._pair_key(row) for row in self._rows)
-
-    def _files(self) -> Iterable[Path]:
-        yield from self._annotations or (self._list,)
-        for row in self._rows:
-            yield from (self.root / row.src, self.root / row.trg)
-
-
-def _image_id(picture: Path) -> str:
-    return f"{picture.parent.name}/{picture.stem}"
+    def _row(self, src: Path, trg: Path, src_px: XY, trg_px: XY, where: str) -> Listed:
+        """A pair, its pictures relative to the root, with the keypoints that both have."""
+        if len(src_px) != len(trg_px):
+            raise DataError(
+                f"{where}: {len(src_px)} and {len(trg_px)} keypoints cannot be paired; fetch them again."
+            )
+        points_px, keypoints = shown_in_both(src_px, trg_px)
+        if not keypoints:
+            raise DataError(f"{where}: {src} and {trg} share no keypoint; fetch the data set again.")
+        ids = f"{src.parent.name}/{src.stem}", f"{trg.parent.name}/{trg.stem}"
+        paths = self.root / src, self.root / trg
+        spots = f"{where}, points of {src}", f"{where}, points of {trg}"
+        return Listed(f"{ids[0]}-{trg.stem}", src.parent.name, ids, paths, points_px, keypoints, spots)
 
 
 def _points(cells: dict[str, str], x_name: str, y_name: str, where: str) -> XY:
@@ -148,16 +117,3 @@ def _points(cells: dict[str, str], x_name: str, y_name: str, where: str) -> XY:
             f"{where}: there are not as many columns {x_name!r} as {y_name!r}; fetch the list again."
         )
     return np.stack(axes, axis=1)
-
-
-def _row(src: Path, trg: Path, src_px: XY, trg_px: XY, where: str) -> _Row:
-    """A pair with the keypoints that both pictures have."""
-    if len(src_px) != len(trg_px):
-        raise DataError(
-            f"{where}: {len(src_px)} and {len(trg_px)} keypoints cannot be paired; fetch them again."
-        )
-    shared = np.flatnonzero(np.isfinite(src_px).all(axis=1) & np.isfinite(trg_px).all(axis=1))
-    if not len(shared):
-        raise DataError(f"{where}: {src} and {trg} share no keypoint; fetch the data set again.")
-    ids = tuple(str(place) for place in shared)
-    return _Row(src, trg, as_points(src_px[shared], where), as_points(trg_px[shared], where), ids, where)

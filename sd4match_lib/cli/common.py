@@ -1,13 +1,42 @@
-"""What several `sd4match` commands share: help with examples, naming a profile, and opening it."""
+"""What several `sd4match` commands share: help with examples, options, and opening the profile."""
 
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from sd4match_lib.cli.guard import at_least
+from sd4match_lib.config.names import MATCHERS, Extractor
 
 if TYPE_CHECKING:
     from sd4match_lib.config.profile import Profile
     from sd4match_lib.runs.distributed import ProcessGroup
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+"""What commands are added to."""
+
+_HERE = "instead of the profile's"
+_SHARED: dict[str, dict[str, Any]] = {
+    "--profile": {
+        "default": "mini",
+        "metavar": "P",
+        "help": "mini (default), smoke, paper, or the path of a .toml file",
+    },
+    "--dataset": {"required": True, "help": "a dataset of the profile, e.g. spair"},
+    "--data-root": {"metavar": "DIR", "help": f"where the dataset is, {_HERE} folder"},
+    "--split": {"default": "test", "help": "test (default), val or train"},
+    "--extractor": {
+        "choices": [str(name) for name in Extractor],
+        "default": "sd",
+        "help": "the method; default: sd, SD4Match's own",
+    },
+    "--timestep": {"type": at_least(0), "metavar": "T", "help": f"diffusion step, {_HERE}"},
+    "--matcher": {"choices": list(MATCHERS), "help": _HERE},
+    "--max-pairs": {"type": int, "metavar": "N", "help": "an evenly spaced subset of N pairs"},
+    "--device": {"help": "cpu or cuda; default: a GPU where there is one"},
+    "--results": {"metavar": "DIR", "help": f"where the run is kept, {_HERE} folder"},
+}
+"""Options that mean the same in every command that has them."""
 
 
 def examples(*lines: str) -> dict[str, Any]:
@@ -16,14 +45,10 @@ def examples(*lines: str) -> dict[str, Any]:
     return {"epilog": text, "formatter_class": argparse.RawDescriptionHelpFormatter}
 
 
-def add_profile(parser: argparse.ArgumentParser) -> None:
-    """Add the option that names the profile."""
-    parser.add_argument(
-        "--profile",
-        default="mini",
-        metavar="P",
-        help="mini (default), smoke, paper, or the path of a .toml file",
-    )
+def add_options(parser: argparse.ArgumentParser, *names: str) -> None:
+    """Add options that several commands share, by their names, such as "--profile"."""
+    for name in names:
+        parser.add_argument(name, **_SHARED[name])
 
 
 def open_shared(arguments: argparse.Namespace) -> tuple[Profile, ProcessGroup]:

@@ -1,24 +1,20 @@
 """`sd4match leaderboard`: every system that was measured on a split, ranked."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path
 
-from sd4match_lib.cli.common import add_profile, examples
+from sd4match_lib.cli.common import Commands, add_options, examples
 
 
-def add_leaderboard(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_leaderboard(commands: Commands) -> None:
     """Add the `leaderboard` command."""
     parser = commands.add_parser(
         "leaderboard",
         help="rank every system that was evaluated or scored on a whole split",
         **examples("sd4match leaderboard --dataset spair", "sd4match leaderboard --dataset pf_willow"),
     )
-    add_profile(parser)
-    parser.add_argument("--dataset", required=True, help="a dataset of the profile, e.g. spair")
-    parser.add_argument("--split", default="test", help="test (default), val or train")
+    add_options(parser, "--profile", "--dataset", "--split")
     parser.add_argument(
         "--results", type=Path, metavar="DIR", help="where the runs are, instead of the profile's folder"
     )

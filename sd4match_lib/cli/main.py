@@ -1,7 +1,5 @@
 """The `sd4match` command: parsing and printing; what it does lies elsewhere, imported when asked for."""
 
-from __future__ import annotations
-
 import argparse
 import logging
 import os
@@ -9,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from sd4match_lib import __version__
-from sd4match_lib.cli.common import add_profile, examples, open_shared
+from sd4match_lib.cli.common import Commands, add_options, examples, open_shared
 from sd4match_lib.cli.guard import Parser, at_least, check_arguments, guarded
 from sd4match_lib.cli.leaderboard import add_leaderboard
 from sd4match_lib.cli.match import add_match
@@ -18,7 +16,7 @@ from sd4match_lib.cli.notebooks import add_notebooks
 from sd4match_lib.cli.rerun import add_rerun
 from sd4match_lib.cli.score import add_reading, add_score, check_reading, reading
 from sd4match_lib.cli.train import add_train
-from sd4match_lib.config.names import MATCHERS, PROMPTS, Extractor
+from sd4match_lib.config.names import PROMPTS
 
 _FIRST_STEPS = f"""\
 sd4match {__version__}: learned prompts that make Stable Diffusion match points between pictures.
@@ -91,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_reproduce(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_reproduce(commands: Commands) -> None:
     parser = commands.add_parser(
         "reproduce",
         help="run the notebooks in order, skipping what is complete for the same inputs",
@@ -101,23 +99,23 @@ def _add_reproduce(commands: argparse._SubParsersAction[argparse.ArgumentParser]
             "sd4match reproduce --profile smoke --fresh",
         ),
     )
-    add_profile(parser)
+    add_options(parser, "--profile")
     parser.add_argument("--only", nargs="+", default=[], metavar="NUMBER", help="e.g. 01 13, or whole names")
     parser.add_argument("--fresh", action="store_true", help="compute everything again")
     parser.set_defaults(handler=_reproduce)
 
 
-def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_doctor(commands: Commands) -> None:
     parser = commands.add_parser(
         "doctor",
         help="say what a profile needs, what is here and how to get the rest",
         **examples("sd4match doctor", "sd4match doctor --profile paper"),
     )
-    add_profile(parser)
+    add_options(parser, "--profile")
     parser.set_defaults(handler=_doctor)
 
 
-def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_evaluate(commands: Commands) -> None:
     parser = commands.add_parser(
         "evaluate",
         help="match a dataset's pairs and print the PCK",
@@ -127,42 +125,28 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
             "sd4match evaluate --dataset own --data-root pairs.csv --prompt empty",
         ),
     )
-    add_profile(parser)
+    add_options(parser, "--profile")
     parser.add_argument(
         "--dataset", required=True, help="a dataset of the profile, e.g. spair, pf_pascal, pf_willow"
     )
-    parser.add_argument(
-        "--data-root", metavar="DIR", help="where the dataset is, instead of the profile's folder"
-    )
-    parser.add_argument("--split", default="test", help="test (default), val or train")
+    add_options(parser, "--data-root", "--split")
     parser.add_argument(
         "--prompt", help=f"{', '.join(PROMPTS)}, or a learned prompt's .safetensors; default: text"
     )
-    parser.add_argument(
-        "--extractor",
-        choices=[str(name) for name in Extractor],
-        default="sd",
-        help="the method; default: sd, SD4Match's own",
-    )
+    add_options(parser, "--extractor")
     parser.add_argument("--layer", metavar="NAME", help="layer that is read, instead of the profile's")
-    parser.add_argument(
-        "--timestep", type=at_least(0), metavar="T", help="diffusion step, instead of the profile's"
-    )
+    add_options(parser, "--timestep")
     parser.add_argument(
         "--up-block", type=at_least(0), metavar="K", help="up block, instead of the profile's"
     )
     parser.add_argument(
         "--ensemble", type=at_least(1), metavar="E", help="number of noises, instead of the profile's"
     )
-    parser.add_argument("--matcher", choices=list(MATCHERS), help="instead of the profile's")
-    parser.add_argument("--max-pairs", type=int, metavar="N", help="an evenly spaced subset of N pairs")
+    add_options(parser, "--matcher", "--max-pairs")
     parser.add_argument(
         "--batch-size", type=int, metavar="N", help="pairs per step, instead of the profile's"
     )
-    parser.add_argument("--device", help="cpu or cuda; default: a GPU where there is one")
-    parser.add_argument(
-        "--results", metavar="DIR", help="where the run is kept, instead of the profile's folder"
-    )
+    add_options(parser, "--device", "--results")
     add_reading(parser)
     parser.set_defaults(handler=_evaluate)
 

@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sd4match_lib.cli.common import add_profile
+from sd4match_lib.cli.common import Commands, add_options
 from sd4match_lib.cli.guard import at_least
-from sd4match_lib.config.names import MATCHERS, Extractor
 from sd4match_lib.errors import DataError, UserError
 from sd4match_lib.utils.paths import PACKAGE_PREFIX
 
@@ -34,7 +33,7 @@ The shipped miniature knows rendered objects alone: what it finds on photographs
 """
 
 
-def add_match(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_match(commands: Commands) -> None:
     """Add the `match` command."""
     parser = commands.add_parser(
         "match",
@@ -52,22 +51,12 @@ def add_match(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument(
         "--picture", type=Path, metavar="FILE", help="draw it; with several targets, one file each"
     )
-    add_profile(parser)
-    parser.add_argument(
-        "--extractor",
-        choices=[str(name) for name in Extractor],
-        default="sd",
-        help="the method; default: sd, SD4Match's own",
-    )
+    add_options(parser, "--profile", "--extractor")
     parser.add_argument(
         "--prompt", metavar="NAME", help="empty (default), text (with --category), captioner, or a file"
     )
     parser.add_argument("--category", metavar="WORD", help="what the pictures show, e.g. cat")
-    parser.add_argument(
-        "--timestep", type=at_least(0), metavar="T", help="diffusion step, instead of the profile's"
-    )
-    parser.add_argument("--matcher", choices=list(MATCHERS), help="instead of the profile's")
-    parser.add_argument("--device", help="cpu or cuda; default: a GPU where there is one")
+    add_options(parser, "--timestep", "--matcher", "--device")
     extra = parser.add_argument_group("options that the paper does not use")
     extra.add_argument(
         "--mutual", action="store_true", help="only points that are found back from the target"

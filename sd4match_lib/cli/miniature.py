@@ -1,17 +1,16 @@
 """The `sd4match miniature` commands: render MiniPair, pretrain the models, check them."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path
 
+from sd4match_lib.cli.common import Commands, add_options
 from sd4match_lib.cli.guard import at_least
 
 STAGES = ("vae", "text", "vision", "diffusion", "captioner")
 
 
-def add_miniature(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_miniature(commands: Commands) -> None:
     """Add the `miniature` command and its steps."""
     group = commands.add_parser("miniature", help="render MiniPair, pretrain the miniature models")
     steps = group.add_subparsers(title="steps", metavar="STEP", required=True)
@@ -30,7 +29,7 @@ def add_miniature(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     pretrain.add_argument(
         "--minutes", type=at_least(0, float), metavar="M", help="stop after so many minutes"
     )
-    pretrain.add_argument("--device", help="cpu or cuda; default: a GPU where there is one")
+    add_options(pretrain, "--device")
     pretrain.add_argument("--fresh", action="store_true", help="begin anew instead of going on")
     pretrain.set_defaults(handler=_pretrain)
     check = steps.add_parser("check", help="measure what the miniature must show on held-out data")

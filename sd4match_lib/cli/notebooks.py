@@ -1,15 +1,13 @@
 """`sd4match notebooks`: a folder with the notebooks to work in."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path
 
-from sd4match_lib.cli.common import examples
+from sd4match_lib.cli.common import Commands, examples
 
 
-def add_notebooks(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_notebooks(commands: Commands) -> None:
     """Add the `notebooks` command."""
     parser = commands.add_parser(
         "notebooks",

@@ -1,15 +1,13 @@
 """`sd4match rerun`: how far the numbers of one results folder lie from those of another."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path
 
-from sd4match_lib.cli.common import examples
+from sd4match_lib.cli.common import Commands, examples
 
 
-def add_rerun(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_rerun(commands: Commands) -> None:
     """Add the `rerun` command."""
     parser = commands.add_parser(
         "rerun",

@@ -1,13 +1,11 @@
 """`sd4match score`: the points that another system predicted, scored; and how tables of PCK are read."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from pathlib import Path
 from typing import Any
 
-from sd4match_lib.cli.common import add_profile
+from sd4match_lib.cli.common import Commands, add_options
 from sd4match_lib.errors import UserError
 
 _SCORE = """\
@@ -21,7 +19,7 @@ Other columns are ignored. --template writes such a file with x and y to fill in
 """
 
 
-def add_score(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_score(commands: Commands) -> None:
     """Add the `score` command."""
     parser = commands.add_parser(
         "score",
@@ -36,13 +34,7 @@ def add_score(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         metavar="PREDICTIONS.csv",
         help="the predicted points; several systems are also ranked, with paired intervals",
     )
-    add_profile(parser)
-    parser.add_argument("--dataset", required=True, help="a dataset of the profile, e.g. spair")
-    parser.add_argument(
-        "--data-root", metavar="DIR", help="where the dataset is, instead of the profile's folder"
-    )
-    parser.add_argument("--split", default="test", help="test (default), val or train")
-    parser.add_argument("--max-pairs", type=int, metavar="N", help="an evenly spaced subset of N pairs")
+    add_options(parser, "--profile", "--dataset", "--data-root", "--split", "--max-pairs")
     parser.add_argument("--template", action="store_true", help="write the file to fill in, and stop")
     parser.add_argument(
         "--coordinates",
@@ -63,9 +55,7 @@ def add_score(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         default="K",
         help="what it learned from: Z nothing, I image labels, K keypoints (default)",
     )
-    parser.add_argument(
-        "--results", metavar="DIR", help="where the run is kept, instead of the profile's folder"
-    )
+    add_options(parser, "--results")
     add_reading(parser)
     parser.set_defaults(handler=_score)
 

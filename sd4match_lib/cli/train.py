@@ -1,14 +1,12 @@
 """The `sd4match train` and `sd4match convert` commands."""
 
-from __future__ import annotations
-
 import argparse
 import ast
 import sys
 from pathlib import Path
 from typing import Any
 
-from sd4match_lib.cli.common import add_profile, open_shared
+from sd4match_lib.cli.common import Commands, add_options, open_shared
 from sd4match_lib.cli.guard import at_least
 from sd4match_lib.config.names import BACKBONES, LEARNED_PROMPTS
 from sd4match_lib.errors import UserError
@@ -30,14 +28,14 @@ examples:
 """
 
 
-def add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_train(commands: Commands) -> None:
     """Add the `train` and `convert` commands."""
     raw = argparse.RawDescriptionHelpFormatter
     train = commands.add_parser(
         "train", help="learn a prompt on a dataset's pairs", epilog=_TRAIN_EXAMPLES, formatter_class=raw
     )
     train.add_argument("--prompt", choices=list(LEARNED_PROMPTS), required=True, help="what is learned")
-    add_profile(train)
+    add_options(train, "--profile")
     train.add_argument("--dataset", default="spair", help="a dataset of the profile; default: spair")
     train.add_argument("--data-root", metavar="DIR", help="where it is, instead of the profile's folder")
     train.add_argument("--steps", type=at_least(1), metavar="N", help="instead of the profile's")
@@ -49,10 +47,7 @@ def add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         metavar="OPTION=VALUE",
         help="an option of the prompt, repeatable",
     )
-    train.add_argument("--device", help="cpu or cuda; default: a GPU where there is one")
-    train.add_argument(
-        "--results", metavar="DIR", help="where the run is kept, instead of the profile's folder"
-    )
+    add_options(train, "--device", "--results")
     train.add_argument("--tensorboard", action="store_true", help="write TensorBoard's events too")
     train.set_defaults(handler=_train)
     convert = commands.add_parser(
@@ -72,7 +67,7 @@ def add_train(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     )
     convert.add_argument("--word", help="write a textual-inversion embedding of this word, for diffusers")
     convert.add_argument("--category", help="of a class prompt, whose word it becomes")
-    add_profile(convert)
+    add_options(convert, "--profile")
     convert.set_defaults(handler=_convert)
 
 

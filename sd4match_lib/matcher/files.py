@@ -79,7 +79,7 @@ def find_targets(paths: Sequence[Path], src: Path) -> list[Path]:
 
 
 def match_files(
-    matcher: Matcher, src: Path, targets: Sequence[Path], points: XY, *, maps: bool = False
+    matcher: Matcher, src: Path, targets: Sequence[Path], points: XY
 ) -> Iterator[tuple[Path, Match | DataError]]:
     """Match one source with one target after the other, showing progress when there are several.
 
@@ -90,7 +90,6 @@ def match_files(
         src: the source's file.
         targets: the targets' files.
         points: (N, 2) in pixels of the source.
-        maps: whether the matches carry their correlation maps.
 
     Yields:
         Each target with its match, or with what is wrong with its picture.
@@ -107,7 +106,7 @@ def match_files(
         except DataError as error:
             yield path, error
         else:
-            yield path, matcher.match(source, target, points, maps=maps)
+            yield path, matcher.match(source, target, points)
 
 
 def match_document(matcher: Matcher, source: Match, targets: Sequence[dict[str, Any]]) -> dict[str, Any]:

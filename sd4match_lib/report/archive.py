@@ -2,7 +2,8 @@
 
 `results/<profile>/rows/` holds one parquet file per data set and split: a row per keypoint, with a column per
 run that says how far its prediction lay from the truth, in ten-thousandths of the threshold's base (theta),
-rounded up. That is enough to take any PCK, difference or interval again, at any alpha of four decimals.
+rounded up. That is enough to take any PCK, difference or interval again, at any alpha of four decimals:
+rename a run's column to `distance_in`, divide it by 10,000, and let `theta_in` be 1.
 """
 
 import io
@@ -13,7 +14,6 @@ import numpy.typing as npt
 import pandas as pd
 
 from sd4match_lib.config.profile import Profile
-from sd4match_lib.errors import UserError
 from sd4match_lib.evaluation.evaluate import KEYPOINTS_FILE
 from sd4match_lib.metrics.keypoints import read_keypoints
 from sd4match_lib.runs.store import find_runs
@@ -40,25 +40,6 @@ def write_archive(profile: Profile) -> list[Path]:
         gathered.setdefault(name, {})[record.run_id] = relative
         shared.setdefault(name, []).append(rows[_SHARED])
     return [_write(profile, name, shared[name], runs) for name, runs in sorted(gathered.items())]
-
-
-def read_archive(path: Path | str, run_id: str) -> pd.DataFrame:
-    """Return one run's rows from an archive, ready for `metrics.pck` in the stretched frame.
-
-    Args:
-        path: a file that `write_archive` wrote.
-        run_id: the run.
-
-    Raises:
-        UserError: the archive lacks the run.
-    """
-    try:
-        frame = pd.read_parquet(path, columns=[*_SHARED, run_id])
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} holds no run {run_id!r}: choose one of its columns ({error}).") from error
-    frame = frame[frame[run_id].notna()].rename(columns={run_id: "distance_in"})
-    distance = frame["distance_in"].astype(float) / _PARTS
-    return frame.assign(distance_in=distance, theta_in=1.0).reset_index(drop=True)
 
 
 def _rounded_up(relative: pd.Series) -> npt.NDArray[np.uint16]:

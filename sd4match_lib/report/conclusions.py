@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from sd4match_lib.metrics.bootstrap import Interval
+from sd4match_lib.report.estimates import ALPHA
 from sd4match_lib.report.sentences import (
     clearly_better,
     clearly_worse,
@@ -22,9 +23,9 @@ FEW_PAIRS = 5
 """Levels of a flag with fewer pairs say nothing about what makes pairs hard."""
 
 
-def first_match(rows: pd.DataFrame, scored: Interval, hw_in: tuple[int, int], alpha: float = 0.1) -> str:
+def first_match(rows: pd.DataFrame, scored: Interval, hw_in: tuple[int, int]) -> str:
     """Say what a first evaluation found, beside what a guess would find; `hw_in` is of the network input."""
-    circle = math.pi * (alpha * rows["theta_in"]) ** 2 / (hw_in[0] * hw_in[1])
+    circle = math.pi * (ALPHA * rows["theta_in"]) ** 2 / (hw_in[0] * hw_in[1])
     chance = float(circle.groupby(rows["pair_id"]).mean().mean())
     return (
         f"{percent(scored)} of the points are found. A blind guess would find at most {100 * chance:.1f} %: "

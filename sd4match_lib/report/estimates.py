@@ -37,6 +37,9 @@ class Evaluated(Protocol):
 Results: TypeAlias = Evaluated | Mapping[int, Evaluated]
 """An evaluation, or one a training seed."""
 
+ALPHA = 0.1
+"""PCK's alpha where nothing else is said."""
+
 DRAWS = 1000
 
 

@@ -13,7 +13,7 @@ from matplotlib.patches import Ellipse
 from sd4match_lib.data.types import Pair
 from sd4match_lib.matcher.result import Match
 from sd4match_lib.metrics.keypoints import is_correct, matched_rows, thresholds
-from sd4match_lib.report.estimates import Part, Results, by_seed, estimate
+from sd4match_lib.report.estimates import ALPHA, Part, Results, by_seed, estimate
 from sd4match_lib.report.pictures import plot_annotations, plot_matches
 from sd4match_lib.report.sentences import listed
 from sd4match_lib.report.style import figure_style, set_title
@@ -120,17 +120,17 @@ def _crop(axes: Axes, point: npt.NDArray[np.float32], hw: tuple[int, ...]) -> No
     axes.set(xlim=(x - half, x + half), ylim=(y + half, y - half))
 
 
-def pck_reach(pair: Pair, hw_in: tuple[int, int], alpha: float = 0.1) -> tuple[float, float]:
+def pck_reach(pair: Pair, hw_in: tuple[int, int]) -> tuple[float, float]:
     """Return half the width and height, in target pixels, of the ellipse that PCK counts as found.
 
     It is a circle in the stretched network input, where distances are measured.
     """
-    radius = alpha * thresholds(pair, hw_in)[0]
+    radius = ALPHA * thresholds(pair, hw_in)[0]
     height, width = pair.trg.hw_px
     return radius * width / hw_in[1], radius * height / hw_in[0]
 
 
-def plot_match_grid(pairs: Sequence[Pair], runs: Mapping[str, pd.DataFrame], alpha: float = 0.1) -> Figure:
+def plot_match_grid(pairs: Sequence[Pair], runs: Mapping[str, pd.DataFrame]) -> Figure:
     """Draw pairs in rows and methods in columns, right matches (PCK@0.1) blue, wrong ones vermilion.
 
     `runs` maps a method to its rows, which hold all the pairs; the title counts what each found.
@@ -143,7 +143,7 @@ def plot_match_grid(pairs: Sequence[Pair], runs: Mapping[str, pd.DataFrame], alp
             src, trg = pair.src.read(), pair.trg.read()
             for axes, (name, rows) in zip(line, runs.items(), strict=True):
                 own = matched_rows(rows[rows["pair_id"] == pair.pair_id])
-                hits = is_correct(own, alpha).to_numpy()
+                hits = is_correct(own, ALPHA).to_numpy()
                 right[name] += int(hits.sum())
                 points = {kind: own[[f"{kind}_x_px", f"{kind}_y_px"]].to_numpy() for kind in _KINDS}
                 plot_matches(src, trg, points["src"], points["trg"], points["pred"], hits, ax=axes)
@@ -163,34 +163,32 @@ def plot_truth(pair: Pair) -> Axes:
     return plot_annotations(*pictures, pair.src_px, pair.trg_px, title=title)
 
 
-def plot_scored_pair(pair: Pair, rows: pd.DataFrame, alpha: float = 0.1, *, title: str) -> Axes:
+def plot_scored_pair(pair: Pair, rows: pd.DataFrame, *, title: str) -> Axes:
     """Draw where a run found a pair's points: right ones blue, wrong ones vermilion, counted in the title."""
     own = matched_rows(rows[rows["pair_id"] == pair.pair_id])
     src, trg, pred = (own[[f"{kind}_x_px", f"{kind}_y_px"]].to_numpy() for kind in _KINDS)
-    hits = is_correct(own, alpha).to_numpy()
+    hits = is_correct(own, ALPHA).to_numpy()
     told = f"{title}: {hits.sum()} of {len(hits)} points found"
     return plot_matches(pair.src.read(), pair.trg.read(), src, trg, pred, hits, title=told)
 
 
-def worst_and_best(pairs: Sequence[Pair], rows: pd.DataFrame, alpha: float = 0.1) -> dict[str, Pair]:
+def worst_and_best(pairs: Sequence[Pair], rows: pd.DataFrame) -> dict[str, Pair]:
     """Return the pairs of which a run found the fewest and the most points, as "worst" and "best"."""
     rows = matched_rows(rows)
-    hits = is_correct(rows, alpha).groupby(rows["pair_id"]).mean()
+    hits = is_correct(rows, ALPHA).groupby(rows["pair_id"]).mean()
     order = hits.sort_values(kind="stable").index
     by_id = {pair.pair_id: pair for pair in pairs}
     return {"worst": by_id[order[0]], "best": by_id[order[-1]]}
 
 
-def well_matched(
-    pairs: Sequence[Pair], rows: pd.DataFrame, alpha: float = 0.1
-) -> tuple[int, npt.NDArray[np.float64]]:
+def well_matched(pairs: Sequence[Pair], rows: pd.DataFrame) -> tuple[int, npt.NDArray[np.float64]]:
     """Return the place of the pair of which a run found most points, wrong ones taken off, and these points.
 
     Returns:
         The place, and the found points ``(N, 2)`` in pixels of the source; where no pair has one, all points.
     """
     rows = matched_rows(rows)
-    rows = rows.assign(hit=is_correct(rows, alpha))
+    rows = rows.assign(hit=is_correct(rows, ALPHA))
     balance = rows["hit"].map({True: 1, False: -1}).groupby(rows["pair_id"]).sum()
     name = balance.sort_values(kind="stable", ascending=False).index[0]
     own = rows[rows["pair_id"] == name]
@@ -251,9 +249,7 @@ def choose_pairs(pairs: Sequence[Pair], categories: Sequence[str]) -> list[Pair]
     ]
 
 
-def telling_pairs(
-    pairs: Sequence[Pair], runs: Mapping[str, pd.DataFrame], count: int, alpha: float = 0.1
-) -> list[Pair]:
+def telling_pairs(pairs: Sequence[Pair], runs: Mapping[str, pd.DataFrame], count: int) -> list[Pair]:
     """Choose the pairs on which the last method differs most from the first: half gains, half losses.
 
     Only pairs of different categories are taken as long as there are such, so that the choice shows both
@@ -261,7 +257,7 @@ def telling_pairs(
     """
     shares = []
     for rows in map(matched_rows, (list(runs.values())[-1], next(iter(runs.values())))):
-        hits = is_correct(rows, alpha)
+        hits = is_correct(rows, ALPHA)
         shares.append(hits.groupby(rows["pair_id"]).mean())
     gain = (shares[0] - shares[1]).sort_values(kind="stable")
     by_id = {pair.pair_id: pair for pair in pairs}

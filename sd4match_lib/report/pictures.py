@@ -23,6 +23,7 @@ _KINDS = {
     "annotated": ("#009E73", "o"),
 }
 _GAP = 0.04
+_SIDE = 1.3
 
 
 def plot_matches(
@@ -110,7 +111,6 @@ def plot_image_grid(
     titles: Sequence[str] | None = None,
     *,
     columns: int = 6,
-    side_inches: float = 1.3,
     title: str | None = None,
 ) -> npt.NDArray[np.object_]:
     """Draw pictures in rows.
@@ -119,7 +119,6 @@ def plot_image_grid(
         images: at least one picture.
         titles: a line above each, or None.
         columns: pictures in a row, at most.
-        side_inches: width of a cell.
         title: the figure's title.
 
     Returns:
@@ -127,11 +126,9 @@ def plot_image_grid(
     """
     columns = min(columns, len(images))
     rows = -(-len(images) // columns)
-    height = side_inches + (0.2 if titles else 0)
+    height = _SIDE + (0.2 if titles else 0)
     with figure_style():
-        grid = plt.subplots(rows, columns, figsize=(columns * side_inches, rows * height), squeeze=False)[
-            1
-        ].ravel()
+        grid = plt.subplots(rows, columns, figsize=(columns * _SIDE, rows * height), squeeze=False)[1].ravel()
         for axes in grid:
             axes.axis("off")
         for axes, image, line in zip(grid, images, titles or [""] * len(images), strict=False):

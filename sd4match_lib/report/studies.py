@@ -7,7 +7,7 @@ import pandas as pd
 
 from sd4match_lib.data.categories import SPAIR_CATEGORIES, category_noun
 from sd4match_lib.metrics.bootstrap import Interval
-from sd4match_lib.report.estimates import Evaluated, Part, Results, by_seed, estimate, one_of
+from sd4match_lib.report.estimates import ALPHA, Evaluated, Part, Results, by_seed, estimate, one_of
 from sd4match_lib.report.published import load_published, lookup
 from sd4match_lib.report.sentences import difference, listed
 from sd4match_lib.report.tables import PUBLISHED
@@ -17,6 +17,9 @@ DATASETS = {"pf_pascal": "PF-Pascal", "pf_willow": "PF-Willow", "spair": "SPair-
 
 START = ", start"
 """Behind the name of a learned prompt: what its training began with."""
+
+SCORE = f"PCK@{ALPHA:.2f}"
+"""The column of measured PCK where there is one threshold alone."""
 
 PAPER = "paper †"
 """The column of published numbers in tables whose rows are one case each."""
@@ -76,33 +79,28 @@ def generalisation_table(methods: Sequence[Tuned], alphas: Sequence[float], *, p
     return pd.DataFrame(table)
 
 
-def generalisation_rows(methods: Sequence[Tuned], alpha: float = 0.1) -> pd.DataFrame:
+def generalisation_rows(methods: Sequence[Tuned]) -> pd.DataFrame:
     """Return the measured part of Table 3 at one threshold, for its figure.
 
-    Args:
-        methods: what was measured.
-        alpha: PCK's alpha.
-
     Returns:
-        One row per data set and method: `dataset`, `method`, `tuned on` ("" for nothing), `PCK@<alpha>`.
+        One row per data set and method: `dataset`, `method`, `tuned on` ("" for nothing), `SCORE`.
     """
     table = []
     for dataset, label in DATASETS.items():
         for method in methods:
             tuned = DATASETS.get(method.tuned_on, "")
-            score = estimate(method.results[dataset], alpha=alpha)
+            score = estimate(method.results[dataset])
             cells = {"dataset": label, "method": method.name, "tuned on": tuned}
-            table.append({**cells, f"PCK@{alpha:.2f}": score})
+            table.append({**cells, SCORE: score})
     return pd.DataFrame(table)
 
 
-def travel_table(runs: Mapping[tuple[str, str, str], Results], alpha: float = 0.1) -> pd.DataFrame:
+def travel_table(runs: Mapping[tuple[str, str, str], Results]) -> pd.DataFrame:
     """Tabulate what learning on one data set gave on others: learned prompts against their own starts.
 
     Args:
         runs: (method, tuned on, tested on) to its evaluation; the start of a method has `START` behind its
             name, and "" as what it was tuned on.
-        alpha: PCK's alpha.
 
     Returns:
         One row per learned prompt and test set: `method`, `tuned on`, `tested on`, `home` (whether the two
@@ -112,33 +110,30 @@ def travel_table(runs: Mapping[tuple[str, str, str], Results], alpha: float = 0.
     for (method, tuned_on, tested_on), run in runs.items():
         if tuned_on:
             cells = {"method": method, "tuned on": DATASETS[tuned_on], "tested on": DATASETS[tested_on]}
-            gain = estimate(run, runs[f"{method}{START}", "", tested_on], alpha=alpha)
+            gain = estimate(run, runs[f"{method}{START}", "", tested_on])
             table.append({**cells, "home": tuned_on == tested_on, "gain by learning": gain})
     return pd.DataFrame(table)
 
 
-def ablation_table(
-    results: Mapping[str, Results], starts: Mapping[str, Results], alpha: float = 0.1
-) -> pd.DataFrame:
+def ablation_table(results: Mapping[str, Results], starts: Mapping[str, Results]) -> pd.DataFrame:
     """Tabulate cases of an ablation beside the paper's Fig. 3(a).
 
     Args:
         results: the case, as `published` calls its row, to its evaluation; the first is the reference.
         starts: the case to the evaluation of what its training started from.
-        alpha: PCK's alpha.
 
     Returns:
-        One row per case: `case`, `PCK@<alpha>`, `against the first` and `gain by learning` (`Interval` over
+        One row per case: `case`, `SCORE`, `against the first` and `gain by learning` (`Interval` over
         the same pairs; None where nothing is compared), and the paper's number as column `PAPER`.
     """
     reference = next(iter(results.values()))
     table = []
     for case, result in results.items():
-        differs = None if result is reference else estimate(result, reference, alpha=alpha)
-        cells = {"case": case, f"PCK@{alpha:.2f}": estimate(result, alpha=alpha)}
-        gain = estimate(result, starts[case], alpha=alpha)
+        differs = None if result is reference else estimate(result, reference)
+        cells = {"case": case, SCORE: estimate(result)}
+        gain = estimate(result, starts[case])
         compared = {"against the first": differs, "gain by learning": gain}
-        table.append({**cells, **compared, PAPER: lookup("figure3a", case, "all", alpha)})
+        table.append({**cells, **compared, PAPER: lookup("figure3a", case, "all", ALPHA)})
     return pd.DataFrame(table)
 
 
@@ -189,29 +184,25 @@ def sweep_table(results: Mapping[tuple[str, int], Results], alpha: float = 0.1) 
     return pd.DataFrame([{"method": name, "t": t, column: score} for (name, t), score in scores.items()])
 
 
-def best_timesteps(
-    results: Mapping[tuple[str, int], Results], reference_t: int, alpha: float = 0.1
-) -> pd.DataFrame:
+def best_timesteps(results: Mapping[tuple[str, int], Results], reference_t: int) -> pd.DataFrame:
     """Find each method's best timestep and what it gains over a reference.
 
     Args:
         results: (method, timestep) to evaluation, of the same pairs.
         reference_t: the timestep compared with; every method has been evaluated there.
-        alpha: PCK's alpha.
 
     Returns:
-        One row per method: `method`, `best t`, `PCK@<alpha>` there, and `against t = <reference_t>` (an
+        One row per method: `method`, `best t`, `SCORE` there, and `against t = <reference_t>` (an
         `Interval` over the same pairs; None where the reference itself is best).
     """
-    column = f"PCK@{alpha:.2f}"
     table = []
-    for name, part in sweep_table(results, alpha).groupby("method", sort=False):
-        values = {int(t): score for t, score in zip(part["t"], part[column], strict=True)}
+    for name, part in sweep_table(results).groupby("method", sort=False):
+        values = {int(t): score for t, score in zip(part["t"], part[SCORE], strict=True)}
         best = max(values, key=lambda t: (values[t].value, -t))
         gain: Interval | None = None
         if best != reference_t:
-            gain = estimate(results[str(name), best], results[str(name), reference_t], alpha=alpha)
-        cells = {"method": name, "best t": best, column: values[best]}
+            gain = estimate(results[str(name), best], results[str(name), reference_t])
+        cells = {"method": name, "best t": best, SCORE: values[best]}
         table.append({**cells, f"against t = {reference_t}": gain})
     return pd.DataFrame(table)
 

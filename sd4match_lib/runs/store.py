@@ -251,8 +251,6 @@ def finish_notebook(
     outputs: Iterable[Path | str],
     *,
     metrics: Mapping[str, Any] | None = None,
-    inputs: Mapping[str, Any] | None = None,
-    device: str = "cpu",
 ) -> RunRecord:
     """Declare a notebook complete: its last cell's call, without which no batch run counts it as done.
 
@@ -261,16 +259,14 @@ def finish_notebook(
         profile: the profile that it ran with.
         outputs: the tables and figures that it wrote, all below the profile's results.
         metrics: the numbers worth finding without opening the notebook.
-        inputs: hashes of what it read.
-        device: where its models ran.
 
     Raises:
         UserError: an output does not exist or lies outside the profile's results.
     """
     root = profile.results_path
     files = [_below(Path(path), root, stem) for path in outputs]
-    record = RunRecord(stem, stem, "notebook", profile.name, {}, plain(inputs or {}), profile.seed)
-    record.begin(device)
+    record = RunRecord(stem, stem, "notebook", profile.name, {}, {}, profile.seed)
+    record.begin("cpu")
     record.started = utc(machine.process_start())
     own = {run: folder for run, folder in _ASKED.items() if folder.parent.parent.resolve() == root.resolve()}
     runs = [run for run, folder in own.items() if is_whole(folder)]

@@ -76,14 +76,13 @@ def inside(root: Path, name: Any, where: str) -> Path:
     return root / path
 
 
-def resolve_path(path: str | Path, root: Path | None = None) -> Path:
+def resolve_path(path: str | Path) -> Path:
     """Return the absolute path that a profile's entry means.
 
     Args:
         path: "package:<path inside the package>", an absolute path, "~/...", or a path relative to the
             project's root. A relative path below `data/` follows the environment variable SD4MATCH_DATA when
             it is set.
-        root: the project's root; `project_root()` when None.
 
     Raises:
         UserError: it is no path, or its home folder is not known.
@@ -97,7 +96,7 @@ def resolve_path(path: str | Path, root: Path | None = None) -> Path:
     data = os.environ.get("SD4MATCH_DATA")
     if data and plain.parts[:1] == ("data",):
         return user_path(data).absolute().joinpath(*plain.parts[1:])
-    return (root or project_root()) / plain
+    return project_root() / plain
 
 
 def _what_is_wrong(name: str) -> str:

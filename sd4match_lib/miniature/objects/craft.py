@@ -4,7 +4,7 @@ import numpy as np
 
 from sd4match_lib.miniature.objects.model import ObjectModel, Sculptor
 from sd4match_lib.miniature.objects.palette import PAINT
-from sd4match_lib.miniature.objects.solids import box, cone, hexahedron, plate
+from sd4match_lib.miniature.objects.solids import across, along, box, cone, hexahedron, plate
 
 
 def aeroplane(rng: np.random.Generator) -> ObjectModel:
@@ -67,31 +67,16 @@ def boat(rng: np.random.Generator) -> ObjectModel:
     s.add(
         "hull",
         hexahedron(
-            [
-                (half * 0.3, wide * keel, 0),
-                (-half * 0.92, wide * keel, 0),
-                (-half * 0.92, -wide * keel, 0),
-                (half * 0.3, -wide * keel, 0),
-            ],
-            [(half * 0.4, wide, deep), (-half, wide, deep), (-half, -wide, deep), (half * 0.4, -wide, deep)],
+            along((half * 0.3, wide * keel, 0), (-half * 0.92, wide * keel, 0)),
+            along((half * 0.4, wide, deep), (-half, wide, deep)),
         ),
     )
     bow = (half, 0.0, deep + 0.05)
     s.add(
         "hull",
         hexahedron(
-            [
-                (half * 0.3, wide * keel, 0),
-                (half * 0.3, -wide * keel, 0),
-                (half * 0.7, -0.01, 0),
-                (half * 0.7, 0.01, 0),
-            ],
-            [
-                (half * 0.4, wide, deep),
-                (half * 0.4, -wide, deep),
-                (half, -0.01, bow[2]),
-                (half, 0.01, bow[2]),
-            ],
+            across((half * 0.3, wide * keel, 0), (half * 0.7, 0.01, 0)),
+            across((half * 0.4, wide, deep), (half, 0.01, bow[2])),
         ),
     )
     s.add("deck", box((-half * 0.3, 0, deep + 0.005), (half * 1.3, wide * 1.8, 0.02)), colour="wood")

@@ -17,7 +17,7 @@ from sd4match_lib.miniature.objects.palette import (
     scaled,
     varied,
 )
-from sd4match_lib.miniature.objects.solids import box, cone, ellipsoid, plate
+from sd4match_lib.miniature.objects.solids import along, box, cone, ellipsoid, plate
 
 
 @dataclass(frozen=True)
@@ -227,15 +227,7 @@ def bird(rng: np.random.Generator, duck: bool = False) -> ObjectModel:
     root_z = base - length * 0.6 * pitch
     s.add(
         "tail",
-        plate(
-            [
-                (-length * 0.6, 0.06, root_z),
-                (tail[0], 0.1, tail[2]),
-                (tail[0], -0.1, tail[2]),
-                (-length * 0.6, -0.06, root_z),
-            ],
-            0.04,
-        ),
+        plate(along((-length * 0.6, 0.06, root_z), (tail[0], 0.1, tail[2])), 0.04),
         colour=s.tint("body", 0.7),
     )
     s.point("tail tip", tail)

@@ -4,7 +4,7 @@ import numpy as np
 
 from sd4match_lib.miniature.objects.model import ObjectModel, Sculptor
 from sd4match_lib.miniature.objects.palette import PAINT
-from sd4match_lib.miniature.objects.solids import box, cone, ellipsoid, plate, ring, wheel
+from sd4match_lib.miniature.objects.solids import along, box, cone, ellipsoid, plate, ring, wheel
 
 
 def _cycle_front(s: Sculptor, x: float, top: float, wide: float) -> None:
@@ -84,12 +84,7 @@ def motorbike(rng: np.random.Generator) -> ObjectModel:
             cone((base, side * 0.08, r), (fork[0], side * 0.06, fork[2]), 0.025, 0.025, 5),
             colour="steel",
         )
-    fender = [
-        (base + 0.2, 0.06, r * 1.7),
-        (base - 0.12, 0.06, r * 2.1),
-        (base - 0.12, -0.06, r * 2.1),
-        (base + 0.2, -0.06, r * 1.7),
-    ]
+    fender = along((base + 0.2, 0.06, r * 1.7), (base - 0.12, 0.06, r * 2.1))
     s.add("fender", plate(fender, 0.03), colour=s.tint("tank", 0.95))
     s.add("headlight", cone((0.3, 0, top + 0.03), (0.38, 0, top + 0.02), 0.06, 0.08, 8), colour="lamp")
     s.add(

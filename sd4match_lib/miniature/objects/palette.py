@@ -51,18 +51,9 @@ PLUMAGE: Final = ("brown", "gray", "black", "white", "blue", "red", "yellow", "g
 SKIN: Final = ((236, 196, 166), (222, 172, 136), (186, 130, 92), (134, 90, 64), (92, 62, 48))
 HAIR: Final = ("black", "brown", "brown", "yellow", "orange", "gray")
 CLOTH: Final = (
-    "red",
-    "blue",
-    "white",
-    "green",
-    "yellow",
-    "gray",
-    "black",
-    "orange",
-    "pink",
-    "purple",
-    "cyan",
-)
+    "red", "blue", "white", "green", "yellow", "gray", "black", "orange",
+    "pink", "purple", "cyan",
+)  # fmt: skip
 TROUSERS: Final = ("blue", "blue", "black", "gray", "brown", "beige", "green")
 PLANT: Final = ("green", "green", "green", "green", "yellow", "red")
 POT: Final = ("orange", "orange", "white", "brown", "gray", "blue", "red", "yellow")

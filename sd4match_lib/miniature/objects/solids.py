@@ -32,6 +32,18 @@ def hexahedron(bottom: list[Vec], top: list[Vec]) -> Solid:
     return _six_faces(np.array(bottom + top, dtype=np.float64))
 
 
+def along(first: Vec, second: Vec) -> list[Vec]:
+    """The corners of a quadrilateral that is its own mirror image: two on the left, two on the right."""
+    (x0, y0, z0), (x1, y1, z1) = first, second
+    return [first, second, (x1, -y1, z1), (x0, -y0, z0)]
+
+
+def across(first: Vec, second: Vec) -> list[Vec]:
+    """The same corners, turning from the first one over to the right."""
+    corners = along(second, first)
+    return [*corners[1:], corners[0]]
+
+
 def _six_faces(vertices: np.ndarray) -> Solid:
     """The hexahedron of eight corners; faces that are not plane are folded along a diagonal, outwards."""
     middle = vertices.mean(axis=0)

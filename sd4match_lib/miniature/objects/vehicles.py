@@ -4,7 +4,7 @@ import numpy as np
 
 from sd4match_lib.miniature.objects.model import ObjectModel, Sculptor
 from sd4match_lib.miniature.objects.palette import PAINT
-from sd4match_lib.miniature.objects.solids import box, cone, ellipsoid, hexahedron, wheel
+from sd4match_lib.miniature.objects.solids import across, along, box, cone, ellipsoid, hexahedron, wheel
 
 
 def _wheels(s: Sculptor, front: float, back: float, y: float, r: float, width: float) -> None:
@@ -33,10 +33,9 @@ def car(rng: np.random.Generator) -> ObjectModel:
     roof, front, back = waist + s.between(0.14, 0.2), s.between(0.12, 0.24), -half * s.between(0.65, 0.95)
     slope_f, slope_b = s.between(0.08, 0.16), s.between(0.03, 0.12)
     y0, y1 = wide * 0.92, wide * 0.74
-    s.add("windows", hexahedron(
-        [(front, y0, waist), (back, y0, waist), (back, -y0, waist), (front, -y0, waist)],
-        [(front - slope_f, y1, roof), (back + slope_b, y1, roof), (back + slope_b, -y1, roof),
-         (front - slope_f, -y1, roof)]), colour="window" if s.chance(0.6) else (70, 84, 96))  # fmt: skip
+    bottom = along((front, y0, waist), (back, y0, waist))
+    top = along((front - slope_f, y1, roof), (back + slope_b, y1, roof))
+    s.add("windows", hexahedron(bottom, top), colour="window" if s.chance(0.6) else (70, 84, 96))
     s.add(
         "roof",
         box(
@@ -149,18 +148,8 @@ def train(rng: np.random.Generator) -> ObjectModel:
     s.add(
         "catcher",
         hexahedron(
-            [
-                (half, wide, 0.03),
-                (half, -wide, 0.03),
-                (half + 0.14, -wide * 0.5, 0.03),
-                (half + 0.14, wide * 0.5, 0.03),
-            ],
-            [
-                (half, wide, deck),
-                (half, -wide, deck),
-                (half + 0.02, -wide * 0.6, deck),
-                (half + 0.02, wide * 0.6, deck),
-            ],
+            across((half, wide, 0.03), (half + 0.14, wide * 0.5, 0.03)),
+            across((half, wide, deck), (half + 0.02, wide * 0.6, deck)),
         ),
         colour="iron",
     )

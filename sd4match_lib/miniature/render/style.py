@@ -98,18 +98,9 @@ COMPANIONS: Final[dict[Place, tuple[str, ...]]] = {
 """What stands beside the object in some places; elsewhere `OUTDOORS`."""
 
 OUTDOORS: Final = (
-    "person",
-    "dog",
-    "car",
-    "bicycle",
-    "horse",
-    "cow",
-    "sheep",
-    "bird",
-    "motorbike",
-    "cat",
-    "bus",
-)
+    "person", "dog", "car", "bicycle", "horse", "cow", "sheep", "bird",
+    "motorbike", "cat", "bus",
+)  # fmt: skip
 
 SIZES: Final[tuple[tuple[tuple[int, int], float], ...]] = (
     ((160, 120), 0.48),

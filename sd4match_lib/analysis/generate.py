@@ -72,13 +72,7 @@ def paint(
 def noised_pictures(
     profile: Profile, record: ImageRecord, timesteps: Sequence[int], *, seed: int = 0
 ) -> dict[int, Image.Image]:
-    """Show what is left of a picture at diffusion steps: its latents, noised, and decoded by the VAE.
-
-    Args:
-        profile: says which model.
-        record: the picture.
-        timesteps: diffusion steps, 0 to 999.
-        seed: what the noise is drawn from, the same for all steps.
+    """Show what is left of a picture at diffusion steps, 0 to 999: its latents, noised alike and decoded.
 
     Returns:
         A picture of the network input's size for each step.
@@ -99,10 +93,7 @@ def noised_pictures(
 def load_pipeline(folder: Path, dtype: torch.dtype, device: torch.device | str) -> Any:
     """Put diffusers' own `StableDiffusionPipeline` together, silent and without a safety checker.
 
-    Args:
-        folder: a model in diffusers layout; one without `model_index.json` is welcome.
-        dtype: what everything computes in.
-        device: where everything lies.
+    A folder in diffusers layout without `model_index.json` is welcome.
     """
     from transformers import CLIPTextModel, CLIPTokenizer
     from transformers.utils import logging as transformers_logging

@@ -54,11 +54,7 @@ class PictureNamer:
 
 
 def naming_table(namer: PictureNamer, pictures: Mapping[str, Mapping[str, Sequence[Image]]]) -> pd.DataFrame:
-    """Count how many pictures are named right.
-
-    Args:
-        namer: names them.
-        pictures: where they come from -> the category that they should show -> the pictures.
+    """Count how many pictures, by where they come from and what they should show, are named right.
 
     Returns:
         One row per source: `pictures`, `number`, `named right` and `share`; the last row is what a guess

@@ -38,12 +38,8 @@ def relative_saliency(profile: Profile, prompt: ConditionalPrompt, pairs: Sequen
     """Say how strongly a CPM listens to each patch, as a multiple of the mean of that place.
 
     `g_n` has weights of its own for every place, so that some places are loud in every picture. Only what is
-    left when each is divided by its mean over the pairs has to do with what stands there.
-
-    Args:
-        profile: the experiment.
-        prompt: conditioned on pairs and local features.
-        pairs: `B` pairs, of several categories, or the mean of a place is that of one object.
+    left when each is divided by its mean over the pairs has to do with what stands there. These are of
+    several categories, or the mean of a place is that of one object.
     """
     src, trg = patch_saliency(prompt, pair_batch(profile, pairs))
     both = torch.cat([src, trg], dim=1)
@@ -53,11 +49,6 @@ def relative_saliency(profile: Profile, prompt: ConditionalPrompt, pairs: Sequen
 
 def object_lead(pairs: Sequence[Pair], saliency: Saliency, vision: VisionConfig) -> pd.DataFrame:
     """Say how much more a CPM listens to patches on the object than to those beside it.
-
-    Args:
-        pairs: `B` pairs.
-        saliency: of these pairs.
-        vision: how the vision model was fed.
 
     Returns:
         A row per pair whose pictures both have a mask and patches on both sides of it, as

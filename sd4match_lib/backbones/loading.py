@@ -174,10 +174,6 @@ def config_levels(path: Path) -> int:
 def check_kind(path: Path, kinds: Sequence[str]) -> str:
     """Return which architecture a configuration is of.
 
-    Args:
-        path: the configuration.
-        kinds: which may be here.
-
     Raises:
         UserError: it is another one.
     """
@@ -236,12 +232,7 @@ def _check_kinds(path: Path, tensors: Mapping[str, TensorInfo]) -> None:
 
 
 def check_loaded(model: Any, report: Mapping[str, Any], where: Path) -> None:
-    """Make sure that every weight of a loaded model came from its file, and is a number.
-
-    Args:
-        model: the module.
-        report: the library's own account of loading it (`output_loading_info`).
-        where: its folder, for the message.
+    """Make sure, by the library's own report, that all of a model came from its file, and is numbers.
 
     Raises:
         UserError: a tensor is missing, so that it holds random numbers, is of another shape, or not finite.

@@ -38,10 +38,8 @@ class Difficulty:
     """SPair-71k's numbers on how hard a pair is; 0 is easy.
 
     Attributes:
-        viewpoint: change of viewpoint: 0 easy, 1 medium, 2 hard.
-        scale: change of scale: 0 easy, 1 medium, 2 hard.
-        truncation: 0 neither, 1 source, 2 target, 3 both are cut by the frame.
-        occlusion: 0 neither, 1 source, 2 target, 3 both are hidden in part.
+        viewpoint, scale: change of it: 0 easy, 1 medium, 2 hard.
+        truncation, occlusion: 0 neither, 1 source, 2 target, 3 both are cut by the frame, or hidden in part.
     """
 
     viewpoint: int
@@ -55,10 +53,8 @@ class OneSided:
     """Keypoints that only one of a pair's two pictures shows; they are neither matched nor learned from.
 
     Attributes:
-        src_px: points ``(S, 2)`` float32 of the source picture that its target does not show.
-        src_ids: what the data set calls them.
-        trg_px: points ``(T, 2)`` float32 of the target picture that its source does not show.
-        trg_ids: what the data set calls them.
+        src_px, trg_px: points ``(S, 2)`` and ``(T, 2)`` float32, each in the picture that shows them.
+        src_ids, trg_ids: what the data set calls them.
     """
 
     src_px: XY

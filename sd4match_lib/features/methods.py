@@ -36,15 +36,7 @@ def method_settings(
     ensemble: int | None = None,
     matcher: str | None = None,
 ) -> MethodSettings:
-    """Fill in what is not given from the profile.
-
-    Args:
-        profile: the experiment.
-        extractor: the feature extractor.
-        layer: overrides the profile's, for methods that read one layer.
-        timestep: overrides the profile's, for methods that run a diffusion model.
-        ensemble: overrides the profile's, for methods that run a diffusion model.
-        matcher: overrides the method's.
+    """Fill in what is not given, and means something to the extractor, from the profile.
 
     Raises:
         UserError: there is no such extractor, or a setting does not apply to it.

@@ -24,12 +24,8 @@ class PickerControls:
 
     Attributes:
         box: all of them, to be shown.
-        prompt: a dropdown.
-        category: a text field.
-        timestep: a slider.
-        extractor: a dropdown.
-        matcher: a dropdown.
-        profile: a dropdown.
+        prompt, extractor, matcher, profile: dropdowns.
+        category, timestep: a text field and a slider.
     """
 
     def __init__(

@@ -26,9 +26,7 @@ class PairBrowser(StillBox):
     """Pairs of evaluated data sets, one at a time; right keypoints are blue circles, wrong ones crosses.
 
     Attributes:
-        dataset: a dropdown.
-        category: a dropdown.
-        difficulty: a dropdown: SPair-71k's flags, and what the method made of the pair.
+        dataset, category, difficulty: dropdowns; the last of SPair-71k's flags, and what became of the pair.
         place: a slider over the pairs that are left.
         chosen: the ids of these pairs.
     """

@@ -124,14 +124,8 @@ class Matcher:
     ) -> Matcher:
         """Return a matcher that differs in some settings and shares the models and what they computed.
 
-        Args:
-            extractor: as in `from_profile`; None keeps this matcher's, as for all settings. Another one
-                begins with the profile's values for it.
-            prompt: what the diffusion model is asked with.
-            category: what pictures show.
-            matcher: how points are read out.
-            timestep: diffusion step.
-            options: all options anew.
+        None keeps this matcher's setting; see `from_profile`. Another extractor begins with the profile's
+        values for it.
 
         Raises:
             UserError: there is no such extractor, prompt, matcher or timestep.

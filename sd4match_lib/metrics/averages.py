@@ -22,13 +22,7 @@ Frame = Literal["in", "px"]
 
 
 def tally(rows: pd.DataFrame, hits: pd.Series, groups: Sequence[str], average: Average) -> pd.DataFrame:
-    """Count hits per pair, and per group where given.
-
-    Args:
-        rows: the keypoints that count.
-        hits: whether each of them is one, by the rows' index.
-        groups: columns that make groups.
-        average: the average that the counts are for; ``macro`` needs the categories.
+    """Count hits, by the rows' index, among the keypoints of each pair, and of each group where given.
 
     Returns:
         Columns of `groups`, `pair_id`, for ``macro`` also `category`, `hits` of `keypoints`, and the pair's
@@ -79,13 +73,7 @@ def share(
     average: Average = "image",
     seed: int = 0,
 ) -> Interval:
-    """Return the share of keypoints that are hits, with its percentile bootstrap interval over pictures.
-
-    Args:
-        rows: the keypoints that count, one or more.
-        hits: whether each of them is one, by the rows' index.
-        average: over images, points or categories.
-        seed: what the draws start from.
+    """Return the share of the rows that are hits, with its percentile bootstrap interval over pictures.
 
     Raises:
         UserError: as for `tally`.

@@ -59,11 +59,6 @@ Term: TypeAlias = tuple[float, PairSums]
 def bootstrap_ratio(sums: PairSums, *, seed: int, n: int = 1000) -> Interval:
     """Return a ratio with its interval.
 
-    Args:
-        sums: the ratio's pairs.
-        seed: what the draws start from.
-        n: number of resamples.
-
     Returns:
         The ratio with its interval; the bounds are NaN for fewer than two pairs.
 

@@ -12,11 +12,6 @@ def grid_ceiling(rows: pd.DataFrame, alpha: float, *, seed: int = 0) -> Interval
 
     Distances are those of the network input. Matchers that answer between cells are not bound by it.
 
-    Args:
-        rows: one row per keypoint, from an evaluation of this library.
-        alpha: fraction of theta, the border included.
-        seed: of the bootstrap.
-
     Raises:
         UserError: the rows do not say where cells lie: other systems' predictions do not.
     """

@@ -23,12 +23,7 @@ ERROR_KINDS = ("correct", "jitter", "swap", "miss")
 
 
 def error_kinds(rows: pd.DataFrame, alpha: float, *, frame: Frame = "in") -> pd.Series:
-    """Say for every keypoint with a known truth how its prediction fared.
-
-    Args:
-        rows: one row per keypoint (`keypoints.keypoint_frame`).
-        alpha: fraction of theta that tau is.
-        frame: where distances are measured.
+    """Say for every keypoint with a known truth how its prediction fared; tau is `alpha` of theta.
 
     Returns:
         One of `ERROR_KINDS` per row with a known truth, by the rows' index.
@@ -59,15 +54,7 @@ def error_table(
     seed: int = 0,
     symmetry: Symmetry | None = None,
 ) -> pd.DataFrame:
-    """Tabulate how several methods fail.
-
-    Args:
-        runs: method to its rows.
-        alpha: fraction of theta that tau is.
-        average: over images, points or categories.
-        frame: where distances are measured.
-        seed: of the bootstrap.
-        symmetry: the keypoints' twins; adds the column ``twin``.
+    """Tabulate how several methods fail; tau is `alpha` of theta, and a symmetry adds the column ``twin``.
 
     Returns:
         One row per method: ``method``, ``pairs``, ``keypoints``, the share of each of `ERROR_KINDS` (that of
@@ -99,11 +86,6 @@ def twin_rate(
 ) -> Interval:
     """Return how often a prediction falls on the keypoint's mirror twin, where the target shows that too.
 
-    Args:
-        rows, symmetry, alpha, frame: as for `on_twins`.
-        average: over images, points or categories, of the keypoints whose twin is to be seen.
-        seed: of the bootstrap.
-
     Returns:
         The share with its interval, all NaN where no target shows a keypoint's twin.
 
@@ -121,12 +103,6 @@ def on_twins(rows: pd.DataFrame, symmetry: Symmetry, alpha: float, *, frame: Fra
 
     It falls on the twin iff it lies within ``alpha * theta`` of the twin's true place and nearer to that than
     to its own. (The rate of GECO, ICCV 2025, whose threshold is not in the text at hand.)
-
-    Args:
-        rows: one row per keypoint.
-        symmetry: the data set's twins.
-        alpha: fraction of theta.
-        frame: where distances are measured.
 
     Returns:
         The rows of these keypoints with a column `on_twin`.

@@ -27,10 +27,6 @@ def geometry_aware(rows: pd.DataFrame, symmetry: Symmetry) -> pd.DataFrame:
     (the four paws), itself among them. That includes members that the source does not show, where the data
     set knows them. Metrics of the result are compared with ``<=``; GeoAware-SC's own border is ``<``.
 
-    Args:
-        rows: one row per keypoint.
-        symmetry: the data set's groups.
-
     Raises:
         UserError: no keypoint belongs to the subset.
     """

@@ -21,10 +21,6 @@ def kap(rows: pd.DataFrame, *, seed: int = 0) -> Interval:
     Average precision is no ratio of sums over pairs, so what each pair adds to it is its influence: the
     derivative by the pair's weight (the infinitesimal jackknife).
 
-    Args:
-        rows: one row per keypoint, those that only the source shows among them.
-        seed: what the draws start from.
-
     Raises:
         UserError: the rows hold no similarities: other systems' predictions have none.
     """

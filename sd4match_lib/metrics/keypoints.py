@@ -72,10 +72,6 @@ def thresholds(pair: Pair, hw_in: HW) -> tuple[float, float]:
     the target picture in the frame. Keypoints: the larger extent of the pair's known target points in the
     frame.
 
-    Args:
-        pair: the pair.
-        hw_in: the network input's size, to which the target is stretched.
-
     Returns:
         ``(theta_in, theta_px)``; NaN where the rule needs target points that are not known.
 
@@ -203,13 +199,7 @@ def keypoint_frame(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
 
 
 def is_correct(keypoints: pd.DataFrame, alpha: float, frame: str = "in") -> pd.Series:
-    """Say which predictions lie within ``alpha * theta`` of the truth, the border included (Eq. 8).
-
-    Args:
-        keypoints: one row per keypoint; where the truth is not known the answer is False.
-        alpha: fraction of theta.
-        frame: "in" for the stretched network input, "px" for the original picture.
-    """
+    """Say which predictions lie within ``alpha * theta`` of a known truth, the border included (Eq. 8)."""
     return keypoints[f"distance_{frame}"] <= alpha * keypoints[f"theta_{frame}"]
 
 

@@ -93,10 +93,7 @@ def check_same_keypoints(first: pd.DataFrame, second: pd.DataFrame, alpha: float
 def pair_sums(
     rows: pd.DataFrame, alpha: float, *, average: Average = "image", frame: Frame = "in"
 ) -> PairSums:
-    """Return what PCK is a ratio of, pair by pair, for `metrics.bootstrap`.
-
-    Args:
-        rows, alpha, average, frame: as for `pck`.
+    """Return what `pck` of the same arguments is a ratio of, pair by pair, for `metrics.bootstrap`.
 
     Raises:
         UserError: as for `pck`.

@@ -20,11 +20,6 @@ def embedding_vectors(prompt: LearnedPrompt, encoder: ClipTextEncoder, category:
     The learned rows replace the embedding layer's output, whose position embeddings a pipeline adds: they are
     taken out here for the rows 1..P.
 
-    Args:
-        prompt: a Single or Class prompt learned before the text model.
-        encoder: the text model that it was learned for.
-        category: whose prompt, of a Class prompt.
-
     Raises:
         UserError: the prompt has no such form, or the category is missing or unknown.
     """

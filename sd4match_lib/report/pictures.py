@@ -113,13 +113,7 @@ def plot_image_grid(
     columns: int = 6,
     title: str | None = None,
 ) -> npt.NDArray[np.object_]:
-    """Draw pictures in rows.
-
-    Args:
-        images: at least one picture.
-        titles: a line above each, or None.
-        columns: pictures in a row, at most.
-        title: the figure's title.
+    """Draw one picture or more in rows, a line above each.
 
     Returns:
         One axes per picture, ``(len(images),)``.

@@ -49,12 +49,7 @@ def group_by_method(runs: Mapping[tuple[str, str, str], Results]) -> list[Tuned]
 
 
 def generalisation_table(methods: Sequence[Tuned], alphas: Sequence[float], *, profile: str) -> pd.DataFrame:
-    """Tabulate PCK in the layout of the paper's Table 3: three data sets, three thresholds.
-
-    Args:
-        methods: what was measured.
-        alphas: the thresholds.
-        profile: stands behind every measured method's name.
+    """Tabulate PCK as the paper's Table 3 does: three data sets, three thresholds.
 
     Returns:
         The paper's rows (missing where its number is not known), then the measured ones: `method`, `tuned

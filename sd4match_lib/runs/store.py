@@ -254,12 +254,6 @@ def finish_notebook(
 ) -> RunRecord:
     """Declare a notebook complete: its last cell's call, without which no batch run counts it as done.
 
-    Args:
-        stem: the notebook's file name without ".ipynb".
-        profile: the profile that it ran with.
-        outputs: the tables and figures that it wrote, all below the profile's results.
-        metrics: the numbers worth finding without opening the notebook.
-
     Raises:
         UserError: an output does not exist or lies outside the profile's results.
     """

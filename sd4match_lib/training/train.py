@@ -42,7 +42,6 @@ ALPHA = 0.1
 _COSTS = ("accumulate", "checkpoint_activations")
 
 
-# Code that decides what is learned.
 @dataclass(frozen=True, eq=False)
 class TrainResult:
     """A finished training.

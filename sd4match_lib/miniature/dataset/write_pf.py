@@ -63,14 +63,7 @@ SUB_CLASSES: Final[dict[str, SubClass]] = {
 def write_pascal_category(
     root: Path, seed: int, split: str, category: str, pairs: int
 ) -> tuple[dict[str, str], list[str]]:
-    """Renders one category of one split: pairs of two objects seen from azimuths at most 30 degrees apart.
-
-    Args:
-        root: MiniPair's folder.
-        seed: MiniPair's seed.
-        split: ``"train"`` (its list names every pair as it is and mirrored), ``"val"`` or ``"test"``.
-        category: one of SPair-71k's.
-        pairs: how many.
+    """Renders one category of a split: pairs of objects seen from azimuths at most 30 degrees apart.
 
     Returns:
         The SHA-256 of each file written, and the rows of the split's list.
@@ -120,12 +113,6 @@ def write_willow_sub_class(
     root: Path, seed: int, sub_class: str, pictures: int
 ) -> tuple[dict[str, str], list[str]]:
     """Renders one sub-class: pictures that all show its ten keypoints, and all their ordered pairs.
-
-    Args:
-        root: MiniPair's folder.
-        seed: MiniPair's seed.
-        sub_class: a key of `SUB_CLASSES`.
-        pictures: how many.
 
     Returns:
         The SHA-256 of each file written, and the rows of the list.

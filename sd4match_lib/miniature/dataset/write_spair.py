@@ -50,13 +50,6 @@ def write_category(
 ) -> tuple[dict[str, str], list[str]]:
     """Renders one category of one split, and of the test split what SPair-U has.
 
-    Args:
-        root: MiniPair's folder.
-        seed: MiniPair's seed.
-        part: ``"trn"``, ``"val"`` or ``"test"``.
-        category: one of SPair-71k's.
-        amount: how many objects and pairs.
-
     Returns:
         The SHA-256 of each file written, and the pairs' names for the split's list.
     """

@@ -129,7 +129,7 @@ def test_an_exported_word_is_the_prompt_to_a_stock_pipeline(folder, encoder, tmp
     prompt.save(tmp_path / "single.safetensors", {})
     from sd4match_lib.prompts.textual_inversion import export_embedding
 
-    export_embedding(tmp_path / "word.safetensors", "<sd4>", embedding_vectors(prompt, encoder))
+    export_embedding(tmp_path / "word.safetensors", "<sd4>", embedding_vectors(prompt, encoder), encoder)
     assert list(load_file(tmp_path / "word.safetensors")) == ["<sd4>"]
 
     class Pipeline(TextualInversionLoaderMixin):
@@ -146,6 +146,15 @@ def test_an_exported_word_is_the_prompt_to_a_stock_pipeline(folder, encoder, tmp
         stock = pipeline.text_encoder(ids).last_hidden_state
     ours = prompt.context(PromptBatch(("a/1",), ("cat",)), encoder)
     torch.testing.assert_close(stock, ours.detach(), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("word", ["", "two words", "<|endoftext|>", "cat</w>"])
+def test_a_word_that_a_pipeline_could_not_take_is_refused(encoder, tmp_path, word):
+    from sd4match_lib.prompts.textual_inversion import export_embedding
+
+    with pytest.raises(UserError, match="such as <sd4match>"):
+        export_embedding(tmp_path / "word.safetensors", word, torch.zeros(4, WIDTH), encoder)
+    assert not (tmp_path / "word.safetensors").exists()
 
 
 def test_prompts_without_the_form_of_a_word_are_refused(encoder):

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import io
 import os
 import signal
 import sys
@@ -53,6 +54,17 @@ def at_least(lowest: float, kind: type[int] | type[float] = int) -> Callable[[st
 
 _NUMBERS = {int: "whole number", float: "number"}
 _HIGHEST = 10**9
+
+
+def open_streams() -> None:
+    """Have closed streams lead nowhere, and escape letters that an output's encoding lacks."""
+    for name in ("stdin", "stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            # The lowest free number, which is the closed one: no file of ours may get it, others print there.
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), "r" if name == "stdin" else "w"))
+        elif name != "stdin" and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def check_arguments(argv: Sequence[str]) -> None:

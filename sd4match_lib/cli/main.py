@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from sd4match_lib import __version__
 from sd4match_lib.cli.common import Commands, add_options, examples, open_shared
-from sd4match_lib.cli.guard import Parser, at_least, check_arguments, guarded
+from sd4match_lib.cli.guard import Parser, at_least, check_arguments, guarded, open_streams
 from sd4match_lib.cli.leaderboard import add_leaderboard
 from sd4match_lib.cli.match import add_match
 from sd4match_lib.cli.miniature import add_miniature
@@ -55,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         cell failed, 4 it took too long, 5 its outputs are missing, 138 its kernel died, 130 interrupted, 143
         stopped, 70 an error that nobody foresaw.
     """
+    open_streams()
     given = sys.argv[1:] if argv is None else argv
     arguments = _parser().parse_args(given)
     if "handler" not in arguments:

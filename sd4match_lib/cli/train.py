@@ -129,7 +129,7 @@ def _convert(arguments: argparse.Namespace) -> int:
     if not isinstance(encoder, ClipTextEncoder):
         raise UserError(f"words are for CLIP text models; {profile.model.backbone} has another one.")
     vectors = embedding_vectors(load_prompt(arguments.source), encoder, arguments.category)
-    export_embedding(arguments.target, arguments.word, vectors)
+    export_embedding(arguments.target, arguments.word, vectors, encoder)
     sys.stdout.write(
         f"{arguments.target} holds the word {arguments.word} of {len(vectors)} vectors: "
         "pipeline.load_textual_inversion(...)\n"

@@ -27,6 +27,8 @@ from sd4match_lib.utils.files import sha256_text
 from sd4match_lib.utils.paths import package_path, resolve_path, user_path
 from sd4match_lib.utils.reading import read_toml
 
+_DEEPEST = 20
+
 
 @dataclass(frozen=True)
 class Profile:
@@ -153,6 +155,8 @@ def _read_table(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     path = path.resolve()
     if path in seen:
         raise UserError(f"{path}: 'extends' leads back to the file itself; remove it there.")
+    if len(seen) > _DEEPEST:
+        raise UserError(f"{path}: more than {_DEEPEST} profiles extend each other; state things in fewer.")
     table = read_toml(path, fix="correct it")
     parent = table.pop("extends", None)
     if parent is None:

@@ -35,8 +35,14 @@ def embedding_vectors(prompt: LearnedPrompt, encoder: ClipTextEncoder, category:
     return (rows - encoder.positions(len(rows)).to(rows)).detach()
 
 
-def export_embedding(path: Path | str, token: str, vectors: Tensor) -> None:
-    """Write a file for `pipeline.load_textual_inversion(path)`: one tensor, named after its word."""
+def export_embedding(path: Path | str, token: str, vectors: Tensor, encoder: ClipTextEncoder) -> None:
+    """Write a file for `pipeline.load_textual_inversion(path)`: one tensor, named after its word.
+
+    Raises:
+        UserError: it is no word, or one that the model's tokenizer has already, so that it cannot be added.
+    """
+    if token in encoder.tokenizer.get_vocab():
+        raise UserError(f"the word {token!r} is in the tokenizer already; use a new one, such as <sd4match>.")
     if not token or token.split() != [token]:
         raise UserError(f"the word {token!r} must be one word without spaces, such as <sd4match>.")
     atomic_write_bytes(Path(path), save({token: vectors.cpu().float().contiguous()}))

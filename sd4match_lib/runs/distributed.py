@@ -98,6 +98,9 @@ def current_group(device: torch.device | str | None = None) -> ProcessGroup:
         )
     if int(said) == 1:
         return ProcessGroup()
+    rank = os.environ.get("RANK", "0")
+    if rank not in map(str, range(int(said))):
+        raise UserError(f"RANK is {rank!r}, not one of 0 to {int(said) - 1}; use accelerate launch.")
     from accelerate import PartialState
 
     cpu = resolve_device(device).type == "cpu"

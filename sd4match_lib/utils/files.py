@@ -48,6 +48,8 @@ def atomic_write_bytes(path: Path | str, data: bytes) -> None:
         target = Path(os.path.realpath(path))
         if target.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if target.is_symlink():  # its end was not found: it leads back to itself
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         target.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(target.parent)
         _replace(target, data)

@@ -183,6 +183,13 @@ def test_a_number_of_processes_that_is_none_is_one_line(size, capsys, monkeypatc
     assert "WORLD_SIZE" in capsys.readouterr().err
 
 
+def test_a_rank_beyond_the_number_of_processes_is_not_waited_for(capsys, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "2")
+    assert cli.main(EVALUATE) == 2
+    assert "RANK is '2', not one of 0 to 1" in capsys.readouterr().err
+
+
 def test_a_mistyped_command_is_answered_with_the_nearest(capsys):
     with pytest.raises(SystemExit):
         cli.main(["evalute"])
@@ -225,3 +232,31 @@ def test_sigterm_ends_a_command_as_ctrl_c_does():
     out, err = process.communicate(timeout=60)
     assert process.returncode == 143 and out == "cleaned up\n"
     assert err == "sd4match: stopped; the same command goes on from what is complete.\n"
+
+
+STREAMS = """
+import os, sys
+from sd4match_lib.cli.guard import open_streams
+
+open_streams()
+with open("kept.txt", "w") as kept:
+    print("out \u043a", flush=True)
+    sys.stderr.write("err")
+    os.write(1, b"printed by a library")
+    kept.write("kept" + sys.stdin.read())
+"""
+
+
+@pytest.mark.parametrize(
+    ("closed", "shown"),
+    [("", True), ("<&-", True), ("2>&-", True), (">&-", False), ("<&- >&- 2>&-", False)],
+)
+def test_a_closed_stream_and_an_encoding_that_lacks_letters_lose_nothing(folder, closed, shown):
+    command = ["sh", "-c", f'exec "$@" {closed}', "sh", sys.executable, "-c", STREAMS]
+    path = os.pathsep.join(map(os.path.abspath, filter(None, sys.path)))
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": path}
+    done = subprocess.run(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert (folder / "kept.txt").read_text() == "kept", "no file gets a stream's number"
+    assert done.stdout == (b"out \\u043a\nprinted by a library" if shown else b"")
+    (folder / "kept.txt").unlink()

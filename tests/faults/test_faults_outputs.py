@@ -59,6 +59,14 @@ def test_a_link_is_followed_and_stays_one(tmp_path):
         assert (tmp_path / name).is_symlink() and (tmp_path / "elsewhere" / name).read_text() == "new"
 
 
+def test_a_link_that_leads_back_to_itself_is_refused(tmp_path):
+    (tmp_path / "a.txt").symlink_to("b.txt")
+    (tmp_path / "b.txt").symlink_to("a.txt")
+    with pytest.raises(WriteError, match=r"a\.txt cannot be used"):
+        atomic_write_text(tmp_path / "a.txt", "new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "b.txt"]
+
+
 def test_standard_output_is_written_to_and_not_replaced(tmp_path):
     script = "from sd4match_lib.utils.files import atomic_write_text as w\nprint('zero')\n"
     script += "w('/dev/stdout', 'one\\n'); w('/dev/fd/1', 'two\\n'); print('three')"

@@ -158,3 +158,9 @@ def test_profiles_that_extend_each_other_are_refused_however_they_are_spelt(tmp_
     (tmp_path / "a.toml").write_text('extends = "sub/../b.toml"\n')
     (tmp_path / "b.toml").write_text('extends = "./sub/../a.toml"\n')
     refused(lambda: load_profile(tmp_path / "a.toml"), "leads back")
+
+
+def test_a_chain_of_profiles_without_end_is_refused(tmp_path):
+    for number in range(2000):
+        (tmp_path / f"{number}.toml").write_text(f'extends = "{number + 1}.toml"\n')
+    refused(lambda: load_profile(tmp_path / "0.toml"), ".toml: more than 20 profiles extend each other")

@@ -64,8 +64,10 @@ class DiskCache:
         """Write an entry atomically; a full disk is reported once per entry and otherwise ignored."""
         data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
         try:
+            if self.path(key).is_symlink():  # caches may come from elsewhere: nothing is written through them
+                self.path(key).unlink()
             atomic_write_bytes(self.path(key), data)
-        except WriteError as error:
+        except (OSError, WriteError) as error:
             _log.warning("%s could not be kept (%s); it will be computed again.", self.path(key), error)
 
     def clear(self) -> None:

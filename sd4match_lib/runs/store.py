@@ -79,6 +79,9 @@ class Run:
 
         Where another process has completed the run while this one waited for it, `complete` says so, and
         nothing is to be done.
+
+        Raises:
+            UserError: the folder holds a link, or a record that is damaged.
         """
         self._lock.__enter__()
         try:
@@ -93,6 +96,9 @@ class Run:
             self.record = RunRecord.read(path)
             if self.complete:
                 return self
+        for path in self.folder.rglob("*"):
+            if path.is_symlink():  # results may come from elsewhere; what links lead to is not a run's
+                raise UserError(f"{path} is a link, through which a run would write; delete it.")
         self._declared.clear()
         self._clock = time.monotonic()
         self.record.begin(self._device)

@@ -90,6 +90,43 @@ def test_a_folder_in_a_files_place_is_replaced_or_named_and_so_is_a_file_in_a_fo
         assert work(profile) == undisturbed
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("work", "place"),
+    [
+        (run_evaluation, "keypoints.parquet"),
+        (run_evaluation, "parts"),
+        (run_training, "state.safetensors"),
+        (run_training, "prompt.safetensors"),
+    ],
+)
+def test_nothing_is_written_through_a_link_that_lies_in_a_run(small_profile, tmp_path, work, place):
+    profile = in_folder(small_profile, tmp_path)
+    work(profile)
+    (run,) = (profile.results_path / "runs").iterdir()
+    shutil.rmtree(run)
+    run.mkdir()
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others" / "file").write_text("somebody's")
+    (run / place).symlink_to(tmp_path / "others" / ("" if place == "parts" else "file"))
+    refused(lambda: work(profile), place, "is a link")
+    assert [path.read_text() for path in (tmp_path / "others").iterdir()] == ["somebody's"]
+
+
+@pytest.mark.slow
+def test_nothing_is_written_through_a_link_that_lies_in_a_cache(small_profile, tmp_path):
+    profile = in_folder(small_profile, tmp_path)
+    undisturbed = run_evaluation(profile)
+    shutil.rmtree(profile.results_path)
+    (tmp_path / "file").write_text("somebody's")
+    entries = list(profile.cache_path.rglob("*.safetensors"))
+    for path in entries:
+        path.unlink()
+        path.symlink_to(tmp_path / "file")
+    assert run_evaluation(profile) == undisturbed and (tmp_path / "file").read_text() == "somebody's"
+    assert entries and not any(path.is_symlink() for path in entries)
+
+
 def test_what_may_not_be_read_is_named(tmp_path, monkeypatch):
     layouts.write_picture(tmp_path / "a.png")
     monkeypatch.setattr(os, "access", lambda *_: False)  # root may read everything

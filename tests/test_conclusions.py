@@ -36,7 +36,7 @@ def test_a_difference_says_whether_its_sign_is_known():
     assert "clear of zero" in difference(Interval(-0.05, -0.08, -0.01))
     assert "not to be told from nothing" in difference(Interval(0.031, -0.004, 0.058))
     assert difference(Interval(0.1, float("nan"), float("nan"))).endswith(
-        "(too few pictures for an interval)"
+        "(no interval: too few pictures, or no difference on any)"
     )
 
 

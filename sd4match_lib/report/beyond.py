@@ -143,7 +143,7 @@ def failures_table(
 
     Returns:
         One row per entry: `idea`, `prompt`, `steps`, and of each measure three columns of `Interval`: its
-        name, and the name with `LEARNED` and with `AGAINST` behind (None for the reference). The twin rate,
+        name, and it with "by learning" and with `AGAINST` behind (None for the reference). The twin rate,
         of which less is better, is left out where nobody names twins or no target shows one.
     """
     measures = {"PCK-dagger": _dagger}
@@ -156,7 +156,7 @@ def failures_table(
         for name, measure in measures.items():
             others = run, starts[idea, prompt, steps], runs[REFERENCE, prompt, steps]
             own, start, other = (with_values(result, measure) for result in others)
-            cells[name], cells[f"{name}, {LEARNED}"] = estimate(own), estimate(own, start)
+            cells[name], cells[f"{name}, by learning"] = estimate(own), estimate(own, start)
             cells[f"{name}, {AGAINST}"] = None if idea == REFERENCE else estimate(own, other)
         table.append(cells)
     return pd.DataFrame(table)

@@ -20,7 +20,7 @@ def difference(gain: Interval) -> str:
         For example "+3.1 points (95 % interval +0.4 to +5.8, clear of zero)".
     """
     if math.isnan(gain.low):
-        return f"{points(gain.value)} points (too few pictures for an interval)"
+        return f"{points(gain.value)} points (no interval: too few pictures, or no difference on any)"
     clear = (
         "clear of zero" if gain.low > 0 or gain.high < 0 else "zero is inside: not to be told from nothing"
     )

@@ -85,7 +85,7 @@ class Kernel:
 
     def run(self, code: str) -> None:
         """Run a statement."""
-        reply = self._client.execute(code, reply=True, timeout=120, store_history=False)
+        reply = self._client.execute(code, reply=True, timeout=600, store_history=False)
         assert reply["content"]["status"] == "ok", reply["content"]
 
     def close(self) -> None:

@@ -1,5 +1,6 @@
 """How `make docs` builds the pages: the README, every notebook, and the reference from the docstrings."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -66,6 +67,18 @@ def _bring_notebooks(_app: object) -> None:
     shutil.copytree(_PROJECT / figures, _DOCS / figures, dirs_exist_ok=True)
 
 
+def _link_pictures(_app: object, _page: str, _template: str, context: dict[str, str], _tree: object) -> None:
+    """Lets a click on a picture open its file, in full size; Sphinx links those alone that a page scales."""
+
+    def linked(found: re.Match[str]) -> str:
+        inside, picture, source = found.groups()
+        return found[0] if inside or source.startswith("data:") else f'<a href="{source}">{picture}</a>'
+
+    pictures = r'(<a\b[^>]*>\s*)?(<img\b[^>]*\bsrc="([^"]+)"[^>]*>)'
+    context["body"] = re.sub(pictures, linked, context.get("body", ""))
+
+
 def setup(app: object) -> None:
     """Hooks into Sphinx before it reads the pages."""
     app.connect("builder-inited", _bring_notebooks, priority=1)  # type: ignore[attr-defined]
+    app.connect("html-page-context", _link_pictures)  # type: ignore[attr-defined]

@@ -37,6 +37,13 @@ def test_the_pages_build_without_a_warning(project, tmp_path):
     # Tables that cells show are tables, and not lines of bars.
     told = (tmp_path / "html/notebooks/01_prompt_baselines.html").read_text(encoding="utf-8")
     assert "<td" in told and "| DIFT |" not in told
+    # A click on a figure opens it in full size.
+    figures, linked = set(), set()
+    for page in (tmp_path / "html").rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        figures |= set(re.findall(r'<img\b[^>]*\bsrc="([^"]*_images/[^"]+)"', text))
+        linked |= set(re.findall(r'<a\b[^>]*\bhref="([^"]+)">\s*<img\b[^>]*\bsrc="\1"', text))
+    assert len(figures) > 30 and linked == figures
     # The committed copy of the report's notebook still has links of an earlier form.
     assert [link for link in _dead_links(tmp_path / "html") if "13_report" not in link] == []
 

@@ -102,7 +102,7 @@ def measured_systems(
 def write_leaderboard(
     table: pd.DataFrame, folder: Path, *, dataset: str, split: str, profile: str
 ) -> tuple[Path, Path, Path]:
-    """Write a `rank`ing as CSV, Markdown and a page, which also holds what others have published.
+    """Write the table of `rank` as CSV, Markdown and a page, which also holds what others have published.
 
     Returns:
         The paths of `leaderboard_<dataset>_<split>` with the endings .csv, .md and .html.

@@ -1,15 +1,21 @@
 """What users meet first: the checks that they see, the notebooks that they write, torch.hub."""
 
+import json
+import os
 import re
 import shutil
 import subprocess
+import sys
+import sysconfig
 import tomllib
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 import sd4match_lib
 from sd4match_lib.cli import main as cli
@@ -100,6 +106,35 @@ def test_the_wheel_brings_every_notebook():
     tool = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["setuptools"]
     (patterns,) = tool["data-files"].values()
     assert sorted(path.name for pattern in patterns for path in PROJECT.glob(pattern)) == NOTEBOOKS
+
+
+@pytest.mark.slow
+def test_a_wheel_stands_alone(tmp_path):
+    """Installed elsewhere, it brings profiles, models and notebooks; the libraries alone are shared."""
+    source, wheels, venv, work = (tmp_path / name for name in ("source", "wheels", "venv", "work"))
+    shutil.copytree(PROJECT / "sd4match_lib", source / "sd4match_lib")
+    shutil.copytree(PROJECT / "notebooks", source / "notebooks")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(PROJECT / name, source)
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    run = partial(subprocess.run, check=True, capture_output=True, text=True)
+    run([*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", wheels, source])
+    run([sys.executable, "-m", "venv", "--without-pip", venv])
+    run([*pip, "--python", venv / "bin/python", "install", "--no-deps", "--no-index", *wheels.iterdir()])
+    (site,) = venv.glob("lib/python*/site-packages")
+    (site / "libraries.pth").write_text(sysconfig.get_path("purelib"))
+    work.mkdir()
+    for name, colour in (("a.png", "white"), ("b.png", "black")):
+        Image.new("RGB", (60, 40), colour).save(work / name)
+    outside = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command, run = venv / "bin/sd4match", partial(run, cwd=work, env=outside)
+    told = run([command, "match", "a.png", "b.png", "--points", "10,20; 30,5", "--json", "found.json"])
+    assert "a.png (60 x 40) -> b.png (60 x 40)" in told.stdout
+    assert len(json.loads((work / "found.json").read_text())["targets"][0]["matches"]) == 2
+    run([command, "notebooks", "book"])
+    assert sorted(path.name for path in (work / "book").iterdir()) == NOTEBOOKS
+    where = run([venv / "bin/python", "-c", "import sd4match_lib; print(sd4match_lib.__file__)"]).stdout
+    assert Path(where.strip()).is_relative_to(site)
 
 
 @pytest.mark.slow

@@ -69,7 +69,7 @@ def how_alike(learned: pd.DataFrame, before: pd.DataFrame) -> str:
     ]
     return (
         f"Most alike are {listed(pairs)}. Over the {len(values)} pairs of categories, the cosines after "
-        f"learning correlate at r = {r:.2f} with those of the start, whose words were drawn at random: "
+        f"learning correlate at r = {r:.2f} with those of the start: "
         f"{100 * r * r:.0f} % of how they vary was there before anything was learned."
     )
 

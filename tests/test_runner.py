@@ -3,6 +3,7 @@ import os
 import shutil
 import sys
 import time
+from contextlib import nullcontext
 
 import nbformat
 import pytest
@@ -97,6 +98,18 @@ def test_a_failing_cell_is_named_with_its_error(folder, run, scratch_profile):
     assert str(error) == "00_a, cell 'work': ZeroDivisionError: division by zero"
     record = record_of(scratch_profile, "00_a")
     assert record.config["cell"] == "work" and record.error == "ZeroDivisionError: division by zero"
+
+
+def test_results_that_are_deleted_meanwhile_are_said_in_one_line(folder, run, scratch_profile, monkeypatch):
+    def execute(_source, partial, *_, **__):
+        raise FileNotFoundError(f"output folder {os.path.dirname(partial)} doesn't exist.")
+
+    monkeypatch.setattr("papermill.execute_notebook", execute)
+    monkeypatch.setattr(Kernels, "take", lambda self: nullcontext())
+    with pytest.raises(NotebookError, match=r"output folder .*results/notebooks doesn't exist") as caught:
+        run(write_notebook(folder / "00_a.ipynb"))
+    assert caught.value.kind is Failure.OUTPUTS
+    assert record_of(scratch_profile, "00_a").status == "failed"
 
 
 @pytest.mark.slow

@@ -141,6 +141,9 @@ def _execute(notebook: Notebook, kernels: Kernels, heartbeat: Heartbeat, another
     except DeadKernelError as error:
         reason = "the kernel died, most often for lack of memory"
         raise NotebookError(Failure.KERNEL, stem, heartbeat.cell, reason) from error
+    except FileNotFoundError as error:
+        # papermill saves after each cell, and complains of a folder that is gone with an error of no number.
+        raise NotebookError(Failure.OUTPUTS, stem, heartbeat.cell, str(error)) from error
     except RuntimeError as error:
         # jupyter_client raises a bare RuntimeError for a kernel that does not come up.
         raise NotebookError(Failure.KERNEL, stem, heartbeat.cell, f"no kernel: {error}") from error

@@ -20,7 +20,7 @@ _SHARED: dict[str, dict[str, Any]] = {
     "--profile": {
         "default": "mini",
         "metavar": "P",
-        "help": "mini (default), smoke, paper, or the path of a .toml file",
+        "help": "mini (default), overnight, smoke, paper, or the path of a .toml file",
     },
     "--dataset": {"required": True, "help": "a dataset of the profile, e.g. spair"},
     "--data-root": {"metavar": "DIR", "help": f"where the dataset is, {_HERE} folder"},

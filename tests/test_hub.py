@@ -6,8 +6,10 @@ import torch
 from huggingface_hub import ModelCard
 from huggingface_hub.errors import LocalEntryNotFoundError
 
+from sd4match_lib.config.profile import load_profile
 from sd4match_lib.errors import UserError
 from sd4match_lib.prompts import hub
+from sd4match_lib.prompts.factory import make_prompt
 from sd4match_lib.prompts.per_class import ClassPrompt
 from sd4match_lib.prompts.single import SinglePrompt
 
@@ -57,8 +59,9 @@ def fake_hub(tmp_path, monkeypatch):
 def test_a_prompt_comes_back_from_its_folder_with_all_that_is_known_of_it(prompt, tmp_path):
     weights, card = hub.save_pretrained(prompt, tmp_path / "mine")
     assert (weights.name, card.name) == ("prompt.safetensors", "README.md")
-    for source in (tmp_path / "mine", weights):
-        back = hub.from_pretrained(source)
+    # Wherever a prompt is named, the folder names it too.
+    named = make_prompt(str(tmp_path / "mine"), load_profile("mini"))
+    for back in (hub.from_pretrained(tmp_path / "mine"), hub.from_pretrained(weights), named):
         assert torch.equal(back.theta, prompt.theta) and not back.theta.requires_grad
         assert back.fingerprint() == prompt.fingerprint() and back.about == prompt.about
 

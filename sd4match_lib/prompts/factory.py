@@ -1,6 +1,7 @@
 """Prompts by their names and from their files; the names are in `config.names`."""
 
 import inspect
+import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,19 +18,21 @@ from sd4match_lib.prompts.mixture import LayerMixture
 from sd4match_lib.prompts.prompt_file import read_prompt_file, restore_module
 from sd4match_lib.utils.paths import user_path
 
+PROMPT_FILE = "prompt.safetensors"
+"""A learned prompt's weights in the folder of its training, and in one that travels."""
 _MOST_ROWS = 1000
 """No text model has so many positions; how many fit this one, `learned.check_fit` says once it is loaded."""
 
 
 def make_prompt(name: str, profile: Profile) -> Prompt:
-    """Make a prompt by its name, or load a learned one from its `.safetensors` file.
+    """Make a prompt by its name, or load a learned one from its `.safetensors` file or the folder with it.
 
     Raises:
         UserError: there is no such prompt, or its weights are missing or damaged.
     """
-    if name.endswith(".safetensors"):
-        return load_prompt(user_path(name))
     if name not in PROMPTS:
+        if name.endswith(".safetensors") or os.path.isdir(os.path.expanduser(name)):
+            return load_prompt(name)
         raise UserError(
             f"there is no prompt {name!r}; use one of {', '.join(PROMPTS)}, or the .safetensors file of a "
             "learned prompt (`sd4match train` makes one)."
@@ -41,9 +44,14 @@ def make_prompt(name: str, profile: Profile) -> Prompt:
 def load_prompt(path: Path | str) -> LearnedPrompt:
     """Load a learned prompt, frozen; its `.safetensors` file says itself which kind of prompt it holds.
 
+    Args:
+        path: the file, or a folder with it: a training's run, or what `hub.save_pretrained` wrote.
+
     Raises:
         UserError: the file is missing, cut off, or holds something else.
     """
+    path = user_path(path)
+    path = path / PROMPT_FILE if path.is_dir() else path
     content = read_prompt_file(path, tuple(LEARNED_PROMPTS))
     prompt = restore_module(partial(_make, LEARNED_PROMPTS.load(content.kind)), content, path)
     prompt.about = content.about

@@ -9,13 +9,13 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 
 from sd4match_lib.backbones.weights import is_hub_id
 from sd4match_lib.errors import UserError, reason
-from sd4match_lib.prompts.factory import load_prompt
+from sd4match_lib.prompts.factory import PROMPT_FILE, load_prompt
 from sd4match_lib.prompts.learned import LearnedPrompt
 from sd4match_lib.utils.files import atomic_write_text, scratch_folder
 from sd4match_lib.utils.markdown import escape_markdown
 from sd4match_lib.utils.paths import user_path
 
-WEIGHTS, CARD = "prompt.safetensors", "README.md"
+CARD = "README.md"
 
 
 def save_pretrained(prompt: LearnedPrompt, folder: Path | str) -> list[Path]:
@@ -24,7 +24,7 @@ def save_pretrained(prompt: LearnedPrompt, folder: Path | str) -> list[Path]:
     Returns:
         The files written: `prompt.safetensors` and `README.md`.
     """
-    weights, card = Path(folder) / WEIGHTS, Path(folder) / CARD
+    weights, card = Path(folder) / PROMPT_FILE, Path(folder) / CARD
     prompt.save(weights, prompt.about)
     atomic_write_text(card, str(prompt_card(prompt)))
     return [weights, card]
@@ -42,16 +42,14 @@ def from_pretrained(source: Path | str, *, revision: str | None = None) -> Learn
         UserError: there is no such prompt, the hub cannot be reached, or the file holds something else.
     """
     path = user_path(source)
-    if path.is_dir():
-        return load_prompt(path / WEIGHTS)
-    if path.is_file() or not is_hub_id(str(source)):
+    if path.exists() or not is_hub_id(str(source)):
         return load_prompt(path)
     try:
-        return load_prompt(hf_hub_download(str(source), WEIGHTS, revision=revision))
+        return load_prompt(hf_hub_download(str(source), PROMPT_FILE, revision=revision))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         said = str(error).strip().partition("\n")[0] or type(error).__name__
         raise UserError(
-            f"{source}: there is no such folder here, and {WEIGHTS} did not come from the hub "
+            f"{source}: there is no such folder here, and {PROMPT_FILE} did not come from the hub "
             f"({said}); correct the name, or copy the prompt's file."
         ) from error
 

@@ -16,6 +16,7 @@ from sd4match_lib.metrics.errors import error_table
 from sd4match_lib.metrics.geometry import geometry_aware
 from sd4match_lib.metrics.kap import kap
 from sd4match_lib.metrics.pck import pck_table
+from sd4match_lib.prompts.factory import PROMPT_FILE
 from sd4match_lib.report.tables import format_percent, table_caption
 from sd4match_lib.runs.record import RunRecord
 from sd4match_lib.utils.progress import format_duration
@@ -120,7 +121,7 @@ def summarise_training(record: RunRecord, folder: Path, *, reused: bool) -> str:
     lines = [
         f"{record.name} (profile {record.profile}): {metrics['steps']} steps, "
         f"validation PCK@0.10 {best} after step {metrics['best_step']}",
-        f"prompt: {folder / 'prompt.safetensors'}",
+        f"prompt: {folder / PROMPT_FILE}",
         _provenance(record),
         f"record: {folder / 'run.json'}",
     ]

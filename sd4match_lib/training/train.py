@@ -25,7 +25,7 @@ from sd4match_lib.features.build import MethodModels
 from sd4match_lib.features.extractors import DiffusionSource
 from sd4match_lib.features.methods import method_settings
 from sd4match_lib.metrics.pck import pck
-from sd4match_lib.prompts.factory import load_prompt, new_prompt
+from sd4match_lib.prompts.factory import PROMPT_FILE, load_prompt, new_prompt
 from sd4match_lib.prompts.learned import LearnedPrompt
 from sd4match_lib.runs.distributed import ProcessGroup, current_group
 from sd4match_lib.runs.record import RunRecord
@@ -34,7 +34,6 @@ from sd4match_lib.training.loop import BEST_FILE, LOG_FILE, STATE_FILE, Task, tr
 from sd4match_lib.utils.fingerprint import method_hash
 from sd4match_lib.utils.progress import progress
 
-PROMPT_FILE = "prompt.safetensors"
 ALPHA = 0.1
 """The threshold of the PCK that picks the best checkpoint (method, section 4)."""
 

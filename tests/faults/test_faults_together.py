@@ -35,7 +35,7 @@ PAIRS = {
     "two renders": (run_render, run_render),
     "two pretrainings": (run_pretrain, run_pretrain),
 }
-PLACES = ("/results/runs/", "/results/notebooks/", "/minipair/", "/miniature/")
+PLACES = ("/results/runs/", "/results/notebooks/", "/minipair/", "/miniature/renders/", "/miniature/vae")
 """Where one process at a time writes; caches are written to by all."""
 
 

@@ -40,20 +40,18 @@ def test_a_map_that_is_the_same_everywhere_is_drawn_without_a_division_by_zero()
     assert (pca_colours(torch.ones(4, 3, 3))[0] == 0).all()
 
 
-def test_panels_show_numbers_with_a_bar_and_marks_where_they_are_wanted():
+def test_panels_show_numbers_with_a_bar_and_all_have_the_marks():
     picture = np.zeros((8, 8, 3), np.uint8)
     figure = plot_panels(
         {"picture": picture, "scores": torch.eye(8), "tokens": torch.eye(4).repeat(1, 9)},
         marks={"truth": [[2.0, 3.0]], "found": [[4.0, 5.0]]},
-        marked=["scores"],
         circles=[Circle((2.0, 3.0), 1.5)],
-        title="What is shown",
     )
     axes = {ax.get_title(loc="center"): ax for ax in figure.axes}
     assert len(figure.axes) == 3 + 2, "two panels of numbers have a colour bar each"
-    assert [line.get_xydata().tolist() for line in axes["scores"].lines] == [[[2.0, 3.0]], [[4.0, 5.0]]]
-    assert not axes["picture"].lines and not axes["picture"].patches
-    assert axes["scores"].patches[0].radius == 1.5
+    for name in ("picture", "scores", "tokens"):
+        assert [line.get_xydata().tolist() for line in axes[name].lines] == [[[2.0, 3.0]], [[4.0, 5.0]]]
+        assert axes[name].patches[0].radius == 1.5
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["truth", "found"]
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from sd4match_lib.cli import main as cli
 from sd4match_lib.config.profile import load_profile
-from sd4match_lib.report.page import ITEMS
+from sd4match_lib.report.items import ITEMS
 from sd4match_lib.reproduce.reproduce import reproduce
 from sd4match_lib.runs.record import RunRecord
 from sd4match_lib.runs.store import notebook_record_path

@@ -23,7 +23,7 @@ from sd4match_lib.geometry import points_to_grid
 from sd4match_lib.matching.correlation import Correlation
 from sd4match_lib.prompts.base import Prompt
 from sd4match_lib.runs.record import RunRecord
-from sd4match_lib.runs.store import open_run
+from sd4match_lib.runs.store import Run, open_run
 from sd4match_lib.utils.files import atomic_write_bytes
 from sd4match_lib.utils.fingerprint import method_hash, tree_hash
 from sd4match_lib.utils.paths import package_path
@@ -64,11 +64,6 @@ def localise(
     whose centres lie on the target's mask: how well the object is told from the background. ``lead`` is the
     peak's similarity minus the highest one outside the loss's window around it: how localised the map is.
 
-    Args:
-        profile: the experiment.
-        prompt: what the UNet is asked with.
-        dataset, split, max_pairs, seed, device: as for `evaluate`.
-
     Raises:
         DataError: a target has no mask.
     """
@@ -97,10 +92,15 @@ def localise(
             rows: list[dict[str, Any]] = []
             for pair in progress(pairs, total=len(pairs), description="maps", unit="pair"):
                 rows += _measure(pair, source, models.image_hw, window, temperature)
-            buffer = io.BytesIO()
-            pd.DataFrame(rows).to_parquet(buffer, index=False, compression="zstd")
-            atomic_write_bytes(run.output(_FILE), buffer.getvalue())
+            write_rows(run, rows, _FILE)
     return Localisation(pd.read_parquet(run.folder / _FILE), run.record)
+
+
+def write_rows(run: Run, rows: list[dict[str, Any]], name: str) -> None:
+    """Write a measurement's rows into its run's folder, as parquet."""
+    buffer = io.BytesIO()
+    pd.DataFrame(rows).to_parquet(buffer, index=False, compression="zstd")
+    atomic_write_bytes(run.output(name), buffer.getvalue())
 
 
 def map_measures(scores: Tensor, mask: Tensor, *, window: int, temperature: float) -> tuple[Tensor, Tensor]:

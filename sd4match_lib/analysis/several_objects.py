@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from sd4match_lib.analysis.localisation import Localisation
+from sd4match_lib.analysis.localisation import Localisation, write_rows
 from sd4match_lib.analysis.prompts import pair_batch, patch_saliency
 from sd4match_lib.config.profile import Profile
 from sd4match_lib.data.record import ImageRecord
@@ -48,11 +48,6 @@ def common_object_share(
     The strangers are of two other categories, one beside the source and one beside the target; sides change
     from pair to pair, so that a preference for a side comes out as one half.
 
-    Args:
-        profile: the experiment.
-        prompt: a CPM on pairs and local features.
-        dataset, split, max_pairs, seed: as for `evaluate`.
-
     Returns:
         One row per pair, its ``value`` the share (`patch_saliency`) on the common object's halves of both
         pictures; one half is what a prompt that tells nothing apart gives.
@@ -79,9 +74,7 @@ def common_object_share(
             rows: list[dict[str, Any]] = []
             for start in range(0, len(two), _BATCH):
                 rows += _shares(profile, prompt, two[start : start + _BATCH], start)
-            buffer = io.BytesIO()
-            pd.DataFrame(rows).to_parquet(buffer, index=False, compression="zstd")
-            atomic_write_bytes(run.output(_FILE), buffer.getvalue())
+            write_rows(run, rows, _FILE)
     return Localisation(pd.read_parquet(run.folder / _FILE), run.record)
 
 

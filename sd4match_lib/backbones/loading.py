@@ -42,12 +42,6 @@ _log = logging.getLogger(__name__)
 def load_part(kind: Any, folder: Path | str, part: str, **options: Any) -> Any:
     """Load a part of a model in diffusers layout with the class that knows it.
 
-    Args:
-        kind: the class, with `from_pretrained`.
-        folder: the model's folder.
-        part: the part's folder below it, such as "unet".
-        options: what else `from_pretrained` is told, such as `dtype`.
-
     Raises:
         UserError: the part is missing, unreadable or of another kind, or its weights are not whole; see
             `check_loaded`.

@@ -20,12 +20,6 @@ def parse_dataclass(cls: type[T], table: dict[str, Any], *, where: str, prefix: 
     (exclusive), "multiple" and "odd", which hold for every value inside and ask for at least one; "choices";
     or the "pattern" of a text, or of a table's keys, with the "words" that say it.
 
-    Args:
-        cls: the dataclass.
-        table: what was read, e.g. by tomllib.
-        where: the file, for messages.
-        prefix: the table's own key, for messages.
-
     Raises:
         UserError: a key is unknown or missing, or a value has the wrong type or is out of range.
     """

@@ -13,12 +13,7 @@ SPLITS = ("train", "val", "test")
 
 
 def open_dataset(config: DatasetConfig, split: str, root: Path | str | None = None) -> PairDataset:
-    """Open one split of a data set.
-
-    Args:
-        config: the data set's entry in the profile.
-        split: ``"train"``, ``"val"`` or ``"test"``; some layouts have others (`PairDataset.splits`).
-        root: read from here instead of the profile's folder; for pairs of your own, the file.
+    """Open one split of a data set, from `root` (of one's own pairs, the file) or the profile's folder.
 
     Raises:
         UserError: there is no such layout.

@@ -54,10 +54,6 @@ def read_mat(path: Path, field: str) -> npt.NDArray[np.float64]:
 def as_points(value: Any, where: str) -> XY:
     """Turn a list of [x, y] into points ``(N, 2)``; N may be 0.
 
-    Args:
-        value: what was read.
-        where: file and field, for the message.
-
     Raises:
         DataError: it is not a list of pairs of finite numbers.
     """
@@ -112,13 +108,7 @@ def parse_points(value: Any, where: str) -> XY:
 
 
 def count_outside(xy_px: XY, hw_px: HW, *, tolerance_px: float, where: str) -> int:
-    """Count the points outside their picture, and refuse those that are far outside.
-
-    Args:
-        xy_px: points ``(N, 2)``.
-        hw_px: the picture's size.
-        tolerance_px: how far outside ``[0, W - 1] x [0, H - 1]`` a point may lie, in pixels.
-        where: file and field, for the message.
+    """Count the points outside their picture, and refuse those further than `tolerance_px` outside.
 
     Raises:
         DataError: a point lies further outside: x and y are exchanged, or the picture was resized.

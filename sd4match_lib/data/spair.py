@@ -224,16 +224,16 @@ class _Annotation:
             raise DataError(f"{self.path}: the field {field!r} is missing; fetch the annotation again.")
         return self._fields[field]
 
+    def _wrong(self, field: str, what: str) -> DataError:
+        return DataError(f"{self.path}, field {field!r}: {what}; fetch the annotation again.")
+
     def check_pair(self, src: str, trg: str, category: str) -> None:
         """Make sure that what the annotation says of its pair, if anything, is what the name says."""
         named = {"src_imname": f"{src}.jpg", "trg_imname": f"{trg}.jpg", "category": category}
         for field, wanted in named.items():
             found = self._fields.get(field, wanted)
             if found != wanted:
-                raise DataError(
-                    f"{self.path}, field {field!r}: {found!r} is not {wanted!r}, which the pair's name says; "
-                    "fetch the annotation again."
-                )
+                raise self._wrong(field, f"{found!r} is not {wanted!r}, which the pair's name says")
         if "mirror" in self._fields:
             self.whole("mirror", 1)
 
@@ -241,9 +241,7 @@ class _Annotation:
         """A field that must be a list."""
         value = self[field]
         if not isinstance(value, list):
-            raise DataError(
-                f"{self.path}, field {field!r}: {value!r} is not a list; fetch the annotation again."
-            )
+            raise self._wrong(field, f"{value!r} is not a list")
         return value
 
     def keypoint_ids(self) -> tuple[str, ...]:
@@ -251,20 +249,14 @@ class _Annotation:
         value = self.list_of("kps_ids")
         ids = tuple(str(item) for item in value)
         if len(set(ids)) < len(ids) or not all(type(item) in (str, int) for item in value):
-            raise DataError(
-                f"{self.path}, field 'kps_ids': {value!r} are not different names of keypoints; fetch the "
-                "annotation again."
-            )
+            raise self._wrong("kps_ids", f"{value!r} are not different names of keypoints")
         return ids
 
     def whole(self, field: str, most: int) -> int:
         """A field that must be a whole number from 0 to `most`."""
         value = self[field]
         if type(value) is not int or not 0 <= value <= most:
-            raise DataError(
-                f"{self.path}, field {field!r}: {value!r} is not a whole number from 0 to {most}; fetch the "
-                "annotation again."
-            )
+            raise self._wrong(field, f"{value!r} is not a whole number from 0 to {most}")
         return value
 
     def box(self, field: str) -> Box:

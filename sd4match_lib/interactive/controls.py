@@ -54,47 +54,36 @@ class PickerControls:
             choices[f"{name}, {Path(str(entry)).parent.name}" if name in choices else name] = str(entry)
         own = _label(prompt) if isinstance(prompt, str | Path) else settings.prompt_kind
         first = choices.setdefault(own, settings.prompt)
-        wide, narrow = ipywidgets.Layout(width="190px"), ipywidgets.Layout(width="230px")
         style = {"description_width": "60px"}
-        self.prompt = ipywidgets.Dropdown(
-            options=list(choices.items()), value=first, description="prompt", layout=narrow, style=style
-        )
+
+        def look(name: str, width: int) -> dict[str, Any]:
+            return {
+                "description": name,
+                "layout": ipywidgets.Layout(width=f"{width}px"),
+                "style": style,
+            }
+
+        self.prompt = ipywidgets.Dropdown(options=list(choices.items()), value=first, **look("prompt", 230))
         self.category = ipywidgets.Text(
             value="" if settings.category == DEFAULT_CATEGORY else settings.category,
             placeholder=DEFAULT_CATEGORY,
-            description="category",
             continuous_update=False,
-            layout=wide,
-            style=style,
+            **look("category", 190),
         )
+        step = settings.method.timestep or 0
         self.timestep = ipywidgets.IntSlider(
-            value=settings.method.timestep or 0,
-            min=0,
-            max=999,
-            description="timestep",
-            continuous_update=False,
-            layout=ipywidgets.Layout(width="280px"),
-            style=style,
+            value=step, min=0, max=999, continuous_update=False, **look("timestep", 280)
         )
         self.matcher = ipywidgets.Dropdown(
-            options=list(MATCHERS),
-            value=settings.method.matcher,
-            description="matcher",
-            layout=narrow,
-            style=style,
+            options=list(MATCHERS), value=settings.method.matcher, **look("matcher", 230)
         )
+        methods = [str(name) for name in Extractor]
         self.extractor = ipywidgets.Dropdown(
-            options=[str(name) for name in Extractor],
-            value=str(settings.method.extractor),
-            description="extractor",
-            layout=narrow,
-            style=style,
+            options=methods, value=str(settings.method.extractor), **look("extractor", 230)
         )
         names = [name for name in profile_names() if name != _NOT_OFFERED]
         names += [matcher.profile.name] if matcher.profile.name not in names else []
-        self.profile = ipywidgets.Dropdown(
-            options=names, value=matcher.profile.name, description="profile", layout=wide, style=style
-        )
+        self.profile = ipywidgets.Dropdown(options=names, value=matcher.profile.name, **look("profile", 190))
         named = {"prompt": self.prompt, "category": self.category, "timestep": self.timestep}
         named |= {"matcher": self.matcher, "extractor": self.extractor, "profile": self.profile}
         for name, widget in named.items():

@@ -52,9 +52,6 @@ def draw_match(
         heat_extent_px: its edges (left, right, top, bottom) in pixels of the target; see `Match`.
         note: what stands below, such as profile and prompt; broken into lines where it is too wide.
         height: of both pictures in the drawing, in pixels; less for pictures wider than `_WIDEST` times it.
-
-    Returns:
-        RGB.
     """
     scales = [_scale(picture, height) for picture in (src, trg)]
     panes = [_resized(picture, scale) for picture, scale in zip((src, trg), scales, strict=True)]

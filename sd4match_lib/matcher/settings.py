@@ -77,9 +77,6 @@ def changed_settings(
     """Return settings with all that is not None changed; see `Matcher.with_settings` for the arguments.
 
     Another extractor begins with the profile's values for it, and keeps the prompt where it takes one.
-
-    Raises:
-        UserError: as in `first_settings`.
     """
     given = {name: value for name, value in method.items() if value is not None}
     kind = Extractor(settings.method.extractor)

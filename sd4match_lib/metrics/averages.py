@@ -73,11 +73,7 @@ def share(
     average: Average = "image",
     seed: int = 0,
 ) -> Interval:
-    """Return the share of the rows that are hits, with its percentile bootstrap interval over pictures.
-
-    Raises:
-        UserError: as for `tally`.
-    """
+    """Return the share of the rows that are hits, with its percentile bootstrap interval over pictures."""
     return bootstrap_ratio(sums(tally(rows, hits, (), average), average), seed=seed)
 
 

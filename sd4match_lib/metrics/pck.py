@@ -42,17 +42,9 @@ def bootstrap_interval(
     seed: int = 0,
     n: int = 1000,
 ) -> Interval:
-    """Return PCK with its percentile bootstrap interval over pictures (`metrics.bootstrap`).
+    """Return `pck` with its percentile bootstrap interval over pictures (`metrics.bootstrap`).
 
     The result depends on the rows' content and the seed alone, not on their order.
-
-    Args:
-        rows, alpha, average, frame: as for `pck`.
-        seed: what the draws start from.
-        n: number of resamples.
-
-    Raises:
-        UserError: as for `pck`.
     """
     return bootstrap_ratio(pair_sums(rows, alpha, average=average, frame=frame), seed=seed, n=n)
 
@@ -64,10 +56,6 @@ def paired_difference(
 
     Both runs are resampled together, which takes out what makes a picture hard for either; an interval
     without zero means a clear difference.
-
-    Args:
-        first, second: rows of two runs on the same pairs and keypoints.
-        alpha, seed, n: as for `bootstrap_interval`.
 
     Raises:
         UserError: as for `pck`, or the runs do not hold the same keypoints.
@@ -93,11 +81,7 @@ def check_same_keypoints(first: pd.DataFrame, second: pd.DataFrame, alpha: float
 def pair_sums(
     rows: pd.DataFrame, alpha: float, *, average: Average = "image", frame: Frame = "in"
 ) -> PairSums:
-    """Return what `pck` of the same arguments is a ratio of, pair by pair, for `metrics.bootstrap`.
-
-    Raises:
-        UserError: as for `pck`.
-    """
+    """Return what `pck` of the same arguments is a ratio of, pair by pair, for `metrics.bootstrap`."""
     return sums(_tally(rows, alpha, average, frame), average)
 
 
@@ -123,18 +107,9 @@ def pck_table(
 ) -> pd.DataFrame:
     """Return PCK with intervals for every group and for all rows together, ready for a table.
 
-    Args:
-        rows, average, frame: as for `pck`.
-        alphas: one column ``PCK@<alpha>`` of `Interval` each.
-        by: the column that makes the groups.
-        seed: as for `bootstrap_interval`.
-
     Returns:
         One row per group, sorted, and the row ``all`` (over all pairs, as in the paper, not the mean of the
         groups, unless the average is ``macro``): columns ``by``, ``pairs``, ``keypoints`` and the PCKs.
-
-    Raises:
-        UserError: as for `pck`.
     """
     table: list[dict[str, object]] = []
     tallies = [_tally(rows, alpha, average, frame, [by]) for alpha in alphas]

@@ -65,9 +65,6 @@ def push_to_hub(
         private: of a new repository.
         revision: the branch; the main one when None.
 
-    Returns:
-        The commit's address.
-
     Raises:
         UserError: the hub refuses, or cannot be reached.
     """

@@ -129,13 +129,7 @@ class LearnedPrompt(Prompt):
 
 
 def check_fit(length: int, width: int, encoder: TextEncoder, space: Space | str) -> None:
-    """Refuse a prompt that this text model cannot read.
-
-    Args:
-        length: `P`.
-        width: of the rows.
-        encoder: the text model.
-        space: in `hidden` the rows may fill all positions, in `tokens` all but two.
+    """Refuse a prompt that this text model cannot read; `hidden` ones may fill all of its positions.
 
     Raises:
         UserError: it is too long, or of another width.

@@ -79,12 +79,6 @@ def compare_claims(
     Of a claim about several comparisons the table shows the one that holds least. It agrees where each of
     them does (its p-value is their largest), and is contradicted where one is, after Bonferroni.
 
-    Args:
-        claims: what to compare.
-        runs: a run's name to its evaluation, or to one a training seed; see `estimates.contrast`.
-        alpha: PCK's alpha.
-        seed: what the draws start from.
-
     Returns:
         One row per claim: `claim`, `source`, `paper`, `control`, `trainings` (compared; 0 where nothing was
         trained), `difference`, `low`, `high` (95 %), `p` (two-sided, against `-margin`), `for` (whether the

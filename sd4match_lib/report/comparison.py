@@ -1,7 +1,7 @@
 """Measured numbers set beside the paper's: the difference, its interval, and whether it is small enough."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 
@@ -86,16 +86,24 @@ def gpu_hours(cost: Cost, rate: Rate = ASSUMED) -> float:
     return (cost.trainings * _TRAINING_PAIRS * rate.pair_s + passes * rate.pass_s) / 3600
 
 
-def _read(entry: Compared, profile: Profile) -> Interval | None:
-    path: Path = profile.results_path / "tables" / f"{entry.table}.csv"
+def measured_row(profile: Profile, name: str, cells: Mapping[str, object]) -> pd.Series | None:
+    """Return the first row of a profile's table that has these cells, or None where there is none."""
+    path = profile.results_path / "tables" / f"{name}.csv"
     if not path.is_file():
         return None
     table = read_table(path)
-    for column, value in entry.row:
-        table = table[table[column] == value.replace("{profile}", profile.name)]
-    if table.empty:
+    for column, wanted in cells.items():
+        if column not in table:
+            return None
+        table = table[table[column] == wanted]
+    return None if table.empty else table.iloc[0]
+
+
+def _read(entry: Compared, profile: Profile) -> Interval | None:
+    cells = {column: value.replace("{profile}", profile.name) for column, value in entry.row}
+    row = measured_row(profile, entry.table, cells)
+    if row is None:
         return None
-    row = table.iloc[0]
     return Interval(*(float(row[f"{entry.column}{end}"]) for end in ("", "_low", "_high")))
 
 

@@ -59,9 +59,6 @@ def plot_dots(
         title: the finding.
         zero: values are differences: a line marks no difference, and signs are shown.
         width_inches: of the figure.
-
-    Returns:
-        The figure.
     """
     heights = [len(rows) for rows in groups.values()]
     per_row = max(0.26, 0.075 * len(kinds))
@@ -106,14 +103,7 @@ def from_table(frame: pd.DataFrame, row: str, column: str) -> dict[str, Interval
 
 
 def dots_of(frame: pd.DataFrame, row: str, column: str, kind: str) -> list[Dots]:
-    """Return a table's values as dots, a kind for each value of a column, in the table's order.
-
-    Args:
-        frame: one row per dot.
-        row: the column that names the rows of the figure.
-        column: the values.
-        kind: the column that tells the dots of a row apart, by colour and marker; as many as `COLOURS`.
-    """
+    """Return a table's values as dots in rows named by a column, a kind for each value of another one."""
     parts = frame.groupby(kind, sort=False)
     looks = zip(COLOURS[: len(parts)], _MARKERS[: len(parts)], strict=True)
     return [

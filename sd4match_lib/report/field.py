@@ -52,12 +52,7 @@ def published_table(dataset: str, *, average: str = "image", column: str = "all"
 def columns_table(
     runs: Mapping[str, pd.DataFrame], *, symmetry: Symmetry | None = None, seed: int = 0
 ) -> pd.DataFrame:
-    """Tabulate methods in the columns that the field prints today.
-
-    Args:
-        runs: method to its rows.
-        symmetry: the data set's likes; without it the subset and the twins are left out.
-        seed: of the bootstrap.
+    """Tabulate methods in the columns that the field prints today; `geo` and `twin` need a symmetry.
 
     Returns:
         One row per method, all but the first two columns `Interval`: `method`, `keypoints`, ``PCK@0.01``,

@@ -28,10 +28,7 @@ a { color: #0072B2; } nav li { display: inline-block; margin-right: 1rem; } nav 
 def html_page(markdown: str, title: str, folder: Path) -> str:
     """Return a page with the Markdown's content, its pictures as data and a list of its sections on top.
 
-    Args:
-        markdown: GitHub Markdown; pictures are named relative to `folder`.
-        title: of the page.
-        folder: where the pictures are. Of a picture's PNG and SVG the smaller one is taken.
+    Pictures are named relative to `folder`; of one's PNG and SVG the smaller is taken.
     """
     body = str(mistune.create_markdown(escape=True, plugins=["table"])(markdown))
     body = re.sub(r'<img src="([^"]*)"', lambda found: f'<img src="{_picture(folder, found[1])}"', body)

@@ -32,11 +32,6 @@ def rank(
     A system's rank is one more than the number of systems that are clearly better: those whose paired
     difference to it has an interval above zero.
 
-    Args:
-        runs: system to its rows; all of the same pairs and keypoints.
-        symmetry: the data set's likes; adds the geometry-aware subset.
-        seed: of the bootstrap.
-
     Returns:
         From the best on: `rank`, `method`, `pairs`, `PCK@0.01`, `PCK@0.05`, `PCK@0.10`, `macro` (PCK@0.10,
         mean over categories), with a symmetry `geo` (PCK@0.10 of the subset), and `behind` the first; all

@@ -15,7 +15,7 @@ from sd4match_lib.report.claims import (
 )
 from sd4match_lib.report.comparison import TOLERANCE, compare_item, gpu_hours
 from sd4match_lib.report.html import html_page
-from sd4match_lib.report.items import ITEMS, Cost, Item
+from sd4match_lib.report.items import ITEMS, Item
 from sd4match_lib.report.repeated import repeated_numbers
 from sd4match_lib.report.tables import markdown_table
 from sd4match_lib.runs.record import RunRecord
@@ -27,8 +27,6 @@ from sd4match_lib.utils.reading import read_text
 
 _NAMED = 12
 """Claims that the first words name; the table has all."""
-
-__all__ = ["ITEMS", "Cost", "Item", "report_summary", "write_report"]
 
 
 def write_report(profile: Profile) -> tuple[Path, Path]:

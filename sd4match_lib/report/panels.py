@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from matplotlib.figure import Figure
-from matplotlib.patheffects import AbstractPathEffect, withStroke
+from matplotlib.patheffects import withStroke
 from torch import Tensor
 
-from sd4match_lib.report.style import figure_style, set_title
+from sd4match_lib.report.style import figure_style
 
 # Okabe and Ito's colours, each with a marker of its own, in the order in which marks are named.
 _MARKS = (("#D55E00", "X"), ("#FFFFFF", "D"), ("#56B4E9", "o"), ("#F0E442", "s"), ("#CC79A7", "^"))
@@ -29,25 +29,18 @@ def plot_panels(
     panels: Mapping[str, npt.ArrayLike],
     *,
     marks: Mapping[str, npt.ArrayLike] | None = None,
-    marked: Sequence[str] | None = None,
     circles: Sequence[Circle] = (),
     columns: int = 4,
     side_inches: float = 2.0,
-    title: str | None = None,
 ) -> Figure:
     """Draw arrays side by side, numbers with a colour bar of their own.
 
     Args:
         panels: a line above each, to a picture ``(H, W, 3)`` in 0..255 or numbers ``(H, W)``.
         marks: what is marked, to its points ``(N, 2)`` (x, y) in the panel's pixels or cells.
-        marked: the panels that have marks and circles; all when None.
-        circles: drawn on the marked panels.
+        circles: drawn on every panel, as marks are.
         columns: panels in a row, at most.
         side_inches: width of a panel.
-        title: the figure's title.
-
-    Returns:
-        The figure.
     """
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
@@ -65,23 +58,18 @@ def plot_panels(
             axes.set_title(line, loc="center", fontsize=8, fontweight="normal")
             if shown.ndim == 2:
                 figure.colorbar(drawn, ax=axes, shrink=0.75 if equal else 1.0).ax.tick_params(labelsize=6)
-            if marked is None or line in marked:
-                for (name, points), (colour, marker) in zip((marks or {}).items(), _MARKS, strict=False):
-                    spots = np.asarray(points, float).reshape(-1, 2).T
-                    style = {"color": colour, "markeredgecolor": "black", "markersize": 6, "linestyle": ""}
-                    handles[name] = axes.plot(*spots, marker=marker, markeredgewidth=0.6, **style)[0]
-                for circle in circles:
-                    outline: list[AbstractPathEffect] = [
-                        withStroke(linewidth=2.2, foreground="black", alpha=0.5)
-                    ]
-                    patch = plt.Circle(circle.centre, circle.radius, fill=False, color="#FFFFFF", lw=1.1)
-                    patch.set_path_effects(outline)
-                    axes.add_patch(patch)
+            for (name, points), (colour, marker) in zip((marks or {}).items(), _MARKS, strict=False):
+                spots = np.asarray(points, float).reshape(-1, 2).T
+                style = {"color": colour, "markeredgecolor": "black", "markersize": 6, "linestyle": ""}
+                handles[name] = axes.plot(*spots, marker=marker, markeredgewidth=0.6, **style)[0]
+            for circle in circles:
+                patch = plt.Circle(circle.centre, circle.radius, fill=False, color="#FFFFFF", lw=1.1)
+                patch.set_path_effects([withStroke(linewidth=2.2, foreground="black", alpha=0.5)])
+                axes.add_patch(patch)
         if handles:
             legend = figure.legend(handles.values(), handles, loc="outside lower center", ncols=len(handles))
             legend.set(frame_on=True)
             legend.get_frame().set(facecolor="0.85", edgecolor="none")
-        set_title(figure, title)
     return figure
 
 

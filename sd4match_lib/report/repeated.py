@@ -3,7 +3,7 @@
 import pandas as pd
 
 from sd4match_lib.config.profile import Profile
-from sd4match_lib.report.tables import read_table
+from sd4match_lib.report.comparison import measured_row
 
 SAME = 5e-4
 """Differences below this vanish when rounded to a tenth of a point."""
@@ -42,30 +42,21 @@ def repeated_numbers(profile: Profile) -> pd.DataFrame:
         One row per number and table: `number`, `table` and `value` (a fraction); empty where all agree.
     """
     height, width = profile.model.image_hw
-    words: dict[str, object] = {
-        "{t}": profile.features.timestep,
-        "{size}": f"{height} x {width}",
-    }
+    step, size = profile.features.timestep, f"{height} x {width}"
+    words: dict[object, object] = {"{t}": step, "{size}": size}
     table = []
     for number, places in _PLACES.items():
-        read = {name: _read(profile, name, row, column, words) for name, row, column in places}
-        found = {name: value for name, value in read.items() if value is not None}
+        found = {}
+        for name, cells, column in places:
+            named = {key: _said(wanted, profile, words) for key, wanted in cells.items()}
+            row = measured_row(profile, name, named)
+            if row is not None:
+                found[name] = float(row[column])
         if found and max(found.values()) - min(found.values()) > SAME:
             table += [{"number": number, "table": name, "value": value} for name, value in found.items()]
     return pd.DataFrame(table, columns=["number", "table", "value"])
 
 
-def _read(
-    profile: Profile, name: str, row: dict[str, object], column: str, words: dict[str, object]
-) -> float | None:
-    path = profile.results_path / "tables" / f"{name}.csv"
-    if not path.is_file():
-        return None
-    frame = read_table(path)
-    for key, wanted in row.items():
-        if isinstance(wanted, str):
-            wanted = words.get(wanted, wanted.replace("{profile}", profile.name))
-        if key not in frame:
-            return None
-        frame = frame[frame[key] == wanted]
-    return None if frame.empty else float(frame[column].iloc[0])
+def _said(wanted: object, profile: Profile, words: dict[object, object]) -> object:
+    told = words.get(wanted, wanted)
+    return told.replace("{profile}", profile.name) if isinstance(told, str) else told

@@ -135,12 +135,7 @@ def ablation_table(results: Mapping[str, Results], starts: Mapping[str, Results]
 def initialisation_table(
     runs: Mapping[tuple[str, str], Results], starts: Mapping[tuple[str, str], Results], alpha: float = 0.1
 ) -> pd.DataFrame:
-    """Tabulate learned prompts by what they started from (Table 4).
-
-    Args:
-        runs: (prompt, start) to its evaluation; each prompt has the start "random".
-        starts: the same, untrained.
-        alpha: PCK's alpha.
+    """Tabulate learned prompts by (prompt, start), one of them "random", and what learning gave (Table 4).
 
     Returns:
         One row per entry: `prompt`, `start`, `PCK@<alpha>`, `against random` and `gain by learning`.
@@ -180,11 +175,7 @@ def sweep_table(results: Mapping[tuple[str, int], Results], alpha: float = 0.1) 
 
 
 def best_timesteps(results: Mapping[tuple[str, int], Results], reference_t: int) -> pd.DataFrame:
-    """Find each method's best timestep and what it gains over a reference.
-
-    Args:
-        results: (method, timestep) to evaluation, of the same pairs.
-        reference_t: the timestep compared with; every method has been evaluated there.
+    """Find each method's best timestep and what it gains over a reference, of runs by (method, timestep).
 
     Returns:
         One row per method: `method`, `best t`, `SCORE` there, and `against t = <reference_t>` (an

@@ -19,13 +19,7 @@ class Heartbeat:
     """
 
     def __init__(self, label: str, expected_s: float | None, every_s: float = LOG_EVERY_S) -> None:
-        """Make a heartbeat.
-
-        Args:
-            label: what lines begin with.
-            expected_s: how long everything will take from now on, or None when nobody knows.
-            every_s: seconds between lines.
-        """
+        """Make a heartbeat; lines begin with a label, and say what is left of `expected_s` if known."""
         self.cell = ""
         self._label, self._expected_s, self._every_s = label, expected_s, every_s
         self._start = time.monotonic()

@@ -108,11 +108,7 @@ def _literal(text: str) -> Any:
 
 
 def clean_notebook(path: Path, root: Path) -> Any:
-    """Read an executed notebook without timings, widget state, random ids and paths of this machine.
-
-    Returns:
-        The notebook node.
-    """
+    """Read an executed notebook without timings, widget state, random ids and paths of this machine."""
     import nbformat
 
     notebook = nbformat.read(path, as_version=4)

@@ -63,15 +63,7 @@ def run_notebook(
     label: str = "",
     expected_s: float | None = None,
 ) -> RunRecord:
-    """Execute a notebook and verify what it leaves.
-
-    Args:
-        notebook: from `open_notebook`.
-        kernels: gives the kernel that it runs in.
-        another_follows: start the next notebook's kernel meanwhile.
-        fingerprint: the hash of everything that it depends on, kept in the record.
-        label: what progress lines begin with; the stem when empty.
-        expected_s: how long it and what follows will take, for progress lines.
+    """Execute a notebook and verify what it leaves; its record keeps the fingerprint.
 
     Returns:
         The record that the notebook wrote, completed by what only the runner knows.

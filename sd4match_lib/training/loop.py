@@ -73,9 +73,6 @@ def train_loop(
         validate: measures the prompt after so many steps, as PCK@0.1.
         tensorboard: a folder for TensorBoard's events, or None.
 
-    Returns:
-        How it ended.
-
     Raises:
         UserError: the loss stops being finite, the disk is full, or a single pair does not fit the memory;
             the last good state stays.

@@ -43,12 +43,7 @@ class TensorInfo:
 
 
 def check_file(path: Path | str, *, fix: str = AGAIN, limit: int | None = None) -> int:
-    """Make sure that a path is a plain file that can be read, and return its size in bytes.
-
-    Args:
-        path: the file.
-        fix: what to do about it, for the message.
-        limit: the most bytes that it may have.
+    """Make sure that a path is a plain file, of at most `limit` bytes, to be read; return its size in bytes.
 
     Raises:
         DataError: it is missing, a folder, a pipe or a device, too large, or out of reach.
@@ -73,11 +68,7 @@ def check_file(path: Path | str, *, fix: str = AGAIN, limit: int | None = None) 
 
 
 def read_bytes(path: Path | str, *, limit: int, fix: str = AGAIN) -> bytes:
-    """Read a whole file of at most `limit` bytes.
-
-    Raises:
-        DataError: see `check_file`.
-    """
+    """Read a whole file of at most `limit` bytes."""
     check_file(path, fix=fix, limit=limit)
     try:
         return Path(path).read_bytes()

@@ -4,7 +4,7 @@ import numpy as np
 
 from sd4match_lib.miniature.objects.model import ObjectModel, Sculptor
 from sd4match_lib.miniature.objects.palette import PAINT
-from sd4match_lib.miniature.objects.solids import across, along, box, cone, hexahedron, plate
+from sd4match_lib.miniature.objects.solids import across, along, box, cone, hexahedron, plate, rod
 
 
 def aeroplane(rng: np.random.Generator) -> ObjectModel:
@@ -14,7 +14,7 @@ def aeroplane(rng: np.random.Generator) -> ObjectModel:
     s.paint("body", ("white", "white", "white", "gray", "blue", "red", "yellow"))
     s.paint("fin", PAINT)
     wing = s.tint("body", 0.9)
-    s.add("body", cone((-half * 0.55, 0, 0), (half * 0.75, 0, 0), r, r, 10))
+    s.add("body", rod((-half * 0.55, 0, 0), (half * 0.75, 0, 0), r, 10))
     s.add("body", cone((half * 0.75, 0, 0), (half, 0, -0.01), r, r * 0.25, 10))
     s.add("body", cone((-half, 0, r * 0.7), (-half * 0.55, 0, 0), r * 0.25, r, 10))
     s.add("window", box((half * 0.78, 0, r * 0.75), (0.1, r * 1.1, r * 0.5), (0.5, 0.8)), colour=(58, 70, 84))

@@ -17,7 +17,7 @@ from sd4match_lib.miniature.objects.palette import (
     scaled,
     varied,
 )
-from sd4match_lib.miniature.objects.solids import along, box, cone, ellipsoid, plate
+from sd4match_lib.miniature.objects.solids import along, ball, box, cone, ellipsoid, plate, rod
 
 
 @dataclass(frozen=True)
@@ -157,11 +157,7 @@ def _head(
     s.point("nose", (x + head + snout, 0, z - head * 0.3 - drop))
     for side in (1, -1):
         y = side * head * 0.62
-        s.add(
-            "eye",
-            ellipsoid((x + head * 0.6, y, z + head * 0.35), (0.028, 0.028, 0.028), 6, 3),
-            colour="eye",
-        )
+        s.add("eye", ball((x + head * 0.6, y, z + head * 0.35), 0.028, 6, 3), colour="eye")
         floppy = category in ("dog", "sheep", "cow")
         lift, out = (-0.45, 0.55) if floppy else (0.9, 0.15)
         root = (x - head * 0.25, side * head * 0.6, z + head * 0.6)
@@ -208,7 +204,7 @@ def bird(rng: np.random.Generator, duck: bool = False) -> ObjectModel:
     spread = s.between(0.25, 0.55) if not duck and s.chance(0.5) else 0.0
     wing = s.paint("wings", PLUMAGE) if s.chance(0.25) else s.tint("body", s.between(0.6, 0.85))
     for side in (1, -1):
-        s.add("eye", ellipsoid((hx + head * 0.5, side * head * 0.7, hz + head * 0.35), (0.025,) * 3, 6, 3),
+        s.add("eye", ball((hx + head * 0.5, side * head * 0.7, hz + head * 0.35), 0.025, 6, 3),
               colour="eye")  # fmt: skip
         root, y = (length * 0.35, side * girth * 0.8, base + girth * 0.55), side * girth
         tip = (-length * 0.9, y * 1.1 + side * spread, base + girth * 0.35 + spread * 0.5)
@@ -219,9 +215,7 @@ def bird(rng: np.random.Generator, duck: bool = False) -> ObjectModel:
             s.sides("wing root", (root[0], root[1] + 0.03, root[2]))
         if not duck:
             foot = (length * 0.15, side * girth * 0.45, 0.0)
-            s.add(
-                "legs", cone((0, side * girth * 0.4, base - girth * 0.5), foot, 0.02, 0.02, 5), colour="horn"
-            )
+            s.add("legs", rod((0, side * girth * 0.4, base - girth * 0.5), foot, 0.02, 5), colour="horn")
             s.add("legs", box((foot[0] + 0.04, foot[1], 0.01), (0.13, 0.07, 0.025)), colour="horn")
     tail = (-length * 1.55, 0.0, base - length * 0.9 * pitch + (0.1 if duck else 0.0))
     root_z = base - length * 0.6 * pitch
@@ -256,15 +250,15 @@ def person(rng: np.random.Generator) -> ObjectModel:
     skin = varied(SKIN[int(s.rng.integers(len(SKIN)))], s.rng, 5)
     hair = varied(COLOURS[HAIR[int(s.rng.integers(len(HAIR)))]], s.rng, 6)
     shoe = s.tint("trousers", 0.5) if s.chance(0.5) else (60, 52, 50)
-    s.add("skin", cone((0, 0, neck), (0, 0, neck + 0.09), 0.045, 0.045, 6), colour=skin)
+    s.add("skin", rod((0, 0, neck), (0, 0, neck + 0.09), 0.045, 6), colour=skin)
     hz = neck + 0.18
     s.add("skin", ellipsoid((0, 0, hz), (0.1, 0.09, 0.12), 10, 5), colour=skin)
     s.add(
         "skin", cone((0.08, 0, hz - 0.01), (0.13, 0, hz - 0.025), 0.02, 0.015, 5), colour=scaled(skin, 0.93)
     )
-    s.add("hair", ellipsoid((-0.025, 0, hz + 0.045), (0.1, 0.1, 0.1), 10, 5), colour=hair)
+    s.add("hair", ball((-0.025, 0, hz + 0.045), 0.1, 10, 5), colour=hair)
     for side in (1, -1):
-        s.add("eye", ellipsoid((0.088, side * 0.04, hz + 0.025), (0.016,) * 3, 6, 3), colour="eye")
+        s.add("eye", ball((0.088, side * 0.04, hz + 0.025), 0.016, 6, 3), colour="eye")
     s.point("head top", (-0.01, 0, hz + 0.14))
     s.point("nose", (0.13, 0, hz - 0.025))
     stride, swing, lift = s.between(0.0, 0.16), s.between(-0.15, 0.2), s.between(0.0, 0.35)

@@ -4,17 +4,15 @@ import numpy as np
 
 from sd4match_lib.miniature.objects.model import ObjectModel, Sculptor
 from sd4match_lib.miniature.objects.palette import PAINT
-from sd4match_lib.miniature.objects.solids import along, box, cone, ellipsoid, plate, ring, wheel
+from sd4match_lib.miniature.objects.solids import along, box, cone, ellipsoid, plate, ring, rod, wheel
 
 
 def _cycle_front(s: Sculptor, x: float, top: float, wide: float) -> None:
     """Handlebar with two grips, and their keypoints."""
-    s.add("handlebar", cone((x, -wide, top), (x, wide, top), 0.022, 0.022, 5), colour="steel")
+    s.add("handlebar", rod((x, -wide, top), (x, wide, top), 0.022, 5), colour="steel")
     for side in (1, -1):
         s.add(
-            "grips",
-            cone((x - 0.09, side * wide, top), (x + 0.02, side * wide, top), 0.03, 0.03, 5),
-            colour="rubber",
+            "grips", rod((x - 0.09, side * wide, top), (x + 0.02, side * wide, top), 0.03, 5), colour="rubber"
         )
     s.sides("grip", (x - 0.08, wide, top))
 
@@ -38,7 +36,7 @@ def bicycle(rng: np.random.Generator) -> ObjectModel:
         ((-base, 0.0, r), (-0.15, 0.0, r * 2)),
         ((base, 0.0, r), (0.2, 0.0, r * 2 + 0.14)),
     ]
-    s.add("frame", *(cone(a, b, tube, tube, 5) for a, b in joints))
+    s.add("frame", *(rod(a, b, tube, 5) for a, b in joints))
     s.add(
         "saddle",
         box(saddle, (0.22, 0.12, 0.05), (0.85, 0.6)),
@@ -79,11 +77,7 @@ def motorbike(rng: np.random.Generator) -> ObjectModel:
     s.add("tail", box((-0.42, 0, top), (0.16, 0.14, 0.1), (0.5, 0.8), -0.06), colour=s.tint("tank", 0.9))
     fork = (0.24, 0.0, top + 0.1)
     for side in (1, -1):
-        s.add(
-            "fork",
-            cone((base, side * 0.08, r), (fork[0], side * 0.06, fork[2]), 0.025, 0.025, 5),
-            colour="steel",
-        )
+        s.add("fork", rod((base, side * 0.08, r), (fork[0], side * 0.06, fork[2]), 0.025, 5), colour="steel")
     fender = along((base + 0.2, 0.06, r * 1.7), (base - 0.12, 0.06, r * 2.1))
     s.add("fender", plate(fender, 0.03), colour=s.tint("tank", 0.95))
     s.add("headlight", cone((0.3, 0, top + 0.03), (0.38, 0, top + 0.02), 0.06, 0.08, 8), colour="lamp")

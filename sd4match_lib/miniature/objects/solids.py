@@ -100,6 +100,16 @@ def cone(start: Vec, end: Vec, r_start: float, r_end: float, sides: int = 8) -> 
     return Solid(vertices, (*around, tuple(range(sides)), tuple(range(sides, 2 * sides))), sides > 4)
 
 
+def rod(start: Vec, end: Vec, radius: float, sides: int = 8) -> Solid:
+    """A cylinder from `start` to `end`."""
+    return cone(start, end, radius, radius, sides)
+
+
+def ball(centre: Vec, radius: float, sides: int, rings: int) -> Solid:
+    """A sphere, as `ellipsoid` makes it."""
+    return ellipsoid(centre, (radius, radius, radius), sides, rings)
+
+
 def ellipsoid(centre: Vec, radii: Vec, sides: int = 10, rings: int = 5, pitch: float = 0.0) -> Solid:
     """An ellipsoid along x, turned by `pitch` radians about y (positive lifts its front)."""
     rows = []
@@ -125,7 +135,7 @@ def ellipsoid(centre: Vec, radii: Vec, sides: int = 10, rings: int = 5, pitch: f
 def wheel(centre: Vec, radius: float, width: float, sides: int = 12) -> Solid:
     """A disc whose axle lies along y."""
     x, y, z = centre
-    return cone((x, y - width / 2, z), (x, y + width / 2, z), radius, radius, sides)
+    return rod((x, y - width / 2, z), (x, y + width / 2, z), radius, sides)
 
 
 def ring(centre: Vec, radius: float, width: float, sides: int = 14) -> list[Solid]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from sd4match_lib.miniature.objects.model import ObjectModel, Sculptor
 from sd4match_lib.miniature.objects.palette import BOTTLE, CLOTH, PLANT, POT, WOOD
-from sd4match_lib.miniature.objects.solids import box, cone, plate
+from sd4match_lib.miniature.objects.solids import box, cone, plate, rod
 
 
 def bottle(rng: np.random.Generator, wine: bool = False) -> ObjectModel:
@@ -19,15 +19,11 @@ def bottle(rng: np.random.Generator, wine: bool = False) -> ObjectModel:
     slim = r * (s.between(0.3, 0.36) if wine else s.between(0.28, 0.48))
     low, high = s.between(0.08, 0.16), shoulder - s.between(0.06, 0.14)
     s.paint("glass", BOTTLE)
-    s.add(
-        "glass",
-        cone((0, 0, 0), (0, 0, shoulder), r, r, 12),
-        cone((0, 0, shoulder), (0, 0, neck), r, slim, 12),
-    )
-    s.add("glass", cone((0, 0, neck), (0, 0, top - 0.08), slim, slim, 10))
+    s.add("glass", rod((0, 0, 0), (0, 0, shoulder), r, 12), cone((0, 0, shoulder), (0, 0, neck), r, slim, 12))
+    s.add("glass", rod((0, 0, neck), (0, 0, top - 0.08), slim, 10))
     s.add(
         "label",
-        cone((0, 0, low), (0, 0, high), r * 1.02, r * 1.02, 12),
+        rod((0, 0, low), (0, 0, high), r * 1.02, 12),
         colour=s.paint("label", ("white", "white", "beige", "yellow", "red", "blue", "black")),
     )
     s.add(
@@ -102,12 +98,8 @@ def pottedplant(rng: np.random.Generator) -> ObjectModel:
     s.paint("pot", POT)
     s.paint("leaves", PLANT)
     s.add("pot", cone((0, 0, 0), (0, 0, tall), low, rim, 12))
-    s.add(
-        "rim",
-        cone((0, 0, tall - 0.06), (0, 0, tall + 0.01), rim * 1.1, rim * 1.1, 12),
-        colour=s.tint("pot", 1.08),
-    )
-    s.add("soil", cone((0, 0, tall), (0, 0, tall + 0.02), rim * 0.95, rim * 0.95, 12), colour="soil")
+    s.add("rim", rod((0, 0, tall - 0.06), (0, 0, tall + 0.01), rim * 1.1, 12), colour=s.tint("pot", 1.08))
+    s.add("soil", rod((0, 0, tall), (0, 0, tall + 0.02), rim * 0.95, 12), colour="soil")
     stem = tall + s.between(0.1, 0.22)
     s.add("stem", cone((0, 0, tall), (0, 0, stem), 0.03, 0.025, 6), colour="wood")
     leaves, spread, height = int(s.rng.integers(7, 11)), s.between(0.24, 0.36), s.between(0.2, 0.34)

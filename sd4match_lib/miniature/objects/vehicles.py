@@ -4,7 +4,7 @@ import numpy as np
 
 from sd4match_lib.miniature.objects.model import ObjectModel, Sculptor
 from sd4match_lib.miniature.objects.palette import PAINT
-from sd4match_lib.miniature.objects.solids import across, along, box, cone, ellipsoid, hexahedron, wheel
+from sd4match_lib.miniature.objects.solids import across, along, ball, box, cone, hexahedron, rod, wheel
 
 
 def _wheels(s: Sculptor, front: float, back: float, y: float, r: float, width: float) -> None:
@@ -115,7 +115,7 @@ def train(rng: np.random.Generator) -> ObjectModel:
     s.add("frame", box((0, 0, deck), (2 * half, 2 * wide * 0.95, 0.06)), colour="iron")
     s.paint("boiler", ("green", "black", "blue", "red", "gray", "brown"))
     boiler, top = s.between(0.11, 0.14), deck + 0.03
-    s.add("boiler", cone((-half * 0.3, 0, top + boiler), (half * 0.88, 0, top + boiler), boiler, boiler, 10))
+    s.add("boiler", rod((-half * 0.3, 0, top + boiler), (half * 0.88, 0, top + boiler), boiler, 10))
     s.add(
         "boiler",
         cone((half * 0.88, 0, top + boiler), (half * 0.94, 0, top + boiler), boiler * 0.8, boiler * 0.7, 10),
@@ -123,12 +123,12 @@ def train(rng: np.random.Generator) -> ObjectModel:
     )
     s.add(
         "bands",
-        cone((half * 0.2, 0, top + boiler), (half * 0.27, 0, top + boiler), boiler * 1.06, boiler * 1.06, 10),
+        rod((half * 0.2, 0, top + boiler), (half * 0.27, 0, top + boiler), boiler * 1.06, 10),
         colour="brass",
     )
     stack, sx = top + 2 * boiler + s.between(0.12, 0.2), half * 0.66
     s.add("chimney", cone((sx, 0, top + 2 * boiler - 0.03), (sx, 0, stack), 0.045, 0.075, 8), colour="rubber")
-    s.add("dome", ellipsoid((half * 0.08, 0, top + 2 * boiler), (0.07, 0.07, 0.07), 8, 4), colour="brass")
+    s.add("dome", ball((half * 0.08, 0, top + 2 * boiler), 0.07, 8, 4), colour="brass")
     roof = top + 2 * boiler + s.between(0.06, 0.14)
     back, front = -half * 0.95, -half * 0.3
     s.paint(

@@ -23,9 +23,6 @@ class PictureNamer:
 
     The diffusion model has no part in it, and neither has the prompt. It is no better than the vision model:
     say beside every count how many real pictures it names right.
-
-    Attributes:
-        categories: the names that it knows.
     """
 
     def __init__(self, profile: Profile, dataset: str = "spair") -> None:

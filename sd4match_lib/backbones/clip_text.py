@@ -22,11 +22,7 @@ def inner_text_model(model: Any) -> Any:
 
 
 class ClipTextEncoder(StockTextEncoder):
-    """A frozen CLIP text model and its tokenizer; see `StockTextEncoder`.
-
-    Attributes:
-        embeddings: its embedding layer: words and positions.
-    """
+    """A frozen CLIP text model, its embedding layer (words and positions) and its tokenizer."""
 
     starts = 1
 

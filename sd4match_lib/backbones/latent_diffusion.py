@@ -29,11 +29,7 @@ SHARED_FILES = (
 class StockTextEncoder(TextEncoder):
     """A frozen text model of transformers and its tokenizer; see `TextEncoder`.
 
-    Attributes:
-        model: the text model, without gradients of its own.
-        tokenizer: its tokenizer.
-        words: its table of token embeddings.
-        fill_id: the token id of the rows behind the end token of a learned prompt.
+    `fill_id` is the token id of the rows behind the end token of a learned prompt.
     """
 
     def __init__(self, model: Any, tokenizer: Any, words: nn.Embedding, *, length: int, fill_id: int) -> None:

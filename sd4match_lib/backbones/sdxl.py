@@ -24,11 +24,8 @@ from sd4match_lib.errors import UserError
 class SdxlTextEncoder(TextEncoder):
     """SDXL's two text encoders as one whose rows are as wide as both; see `TextEncoder`.
 
-    Token ids are (B, L, 2) here: the two tokenizers fill up with different tokens.
-
-    Attributes:
-        first: CLIP ViT-L.
-        second: OpenCLIP ViT-bigG, which also describes the whole text.
+    The second, OpenCLIP ViT-bigG, also describes the whole text. Token ids are (B, L, 2) here: the two
+    tokenizers fill up with different tokens.
     """
 
     def __init__(self, first: ClipTextEncoder, second: ClipTextEncoder) -> None:

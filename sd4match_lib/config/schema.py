@@ -167,14 +167,7 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class DiftConfig:
-    """The DIFT baseline, on the profile's own diffusion model (text prompt).
-
-    Attributes:
-        layer: as in `FeatureConfig`.
-        timestep: as in `FeatureConfig`.
-        ensemble: as in `FeatureConfig`.
-        matcher: the matching method.
-    """
+    """The DIFT baseline, on the profile's own diffusion model (text prompt); see `FeatureConfig`."""
 
     layer: str
     timestep: int = field(metadata={"min": 0, "max": 999})

@@ -32,12 +32,7 @@ class Listed:
 
 
 class ListedPairs(PairDataset):
-    """Pairs that were read before anything is asked of them.
-
-    Attributes:
-        listed: the pairs.
-        read_from: the files that they were read from.
-    """
+    """Pairs that were read, from the files `read_from`, before anything is asked of them."""
 
     listed: list[Listed]
     read_from: Sequence[Path]

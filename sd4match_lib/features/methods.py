@@ -12,12 +12,8 @@ from sd4match_lib.errors import UserError
 class MethodSettings:
     """Everything that a method's matches depend on, besides weights and data.
 
-    Attributes:
-        extractor: the feature extractor.
-        matcher: the matching method.
-        layers: the layers read, coarse to fine; empty where no diffusion model runs.
-        timestep: diffusion step, or None.
-        ensemble: number of noises, or None.
+    `layers` are read, coarse to fine; where no diffusion model runs they are empty, and timestep and the
+    number of noises, `ensemble`, are None.
     """
 
     extractor: Extractor

@@ -31,12 +31,7 @@ _READ_OUT = ("matcher", "temperature", "sigma")
 
 @dataclass(eq=False)
 class SharedFeatures:
-    """What matchers that were made from one another share.
-
-    Attributes:
-        maps: features by everything that they depend on.
-        sources: methods put together, by their settings.
-    """
+    """What matchers made from one another share: features and methods, by all that they depend on."""
 
     maps: MemoryCache = field(default_factory=lambda: MemoryCache(FEATURE_BYTES, None))
     sources: dict[str, FeatureSource] = field(default_factory=dict)

@@ -9,12 +9,7 @@ from sd4match_lib.runs.record import RunRecord
 
 @dataclass(frozen=True)
 class Training:
-    """Where a learned prompt comes from.
-
-    Attributes:
-        steps: optimizer steps; 0 for an untrained start.
-        seed: of initial weights, order and noises.
-    """
+    """How many optimizer steps a learned prompt comes from, 0 for an untrained start, and which seed."""
 
     steps: int
     seed: int

@@ -12,11 +12,7 @@ logger = logging.getLogger(__name__)
 
 
 class Heartbeat:
-    """Logs from a thread of its own, since one cell may take hours.
-
-    Attributes:
-        cell: the id of the cell that was entered last.
-    """
+    """Logs from a thread of its own, since one cell may take hours; `cell` was entered last."""
 
     def __init__(self, label: str, expected_s: float | None, every_s: float = LOG_EVERY_S) -> None:
         """Make a heartbeat; lines begin with a label, and say what is left of `expected_s` if known."""

@@ -38,14 +38,7 @@ class Failure(IntEnum):
 
 
 class NotebookError(Exception):
-    """A notebook did not end well.
-
-    Attributes:
-        kind: what sort of failure.
-        stem: the notebook.
-        cell: the id of the cell it happened in, or "" where it belongs to no cell.
-        reason: the error in one line.
-    """
+    """A notebook did not end well; `cell` is the id of the cell it happened in, "" where it is in none."""
 
     def __init__(self, kind: Failure, stem: str, cell: str, reason: str) -> None:
         """Make the error and its one-line message."""

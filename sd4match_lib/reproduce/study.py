@@ -60,13 +60,7 @@ class Shown:
 
 
 class Study:
-    """One notebook's work: it runs what is asked for, and writes tables and figures that say so.
-
-    Attributes:
-        stem: the notebook.
-        profile: the experiment.
-        seed: what noises, orders and initial weights start from, unless a call says another.
-    """
+    """One notebook's work: it runs what is asked for, and writes tables and figures that say so."""
 
     def __init__(self, stem: str, profile: Profile, seed: int) -> None:
         """Make a study; use `open_study`."""

@@ -27,12 +27,7 @@ PATIENCE = timedelta(days=7)
 
 
 class ProcessGroup:
-    """The processes of one job, seen from one of them.
-
-    Attributes:
-        rank: this process's number, from 0.
-        size: how many there are.
-    """
+    """The processes of one job, `size` of them, seen from the one of the number `rank`, from 0."""
 
     def __init__(self, state: PartialState | None = None) -> None:
         """Make a group of accelerate's processes, or of this one alone."""

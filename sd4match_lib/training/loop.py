@@ -38,17 +38,7 @@ Validate = Callable[[int], float]
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What is trained, on what, and where it is kept.
-
-    Attributes:
-        prompt: with its initial weights, on the group's device.
-        source: the frozen features under it.
-        pairs: the training pairs.
-        config: how.
-        hw_in: network input.
-        seed: what order, latents and noises come from.
-        folder: where state, log and best prompt lie.
-    """
+    """What is trained, from where and how, and the folder for state, log and best prompt."""
 
     prompt: LearnedPrompt
     source: DiffusionSource

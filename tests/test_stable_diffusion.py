@@ -217,7 +217,7 @@ def test_half_precision_gives_about_the_same_in_float32(folder, features, latent
 
 
 def test_blocks_that_are_not_there_are_errors(folder, features, latents):
-    with pytest.raises(UserError, match=r"features\.layer is 'up_blocks.3', .* up_blocks.0 to up_blocks.2"):
+    with pytest.raises(UserError, match=r"no layer 'up_blocks.3': .* has up_blocks.0 to up_blocks.2"):
         StableDiffusion.from_folder(folder, layers=("up_blocks.3",))
     with pytest.raises(UserError, match="cut off"):
         features.features(latents, IDS, context_of(features, ""), ("up_blocks.2",), timestep=50)

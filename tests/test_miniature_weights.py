@@ -98,8 +98,10 @@ def test_paintings_are_named_by_the_judge_and_twins_among_them_show(monkeypatch,
     monkeypatch.setattr(check, "held_out_accuracy", lambda judge: 1.0)
     monkeypatch.setattr(check, "sample_pictures", paint)
     found = {f.name: f.value for f in check.check_paintings(load_profile("mini"), tmp_path, 4)}
-    assert found["paintings named right, 4 a category"] == pytest.approx(1 - 1 / (4 * 18))
-    assert found["the same, the category that is worst"] == 0.75
+    right = found["paintings named right, 4 a category"]
+    assert right.value == pytest.approx(1 - 1 / (4 * 18)) and 0.9 < right.low < right.value < right.high < 1
+    assert found["the same, the category that is worst"].value == 0.75
+    assert Image.open(tmp_path / "paintings.jpg").size == (4 * 64, 18 * 64)
     assert found["closest two paintings of a category, RMS of [0, 1]"] == pytest.approx(0, abs=1e-3)
 
 

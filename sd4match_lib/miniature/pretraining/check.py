@@ -8,6 +8,8 @@ from statistics import fmean
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from PIL import Image
+from scipy.stats import binomtest
 from torch.nn.functional import normalize
 from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -18,6 +20,7 @@ from sd4match_lib.config.profile import Profile
 from sd4match_lib.data.datasets import open_dataset
 from sd4match_lib.evaluation.evaluate import evaluate
 from sd4match_lib.features.stores import VisionStore
+from sd4match_lib.matcher.drawing import save_picture
 from sd4match_lib.metrics.bootstrap import Interval
 from sd4match_lib.metrics.pck import bootstrap_interval
 from sd4match_lib.miniature.objects.catalogue import CATEGORIES
@@ -78,22 +81,27 @@ def check_miniature(
 
 
 def check_paintings(profile: Profile, folder: Path, each: int) -> list[Finding]:
-    """Has the judge name `each` paintings of every category, and measures how they differ."""
+    """Has the judge name `each` paintings of every category, and measures how they differ.
+
+    Writes `folder/paintings.jpg`: a row for each category, in half size.
+    """
     judge = trained_judge(folder)
     model = find_diffusion(profile.model, profile.cache_path).folder
-    named, nearest, tints = [], [], []
+    named, nearest, tints, rows = [], [], [], []
     for category in CATEGORIES:
         pictures = sample_pictures(model, [plain_caption(category)] * each)
         images = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures]))
-        named.append(fmean(name == category for name in judge.names(images)))
+        named.append(sum(name == category for name in judge.names(images)))
+        rows.append(np.hstack(list(images[:, ::2, ::2].numpy())))
         flat = images.float().flatten(1) / 255
         apart = torch.cdist(flat, flat) / flat.shape[1] ** 0.5
         nearest.append(float(apart.fill_diagonal_(torch.inf).min()))
         tints.append(float(images.float().mean(dim=(1, 2)).std(dim=0).mean()))
+    save_picture(Image.fromarray(np.vstack(rows)), folder / "paintings.jpg")
     return [
         Finding("held-out renders named right by the judge", held_out_accuracy(judge), 0.97),
-        Finding(f"paintings named right, {each} a category", fmean(named), 0.75),
-        Finding("the same, the category that is worst", min(named)),
+        Finding(f"paintings named right, {each} a category", _share(sum(named), each * len(named)), 0.75),
+        Finding("the same, the category that is worst", _share(min(named), each)),
         Finding("closest two paintings of a category, RMS of [0, 1]", min(nearest)),
         Finding("deviation of a category's mean colours, of 255", fmean(tints)),
     ]
@@ -183,7 +191,13 @@ def _score(profile: Profile, **what: object) -> Interval:
     return bootstrap_interval(result.keypoints, _ALPHA, seed=profile.seed)
 
 
-def _category_accuracy(profile: Profile) -> float:
+def _share(hits: int, tries: int) -> Interval:
+    """A share with Wilson's 95 % interval."""
+    found = binomtest(hits, tries).proportion_ci(method="wilson")
+    return Interval(hits / tries, found.low, found.high)
+
+
+def _category_accuracy(profile: Profile) -> Interval:
     """How often a test picture's nearest training picture, by CLS descriptor, has its category."""
     found = find_vision(profile.vision, profile.cache_path)
     store = VisionStore(VisionFeatures.from_folder(found.folder, profile.vision), found, profile.cache_path)
@@ -194,4 +208,4 @@ def _category_accuracy(profile: Profile) -> float:
         descriptors.append(normalize(torch.cat([store.get([record]).cls for record in records]), dim=1))
     nearest = (descriptors[1] @ descriptors[0].T).argmax(dim=1).tolist()
     hits = [names[0][i] == category for i, category in zip(nearest, names[1], strict=True)]
-    return sum(hits) / len(hits)
+    return _share(sum(hits), len(hits))

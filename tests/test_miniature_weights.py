@@ -11,6 +11,8 @@ from transformers import CLIPTextModel, CLIPTokenizer, Dinov2Model
 
 from sd4match_lib.config.profile import load_profile
 from sd4match_lib.data.datasets import open_dataset
+from sd4match_lib.errors import UserError
+from sd4match_lib.matcher.matcher import Matcher
 from sd4match_lib.miniature.objects.catalogue import CATEGORIES
 from sd4match_lib.miniature.pretraining import check
 from sd4match_lib.miniature.pretraining.caption import plain_caption
@@ -19,6 +21,7 @@ from sd4match_lib.miniature.pretraining.judge import Judge
 from sd4match_lib.miniature.pretraining.judge import _label as judge_label
 from sd4match_lib.miniature.pretraining.renders import Facts
 from sd4match_lib.miniature.pretraining.samples import sample_pictures
+from sd4match_lib.prompts.factory import make_prompt
 from sd4match_lib.reproduce.prepare import prepare_data
 from sd4match_lib.utils.paths import package_path
 
@@ -68,6 +71,24 @@ def test_the_pipeline_paints_the_same_picture_for_a_seed():
     paint = lambda: sample_pictures(WEIGHTS / "diffusion", ["a photo of a car"], steps=2)  # noqa: E731
     first, again = paint()[0], paint()[0]
     assert first.size == (128, 128) and np.array_equal(np.asarray(first), np.asarray(again))
+
+
+@pytest.mark.parametrize("name", ["mini/single", "mini/class", "mini/cpm"])
+def test_a_shipped_prompt_finds_points_by_its_name(name):
+    profile = load_profile("mini")
+    prepare_data(profile)
+    pair = open_dataset(profile.dataset("spair"), "test")[0]
+    matcher = Matcher.from_profile(profile, prompt=name, category=pair.category)
+    found = matcher.match(pair.src, pair.trg, pair.src_px[:2])
+    h, w = pair.trg.read().size[::-1]
+    assert ((found.trg_px >= 0) & (found.trg_px <= (w, h))).all()
+    plain = matcher.with_settings(prompt="empty").match(pair.src, pair.trg, pair.src_px[:2])
+    assert not np.array_equal(found.confidence, plain.confidence)
+
+
+def test_a_prompt_that_is_not_there_is_answered_with_the_shipped_ones():
+    with pytest.raises(UserError, match="mini/class"):
+        make_prompt("mini/klass", load_profile("mini"))
 
 
 def test_findings_say_what_is_not_met():

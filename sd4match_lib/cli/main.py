@@ -132,7 +132,8 @@ def _add_evaluate(commands: Commands) -> None:
     )
     add_options(parser, "--data-root", "--split")
     parser.add_argument(
-        "--prompt", help=f"{', '.join(PROMPTS)}, or a learned prompt's .safetensors; default: text"
+        "--prompt",
+        help=f"{', '.join(PROMPTS)}, mini/class and the like, or a .safetensors file; default: text",
     )
     add_options(parser, "--extractor")
     parser.add_argument("--layer", metavar="NAME", help="layer that is read, instead of the profile's")

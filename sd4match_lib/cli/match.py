@@ -53,7 +53,9 @@ def add_match(commands: Commands) -> None:
     )
     add_options(parser, "--profile", "--extractor")
     parser.add_argument(
-        "--prompt", metavar="NAME", help="empty (default), text (with --category), captioner, or a file"
+        "--prompt",
+        metavar="NAME",
+        help="empty (default), text (with --category), captioner, mini/class and the like, or a file",
     )
     parser.add_argument("--category", metavar="WORD", help="what the pictures show, e.g. cat")
     add_options(parser, "--timestep", "--matcher", "--device")

@@ -88,8 +88,9 @@ class Matcher:
             profile: a profile, its name, or the path of its TOML file.
             extractor: "sd" (SD4Match's features), "dift", "sd_dino", "sd_dino_star", "dinov2", "dino",
                 "raw_latents" or "raw_pixels".
-            prompt: "empty", "text", "captioner", a learned prompt's file, or a prompt; None is "text" where a
-                category is given and "empty" elsewhere. Extractors without a diffusion model take none.
+            prompt: "empty", "text", "captioner", a shipped one ("mini/class"), a learned prompt's file, or a
+                prompt; None is "text" where a category is given and "empty" elsewhere. Extractors without a
+                diffusion model take none.
             category: what the pictures show, such as "cat"; prompts that name or know categories use it.
             matcher: "nn", "bilinear", "softargmax" or "kernel_softargmax".
             timestep: diffusion step.

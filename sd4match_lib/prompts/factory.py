@@ -16,12 +16,18 @@ from sd4match_lib.prompts.base import Prompt
 from sd4match_lib.prompts.learned import LearnedPrompt
 from sd4match_lib.prompts.mixture import LayerMixture
 from sd4match_lib.prompts.prompt_file import read_prompt_file, restore_module
-from sd4match_lib.utils.paths import user_path
+from sd4match_lib.utils.paths import package_path, user_path
 
 PROMPT_FILE = "prompt.safetensors"
 """A learned prompt's weights in the folder of its training, and in one that travels."""
 _MOST_ROWS = 1000
 """No text model has so many positions; how many fit this one, `learned.check_fit` says once it is loaded."""
+
+
+def shipped_prompts() -> dict[str, Path]:
+    """The learned prompts that come with the miniature, by name ("mini/class"); its model card lists them."""
+    files = sorted(package_path("miniature/weights/prompts").glob("*.safetensors"))
+    return {f"mini/{path.stem}": path for path in files}
 
 
 def make_prompt(name: str, profile: Profile) -> Prompt:
@@ -30,12 +36,15 @@ def make_prompt(name: str, profile: Profile) -> Prompt:
     Raises:
         UserError: there is no such prompt, or its weights are missing or damaged.
     """
+    shipped = shipped_prompts()
+    if name in shipped:
+        return load_prompt(shipped[name])
     if name not in PROMPTS:
         if name.endswith(".safetensors") or os.path.isdir(os.path.expanduser(name)):
             return load_prompt(name)
         raise UserError(
-            f"there is no prompt {name!r}; use one of {', '.join(PROMPTS)}, or the .safetensors file of a "
-            "learned prompt (`sd4match train` makes one)."
+            f"there is no prompt {name!r}; use one of {', '.join([*PROMPTS, *shipped])}, or the .safetensors "
+            "file of a learned prompt (`sd4match train` makes one)."
         )
     prompt: Prompt = PROMPTS.load(name).from_profile(profile)
     return prompt

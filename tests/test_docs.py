@@ -44,8 +44,7 @@ def test_the_pages_build_without_a_warning(project, tmp_path):
         figures |= set(re.findall(r'<img\b[^>]*\bsrc="([^"]*_images/[^"]+)"', text))
         linked |= set(re.findall(r'<a\b[^>]*\bhref="([^"]+)">\s*<img\b[^>]*\bsrc="\1"', text))
     assert len(figures) > 30 and linked == figures
-    # The committed copy of the report's notebook still has links of an earlier form.
-    assert [link for link in _dead_links(tmp_path / "html") if "13_report" not in link] == []
+    assert _dead_links(tmp_path / "html") == []
 
 
 def test_the_commands_of_the_how_to_pages_are_understood(project):

@@ -20,7 +20,7 @@ place, case by case, so that a run of some cases keeps the others."""
 
 
 def keep_run(folder: Path, name: str, run: dict[str, Any]) -> None:
-    """Put a run into a machine's history: `<name>.json`, and from it `.csv`, `.md`, `.png` and `.svg`.
+    """Put a run into a machine's history: `<name>.json`, and from it a table and, from two runs on, a figure.
 
     Args:
         folder: where histories lie.
@@ -41,9 +41,10 @@ def keep_run(folder: Path, name: str, run: dict[str, Any]) -> None:
         f"The latest run, of {run['time']}: PyTorch {run['versions'].get('torch')}, {run['threads']} threads."
     )
     write_table(history_table(runs), folder, name, caption=caption)
-    figure = plot_history(runs)
-    save_figure(figure, folder, name, note=caption)
-    plt.close(figure)
+    if len(runs) > 1:
+        figure = plot_history(runs)
+        save_figure(figure, folder, name, note=caption)
+        plt.close(figure)
 
 
 def history_table(runs: list[dict[str, Any]]) -> pd.DataFrame:

@@ -32,8 +32,9 @@ test: lint
 quick: $(DEV)
 	$(PYTEST) -m "not slow"
 
+# MiniPair is rendered while JupyterLab starts.
 lab: $(STAMP)
-	$(BIN)/jupyter-lab notebooks/00_start_here.ipynb
+	$(BIN)/sd4match miniature render > /dev/null & $(BIN)/jupyter-lab notebooks/00_start_here.ipynb
 
 docs: $(DEV)
 	$(BIN)/sphinx-build -W --quiet docs docs/_build/html

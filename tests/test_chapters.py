@@ -26,7 +26,7 @@ def test_a_guess_is_the_share_of_the_picture_that_counts_as_found():
     rows = pd.DataFrame({"pair_id": ["p", "p", "q"], "theta_in": [50.0, 50.0, 100.0]})
     told = conclusions.first_match(rows, at(0.3), (100, 100))
     # pi * 5^2 / 100^2 = 0.79 % in the one pair, 3.14 % in the other: 1.96 % on the mean of the two.
-    assert told.startswith("30.0 % of the points are found. A blind guess would find at most 2.0 %")
+    assert told.startswith("Of a pair's points 30.0 % are found on average.") and "at most 2.0 %" in told
 
 
 def test_prompts_gain_over_the_empty_one_method_by_method():
@@ -54,11 +54,12 @@ def test_features_below_a_random_unet_are_named():
     )
     table["published"] = [False, False, False, True]
     told = conclusions.what_references_say(table, "PCK", "random")
-    assert (
-        told.startswith("DINO leads with 30.0 %") and "still finds 10.0 %" in told and "even: pixels." in told
+    assert told == (
+        "DINO leads with 30.0 %. A UNet that learned nothing still finds 10.0 %. Below it even: pixels."
     )
-    better = table.assign(PCK=[at(0.2), at(0.3), at(0.1), 0.5])
-    assert "All others stand above it." in conclusions.what_references_say(better, "PCK", "random")
+    near = table.assign(PCK=[at(0.11), at(0.3), at(0.1), 0.5])
+    told = conclusions.what_references_say(near, "PCK", "random")
+    assert told.endswith("finds 10.0 %. Above it with intervals that overlap its own: pixels.")
 
 
 def test_the_mean_is_no_category():
@@ -107,7 +108,8 @@ def test_an_ablation_says_what_is_the_other_way_round():
     )
     told = conclusions.what_parts_are_worth(table, "paper")
     assert told.startswith("Lowest is 3: -5.0 points") and "Clear of zero: 2 (+5.0) and 3 (-5.0)." in told
-    assert told.endswith("The other way round than in the paper: 2.")
+    assert told.endswith("On another side of the first than in the paper, clearly or not: 2.")
+    assert headlines.parts_headline(table) == "Clearly worse than CPM: 1 of 2 cases; lowest: 3 (-5.0 points)"
     agrees = table.assign(**{"against the first": [None, DOWN, OPEN._replace(value=-0.01)]})
     assert "on the side of the first" in conclusions.what_parts_are_worth(agrees, "paper")
 
@@ -133,7 +135,7 @@ def test_paintings_stand_beside_real_pictures_and_a_guess():
         "Named right by the vision model: real pictures 3 of 4 and text prompt 1 of 2"
     )
     assert "3 of 4 real pictures right (75.0 %; a guess 5.0 %)" in told
-    assert told.endswith("of the paintings 1 of 2 of text prompt.")
+    assert told.endswith("of the paintings 1 of 2 from the text prompt.")
 
 
 def test_maps_are_told_apart_in_both_numbers():
@@ -143,14 +145,18 @@ def test_maps_are_told_apart_in_both_numbers():
     table["lead of the peak"] = [at(0.02), at(0.05), at(0.03)]
     told = conclusions.which_maps_are_sharpest(table)
     assert "under CPM (50.0 %)" in told and "stands out most under text" in told
-    assert "it stands out more than under the empty one (+0.030 of similarity)" in told
+    assert "its lead is +3.0 hundredths against the empty one (the intervals lie apart)" in told
+    close = table.assign(**{"lead of the peak": [at(0.04), at(0.05), at(0.03)]})
+    assert "+1.0 hundredths against the empty one (the intervals overlap)" in (
+        conclusions.which_maps_are_sharpest(close)
+    )
 
 
 def test_intervals_that_overlap_are_not_said_to_lie_apart():
     table = pd.DataFrame({"prompt": ["CPM", "start"], "share": [at(0.6), at(0.5)]})
     assert "lie apart" in conclusions.what_is_listened_to(table, "share", 0.5)
     told = conclusions.what_is_listened_to(table.assign(share=[at(0.505), at(0.5)]), "share", 0.5)
-    assert "overlap" in told and "where 50.0 % is nothing" in told
+    assert "overlap" in told and "Where 50.0 % means that nothing is told apart" in told
     assert "explains 99 % (learned) of" in conclusions.what_place_explains({"learned": 0.987})
 
 
@@ -163,13 +169,13 @@ def test_options_learning_abroad_and_ranks_are_counted_by_their_intervals():
     )
     told = conclusions.does_it_hurt(gains, "keypoints")
     assert told.startswith(
-        "Learning gave, keypoints: seen, CPM +5.0 points (clearly worse: 0 of 1); unseen, CPM"
+        "Learning gave on keypoints seen CPM +5.0 points (clearly worse: 0 of 1); on keypoints unseen CPM"
     )
     assert told.endswith("-5.0 points (clearly worse: 1 of 1).")
     assert headlines.hurt_headline(gains, "keypoints").endswith("0 of 1 on seen and 1 of 1 on unseen")
     ranking = pd.DataFrame({"rank": [1, 1, 3], "method": ["a", "b", "c"], "behind": [None, OPEN, DOWN]})
-    assert conclusions.who_is_ahead(ranking).startswith("a and b cannot be told apart at the first place")
-    assert conclusions.who_is_ahead(ranking.assign(rank=[1, 2, 3])).startswith("a is ahead of all others")
+    assert conclusions.who_is_ahead(ranking).startswith("a and b share the first place")
+    assert conclusions.who_is_ahead(ranking.assign(rank=[1, 2, 3])).startswith("a alone has the first place")
 
 
 def test_the_flattest_curve_comes_first():

@@ -145,7 +145,7 @@ def test_pairs_without_targets_are_matched_but_not_scored(tiny_profile, tmp_path
     command = ["evaluate", "--profile", str(tiny_profile), "--dataset", "own", "--ensemble", "1"]
     assert cli.main([*command, "--data-root", str(tmp_path / "pairs.json"), "--device", "cpu"]) == 0
     out = capsys.readouterr().out
-    assert "1 pairs, 2 keypoints" in out and "nothing to score" in out and "PCK" not in out
+    assert "1 pair, 2 keypoints" in out and "nothing to score" in out and "PCK" not in out
 
 
 def helps(parser, name=""):

@@ -57,6 +57,8 @@ def test_only_learned_prompts_are_said_to_have_learned():
     told = what_learning_gave(table)
     assert told.startswith("Single: learning gave +2.0 points") and told.count("learning gave") == 1
     assert "against the text prompt it stands at -4.0 points" in told and "zero is inside" in told
+    assert told.endswith("another training would give another number.")
+    assert what_learning_gave(table, 5).endswith("The intervals are over pictures and trainings.")
 
 
 def test_a_training_that_got_worse_is_not_said_to_have_got_better():

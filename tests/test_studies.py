@@ -116,7 +116,7 @@ def test_difficulty_has_words_for_its_levels_and_one_row_per_method():
     assert cells["truncation", "both", "A"] == (1, 1) and cells["occlusion", "target", "A"] == (3, 2 / 3)
     figure = study_figures.plot_difficulty(table, "PCK@0.10", title="Hard")
     levels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert "viewpoint: easy (1 pairs)" in levels and "viewpoint: hard (2 pairs)" in levels
+    assert "viewpoint: easy (1 pair)" in levels and "viewpoint: hard (2 pairs)" in levels
     # A dot a level and method.
     assert len([line for line in figure.axes[0].lines if line.get_marker() in "os"]) == len(table)
 

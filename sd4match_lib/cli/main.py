@@ -158,9 +158,11 @@ def _reproduce(arguments: argparse.Namespace) -> int:
 
     records = reproduce(arguments.profile, only=arguments.only, fresh=arguments.fresh)
     from sd4match_lib.config.profile import load_profile
+    from sd4match_lib.report.sentences import counted
 
     folder = load_profile(arguments.profile).results_path
-    sys.stdout.write(f"{len(records)} notebooks are complete; tables and figures are in {folder}\n")
+    are = f"{counted(len(records), 'notebook')} {'is' if len(records) == 1 else 'are'}"
+    sys.stdout.write(f"{are} complete; tables and figures are in {folder}\n")
     return 0
 
 

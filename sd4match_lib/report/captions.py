@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sd4match_lib.report.sentences import counted
 from sd4match_lib.runs.record import RunRecord
 
 
@@ -34,7 +35,7 @@ def describe_runs(records: Iterable[RunRecord], trainings: Mapping[str, Training
     for record in told:
         config = record.config
         split = config.get("split", "training")
-        pairs[f"{config['pairs']} {split} pairs of {config['dataset']}"] = None
+        pairs[f"{counted(config['pairs'], f'{split} pair')} of {config['dataset']}"] = None
         if record.kind == "train":
             found.add(Training(int(record.metrics["steps"]), record.seed))
             continue
@@ -69,7 +70,7 @@ def _trainings(found: set[Training]) -> list[str]:
     if not found:
         return []
     steps = sorted({training.steps for training in found})
-    words = [f"{count} steps" if count else "untrained starts" for count in steps]
+    words = [counted(count, "step") if count else "untrained starts" for count in steps]
     return [f"learned prompts: {', '.join(words)}, training {_seed_list(item.seed for item in found)}"]
 
 

@@ -11,6 +11,7 @@ from sd4match_lib.report.estimates import ALPHA
 from sd4match_lib.report.sentences import (
     clearly_better,
     clearly_worse,
+    counted,
     difference,
     is_clear,
     listed,
@@ -28,8 +29,9 @@ def first_match(rows: pd.DataFrame, scored: Interval, hw_in: tuple[int, int]) ->
     circle = math.pi * (ALPHA * rows["theta_in"]) ** 2 / (hw_in[0] * hw_in[1])
     chance = float(circle.groupby(rows["pair_id"]).mean().mean())
     return (
-        f"{percent(scored)} of the points are found. A blind guess would find at most {100 * chance:.1f} %: "
-        "that is the share of the picture that the circle of what counts as found covers."
+        f"Of a pair's points {percent(scored)} are found on average. A blind guess would find at most "
+        f"{100 * chance:.1f} %: that is the share of the picture that the circle of what counts as found "
+        "covers."
     )
 
 
@@ -59,10 +61,12 @@ def what_references_say(table: pd.DataFrame, column: str, random: str) -> str:
     learned = values.drop(random)
     best = max(learned.index, key=lambda name: value_of(learned[name]))
     below = [name for name in learned.index if value_of(learned[name]) < value_of(values[random])]
-    worse = f"Below it even: {listed(below)}." if below else "All others stand above it."
+    near = [name for name in learned.index if name not in below and learned[name].low <= values[random].high]
+    worse = f" Below it even: {listed(below)}." if below else ""
+    alike = f" Above it with intervals that overlap its own: {listed(near)}." if near else ""
     return (
         f"{best} leads with {percent(values[best])}. A UNet that learned nothing still finds "
-        f"{percent(values[random])}, as colours and edges pass through it. {worse}"
+        f"{percent(values[random])}.{worse}{alike}"
     )
 
 
@@ -110,7 +114,7 @@ def what_makes_pairs_hard(table: pd.DataFrame, method: str, column: str) -> str:
             first, last = part.iloc[0], part.iloc[-1]
             lost = value_of(first[column]) - value_of(last[column])
             levels = [f"{row['level']} {percent(row[column])}" for row in (first, last)]
-            told.append((lost, f"{flag} ({', '.join(levels)}, {last['pairs']} pairs)"))
+            told.append((lost, f"{flag} ({', '.join(levels)}, {counted(last['pairs'], 'pair')})"))
     if not told:
         return f"No flag has two levels of {FEW_PAIRS} pairs, which is too few to say what makes pairs hard"
     told.sort(key=lambda item: -item[0])
@@ -119,7 +123,7 @@ def what_makes_pairs_hard(table: pd.DataFrame, method: str, column: str) -> str:
 
 
 def how_methods_fail(table: pd.DataFrame) -> str:
-    """Say what each method's wrong points mostly are, by an `errors.error_table`."""
+    """Say which kind of wrong point each method has most of, by an `errors.error_table`."""
     told = []
     for _, row in table.iterrows():
         wrong = {kind: value_of(row[kind]) for kind in ("jitter", "swap", "miss")}
@@ -127,7 +131,7 @@ def how_methods_fail(table: pd.DataFrame) -> str:
         if total > 0:
             kind = max(wrong, key=lambda name: wrong[name])
             told.append(f"{row['method']} {kind} ({100 * wrong[kind] / total:.0f} %)")
-    return f"Of the points that are not correct, most are, by method: {listed(told)}."
+    return f"Most frequent among wrong points: {listed(told)}."
 
 
 def what_travels(table: pd.DataFrame) -> str:
@@ -158,9 +162,9 @@ def what_parts_are_worth(table: pd.DataFrame, paper: str) -> str:
     most = others.iloc[int(values.to_numpy().argmin())]
     lost = f"Lowest is {most['case']}: {difference(most['against the first'])}."
     differ = (
-        f"The other way round than in the paper: {listed(turned)}."
+        f"On another side of the first than in the paper, clearly or not: {listed(turned)}."
         if turned
-        else ("All stand on the side of the first where the paper has them.")
+        else "All stand on the side of the first where the paper has them."
     )
     return f"{lost} Clear of zero: {listed(clear)}. {differ}"
 
@@ -184,7 +188,8 @@ def how_paintings_are_named(table: pd.DataFrame) -> str:
     """Say how many paintings of a `naming.naming_table` are named right, beside real pictures and a guess."""
     real, guess = table.iloc[0], table.iloc[-1]
     told = [
-        f"{row['named right']} of {row['number']} of {row['pictures']}" for _, row in table[1:-1].iterrows()
+        f"{row['named right']} of {row['number']} from the {row['pictures']}"
+        for _, row in table[1:-1].iterrows()
     ]
     return (
         f"The vision model names {real['named right']} of {real['number']} real pictures right "
@@ -200,12 +205,12 @@ def which_maps_are_sharpest(table: pd.DataFrame) -> str:
         for name, column in (("inside", inside), ("lead", lead))
     }
     change = value_of(lead["text"]) - value_of(lead["empty"])
-    sharper = "stands out more" if change > 0 else "stands out less"
+    apart = lead["text"].low > lead["empty"].high or lead["text"].high < lead["empty"].low
     return (
         f"Most of the map lies on the object under {best['inside']} ({percent(inside[best['inside']])}); the "
-        f"peak stands out most under {best['lead']}. Under the text prompt it {sharper} than under the empty "
-        f"one ({change:+.3f} of similarity), while {percent(inside['text'])} of the map lie on the object "
-        f"against {percent(inside['empty'])}."
+        f"peak stands out most under {best['lead']}. Under the text prompt its lead is {points(change)} "
+        f"hundredths against the empty one (the intervals {'lie apart' if apart else 'overlap'}), and "
+        f"{percent(inside['text'])} of the map lie on the object against {percent(inside['empty'])}."
     )
 
 
@@ -217,11 +222,11 @@ def what_is_listened_to(table: pd.DataFrame, column: str, nothing: float) -> str
     learned, start = (table[column].iloc[place] for place in (0, 1))
     apart = learned.low > start.high or learned.high < start.low
     told = [
-        f"{name} {percent(cell)} ({percent(cell.low)} to {percent(cell.high)})"
+        f"the {name} module has {percent(cell)} ({percent(cell.low)} to {percent(cell.high)})"
         for name, cell in (("learned", learned), ("untrained", start))
     ]
     return (
-        f"{listed(told)}, where {percent(nothing)} is nothing; the two intervals "
+        f"Where {percent(nothing)} means that nothing is told apart, {listed(told)}; the two intervals "
         f"{'lie apart' if apart else 'overlap'}."
     )
 
@@ -252,19 +257,18 @@ def does_it_hurt(gains: pd.DataFrame, place: str) -> str:
     for where, part in gains[gains["gain by learning"].notna()].groupby(place, sort=False):
         each = [f"{row['prompt']} {points(row['gain by learning'].value)}" for _, row in part.iterrows()]
         down = clearly_worse(part["gain by learning"])
-        told.append(f"{where}, {listed(each)} points (clearly worse: {down} of {len(part)})")
-    return f"Learning gave, {place}: {'; '.join(told)}."
+        named = where if place in where else f"{place} {where}"
+        told.append(f"on {named} {listed(each)} points (clearly worse: {down} of {len(part)})")
+    return f"Learning gave {'; '.join(told)}."
 
 
 def who_is_ahead(ranking: pd.DataFrame) -> str:
     """Say who shares the first place of a `leaderboard.rank`, and how far the last lies behind."""
     first = ranking["method"][ranking["rank"] == 1].tolist()
-    together = (
-        f"{first[0]} is ahead of all others" if len(first) == 1 else f"{listed(first)} cannot be told apart"
-    )
+    together = f"{first[0]} alone has" if len(first) == 1 else f"{listed(first)} share"
     last = ranking.iloc[-1]
-    gap = points(last["behind"].value) if last["behind"] is not None else "0"
-    return f"{together} at the first place; the last, {last['method']}, lies {gap} points behind."
+    gap = f"{-100 * last['behind'].value:.1f}" if last["behind"] is not None else "0"
+    return f"{together} the first place; the last, {last['method']}, lies {gap} points behind."
 
 
 def how_flat_curves_are(curves: pd.DataFrame, column: str) -> str:

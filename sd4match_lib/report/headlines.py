@@ -36,11 +36,11 @@ def travel_headline(table: pd.DataFrame) -> str:
 
 
 def parts_headline(table: pd.DataFrame) -> str:
-    """Say in a line which case of a `studies.ablation_table` stands lowest."""
+    """Say in a line how many cases of a `studies.ablation_table` are clearly worse, and which is lowest."""
     others = table.iloc[1:]
     most = others.iloc[int(others["against the first"].map(value_of).to_numpy().argmin())]
-    gap = points(most["against the first"].value)
-    return f"Against case {table['case'].iloc[0]}, case {most['case']} stands lowest ({gap} points)"
+    gap, down = points(most["against the first"].value), clearly_worse(others["against the first"])
+    return f"Clearly worse than CPM: {down} of {len(others)} cases; lowest: {most['case']} ({gap} points)"
 
 
 def naming_headline(table: pd.DataFrame) -> str:

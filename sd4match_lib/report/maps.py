@@ -15,7 +15,7 @@ from sd4match_lib.matcher.result import Match
 from sd4match_lib.metrics.keypoints import is_correct, matched_rows, thresholds
 from sd4match_lib.report.estimates import ALPHA, Part, Results, by_seed, estimate
 from sd4match_lib.report.pictures import plot_annotations, plot_matches
-from sd4match_lib.report.sentences import listed
+from sd4match_lib.report.sentences import counted, listed
 from sd4match_lib.report.style import figure_style, set_title
 
 _SIDE = 1.55
@@ -159,7 +159,7 @@ def plot_match_grid(pairs: Sequence[Pair], runs: Mapping[str, pd.DataFrame]) -> 
 def plot_truth(pair: Pair) -> Axes:
     """Draw a pair with its annotated points joined."""
     pictures = pair.src.read(), pair.trg.read()
-    title = f"{pair.category}: {len(pair.src_px)} points that both pictures show"
+    title = f"{pair.category}: {counted(len(pair.src_px), 'point')} that both pictures show"
     return plot_annotations(*pictures, pair.src_px, pair.trg_px, title=title)
 
 

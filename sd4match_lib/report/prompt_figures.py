@@ -79,7 +79,7 @@ def alike_headline(learned: pd.DataFrame, start: pd.DataFrame) -> str:
     r = _correlation(learned, start)
     if r is None:
         return "Too few categories to say which are alike"
-    return f"Which categories' prompts are alike after learning and before: r = {r:.2f}"
+    return f"Likeness of categories' prompts, after learning against before: r = {r:.2f}"
 
 
 def _correlation(learned: pd.DataFrame, before: pd.DataFrame) -> float | None:

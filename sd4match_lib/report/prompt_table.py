@@ -59,8 +59,8 @@ def reference_table(results: Mapping[str, Results], alpha: float = 0.1) -> pd.Da
     return pd.DataFrame([*rows, {"features": "DIFT", column: printed, PUBLISHED: True}])
 
 
-def what_learning_gave(table: pd.DataFrame) -> str:
-    """Say of each prompt, learned once, what it gained over its own start and over the text prompt.
+def what_learning_gave(table: pd.DataFrame, trainings: int = 1) -> str:
+    """Say of each prompt, learned `trainings` times, what it gained over its start and over the text prompt.
 
     The table is of `prompt_table`, with the reference "text" and with starts.
     """
@@ -70,4 +70,5 @@ def what_learning_gave(table: pd.DataFrame) -> str:
             f"{row['prompt']}: learning gave {difference(row['gain by learning'])}; against the text prompt "
             f"it stands at {difference(row['gain over text'])}."
         )
-    return " ".join([*told, "The intervals are over pictures; another training would give another number."])
+    once = "The intervals are over pictures; another training would give another number."
+    return " ".join([*told, once if trainings == 1 else "The intervals are over pictures and trainings."])

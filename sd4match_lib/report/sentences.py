@@ -27,6 +27,11 @@ def difference(gain: Interval) -> str:
     return f"{points(gain.value)} points (95 % interval {points(gain.low)} to {points(gain.high)}, {clear})"
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with what it counts, such as "1 pair" or "2 pairs"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def listed(names: Sequence[str]) -> str:
     """Return names as a text, such as "cat, dog and horse"; "none" where there are none."""
     if len(names) < 2:

@@ -10,7 +10,7 @@ from matplotlib.ticker import PercentFormatter
 
 from sd4match_lib.metrics.errors import ERROR_KINDS
 from sd4match_lib.report.dots import COLOURS, Dots, dots_of, from_table, plot_dots
-from sd4match_lib.report.sentences import interval_of, value_of
+from sd4match_lib.report.sentences import counted, interval_of, value_of
 from sd4match_lib.report.studies import PAPER, START
 from sd4match_lib.report.style import figure_style, set_title
 
@@ -128,7 +128,8 @@ def plot_sweep(
 
 def plot_difficulty(table: pd.DataFrame, column: str, *, title: str) -> Figure:
     """Draw a `spair_table.difficulty_table`: a line of dots per level of every flag, one dot a method."""
-    levels = table["flag"] + ": " + table["level"] + " (" + table["pairs"].astype(str) + " pairs)"
+    pairs = table["pairs"].map(lambda count: counted(count, "pair"))
+    levels = table["flag"] + ": " + table["level"] + " (" + pairs + ")"
     kinds = dots_of(table.assign(row=levels), "row", column, "method")
     return plot_dots({"": list(dict.fromkeys(levels))}, kinds, xlabel=column, title=title, width_inches=7.5)
 

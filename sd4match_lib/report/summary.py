@@ -17,6 +17,7 @@ from sd4match_lib.metrics.geometry import geometry_aware
 from sd4match_lib.metrics.kap import kap
 from sd4match_lib.metrics.pck import pck_table
 from sd4match_lib.prompts.factory import PROMPT_FILE
+from sd4match_lib.report.sentences import counted
 from sd4match_lib.report.tables import format_percent, table_caption
 from sd4match_lib.runs.record import RunRecord
 from sd4match_lib.utils.progress import format_duration
@@ -119,7 +120,7 @@ def summarise_training(record: RunRecord, folder: Path, *, reused: bool) -> str:
     metrics = record.metrics
     best = format_percent(metrics["validation PCK@0.10"])
     lines = [
-        f"{record.name} (profile {record.profile}): {metrics['steps']} steps, "
+        f"{record.name} (profile {record.profile}): {counted(int(metrics['steps']), 'step')}, "
         f"validation PCK@0.10 {best} after step {metrics['best_step']}",
         f"prompt: {folder / PROMPT_FILE}",
         _provenance(record),
@@ -131,8 +132,8 @@ def summarise_training(record: RunRecord, folder: Path, *, reused: bool) -> str:
 
 
 def _describe(record: RunRecord) -> str:
-    counts = f"{record.metrics['pairs']} pairs, {record.metrics['keypoints']} keypoints"
-    return f"{record.name} (profile {record.profile}): {counts}"
+    counts = [counted(int(record.metrics[f"{noun}s"]), noun) for noun in ("pair", "keypoint")]
+    return f"{record.name} (profile {record.profile}): {', '.join(counts)}"
 
 
 def _provenance(record: RunRecord) -> str:

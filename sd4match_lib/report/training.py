@@ -101,7 +101,9 @@ def training_headline(logs: Mapping[str, pd.DataFrame], starts: Mapping[str, flo
     for name, log in logs.items():
         told.append(f"{name} {points(float(log['pck'].max()) - starts[name])}")
     steps = max(int(log["step"].max()) for log in logs.values())
-    return f"Best validation in {steps} steps, in points against the start: {listed(told)}"
+    count = max(int(log["pck"].count()) for log in logs.values())
+    best = f"Best of {count} validations" if count > 1 else "Validation"
+    return f"{best} in {steps} steps, in points against the start: {listed(told)}"
 
 
 def what_training_did(log: pd.DataFrame) -> str:

@@ -171,7 +171,8 @@ class Study:
         found = compare_claims(claims, runs, alpha=alpha, seed=self.seed)
         self._outputs.append(write_claims(found, self.profile.results_path / "tables", self.stem))
         asked = {name for claim in claims for names in claim.comparisons for name in names}
-        caption = self.caption("What the claims come to here", [runs[name] for name in asked])
+        title = "What the claims come to here: differences in points; of a claim about several, the smallest"
+        caption = self.caption(title, [runs[name] for name in asked])
         return Shown(markdown_table(claims_table(found), caption, percent=["paper"]))
 
     def report(self) -> Shown:

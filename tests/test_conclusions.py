@@ -35,6 +35,7 @@ def test_a_difference_says_whether_its_sign_is_known():
     )
     assert "clear of zero" in difference(Interval(-0.05, -0.08, -0.01))
     assert "not to be told from nothing" in difference(Interval(0.031, -0.004, 0.058))
+    assert difference(Interval(-0.0001, -0.004, 0.058)).startswith("+0.0 points")
     assert difference(Interval(0.1, float("nan"), float("nan"))).endswith(
         "(no interval: too few pictures, or no difference on any)"
     )

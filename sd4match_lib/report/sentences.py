@@ -9,8 +9,8 @@ from sd4match_lib.metrics.bootstrap import Interval
 
 
 def points(value: float) -> str:
-    """Return a fraction as percentage points with a sign, such as "+3.1"."""
-    return f"{100 * value:+.1f}"
+    """Return a fraction as percentage points with a sign, such as "+3.1"; what rounds to zero is "+0.0"."""
+    return f"{round(100 * value, 1) + 0.0:+.1f}"
 
 
 def difference(gain: Interval) -> str:

@@ -121,6 +121,13 @@ def test_difficulty_has_words_for_its_levels_and_one_row_per_method():
     assert len([line for line in figure.axes[0].lines if line.get_marker() in "os"]) == len(table)
 
 
+def test_the_paper_is_best_in_each_category_by_one_of_its_prompts():
+    best = spair_table.best_printed(["SD4Match-Single", "SD4Match-Class", "SD4Match-CPM"])
+    assert set(best) == set(SPAIR_CATEGORIES)
+    told = [best[category] for category in ("bird", "pottedplant", "sheep")]
+    assert told == ["SD4Match-Class", "SD4Match-Single", "SD4Match-CPM"]
+
+
 def test_categories_stand_by_gain_in_their_groups():
     def run(**distances):
         return of_rows(pd.concat([rows(d, name) for name, d in distances.items()], ignore_index=True))

@@ -14,7 +14,7 @@ from sd4match_lib.metrics.bootstrap import Interval
 from sd4match_lib.metrics.keypoints import FLAGS, read_keypoints
 from sd4match_lib.metrics.pck import bootstrap_interval
 from sd4match_lib.report.estimates import Results, estimate, one_of, slices
-from sd4match_lib.report.published import load_published
+from sd4match_lib.report.published import load_published, lookup
 from sd4match_lib.report.tables import PUBLISHED
 from sd4match_lib.runs.store import find_runs
 
@@ -99,6 +99,14 @@ def spair_table(methods: Sequence[Measured], alpha: float = 0.1, *, profile: str
                 named = {"method": f"{method.name}{mark}, {profile}", "group": group}
                 table.append({**named, **cells, PUBLISHED: False})
     return pd.DataFrame(table, columns=["method", "all", "group", *SPAIR_CATEGORIES, PUBLISHED])
+
+
+def best_printed(methods: Sequence[str]) -> dict[str, str]:
+    """Return by category which of some methods the paper prints highest in Table 2."""
+    return {
+        category: max(methods, key=lambda name: lookup("table2", name, category, 0.1) or 0.0)
+        for category in SPAIR_CATEGORIES
+    }
 
 
 def category_table(runs: Mapping[str, Results], alpha: float = 0.1) -> pd.DataFrame:

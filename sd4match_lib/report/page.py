@@ -93,7 +93,7 @@ def _first_words(profile: Profile, claims: pd.DataFrame) -> list[str]:
     }
     for words, verdicts in kinds.items():
         found = own[own["verdict"].isin(verdicts)]["claim"].tolist()
-        more = f"; and {len(found) - _NAMED} more, in the table below" if len(found) > _NAMED else ""
+        more = f"; and {len(found) - _NAMED} more, in the report's table" if len(found) > _NAMED else ""
         named = "; ".join(found[:_NAMED]) or "none"
         lines += [f"**{words}** ({len(found)} of {len(own)} claims): {named}{more}.", ""]
     if profile.decided_by and own["verdict"].isin(kinds["Cannot be told here"]).any():

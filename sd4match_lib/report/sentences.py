@@ -52,8 +52,8 @@ def value_of(cell: Interval | float | None) -> float:
 
 
 def percent(cell: Interval | float | None) -> str:
-    """Return a cell's value in percent, such as "46.4 %"."""
-    return f"{100 * value_of(cell):.1f} %"
+    """Return a cell's value in percent, such as "46.4 %"; never "-0.0 %"."""
+    return f"{round(100 * value_of(cell), 1) + 0.0:.1f} %"
 
 
 def clearly_better(cells: Iterable[Interval | None]) -> int:

@@ -110,7 +110,7 @@ def best_printed(methods: Sequence[str]) -> dict[str, str]:
 
 
 def category_table(runs: Mapping[str, Results], alpha: float = 0.1) -> pd.DataFrame:
-    """Tabulate PCK by category for several methods, for bars.
+    """Tabulate PCK by category for several methods.
 
     Returns:
         One row per category and method, and those of "all": `category`, `method`, `PCK@<alpha>` (`Interval`).

@@ -60,20 +60,20 @@ def plot_ablation(table: pd.DataFrame, *, title: str) -> Figure:
     return plot_dots({"": others["case"].tolist()}, kinds, xlabel=label, title=title, zero=True)
 
 
-def plot_generalisation(bars: pd.DataFrame, column: str, *, title: str) -> Figure:
+def plot_generalisation(table: pd.DataFrame, column: str, *, title: str) -> Figure:
     """Draw Table 3: a line a data set; the colour says the method, the mark what it was tuned on.
 
-    The bars are of `studies.generalisation_rows`.
+    The table is of `studies.generalisation_rows`.
     """
-    methods = list(dict.fromkeys(bars["method"].str.removesuffix(START)))
+    methods = list(dict.fromkeys(table["method"].str.removesuffix(START)))
     colours = dict(zip(methods, COLOURS, strict=False))
     kinds = []
-    for (method, tuned), part in bars.groupby(["method", "tuned on"], sort=False):
+    for (method, tuned), part in table.groupby(["method", "tuned on"], sort=False):
         name = method.removesuffix(START)
         label = f"{name}, tuned on {tuned}" if tuned else method
         style = {"marker": _TUNED_MARKS.get(tuned, "o"), "hollow": method != name}
         kinds.append(Dots(label, from_table(part, "dataset", column), colours[name], **style))
-    rows = list(dict.fromkeys(bars["dataset"]))
+    rows = list(dict.fromkeys(table["dataset"]))
     return plot_dots({"": rows}, kinds, xlabel=column, title=title, width_inches=7.5)
 
 

@@ -46,7 +46,7 @@ def table_caption(text: str, *, profile: str, protocol: str) -> str:
 def format_percent(value: float | Interval | None) -> str:
     """Format a fraction as percent with one decimal: ``52.9``, ``52.9 [51.0, 54.8]``, or a dash for none."""
     cell = interval_of(value)
-    told = [_NOTHING if math.isnan(part) else f"{100 * part:.1f}" for part in cell]
+    told = [_NOTHING if math.isnan(part) else f"{round(100 * part, 1) + 0.0:.1f}" for part in cell]
     return told[0] if _NOTHING in told else f"{told[0]} [{told[1]}, {told[2]}]"
 
 

@@ -1,9 +1,14 @@
 """Shared fixtures; everything that tests write goes to temporary folders."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from sd4match_lib.backbones.base import TextEncoder
 
 # Set before anything imports torch: tests share small machines, and nobody watches their progress bars.
 os.environ["SD4MATCH_HEADLESS"] = "1"
@@ -43,6 +48,31 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"needs the real data in {folder}")
     return folder
+
+
+@pytest.fixture(scope="module")
+def sd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Stable Diffusion in diffusers' layout."""
+    import tiny  # loads PyTorch, which most tests do without
+
+    return tiny.write_diffusion(tmp_path_factory.mktemp("sd"))
+
+
+@pytest.fixture(scope="module")
+def encoder(sd: Path) -> "TextEncoder":
+    """Its text model."""
+    from sd4match_lib.backbones.stable_diffusion import StableDiffusion
+
+    return StableDiffusion.load_text(sd)
+
+
+@pytest.fixture
+def close_figures() -> Iterator[None]:
+    """Close what a test has drawn."""
+    import matplotlib.pyplot as plt
+
+    yield
+    plt.close("all")
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """What notebooks say of their tables is computed from them."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,11 +11,7 @@ from sd4match_lib.report.sentences import difference, listed
 from sd4match_lib.report.studies import where_methods_are_best
 from sd4match_lib.report.training import what_training_did
 
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("close_figures")
 
 
 def cosines(names, alike, far=0.0):

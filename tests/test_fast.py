@@ -22,13 +22,8 @@ IDS = [f"cat/{index}" for index in range(5)]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tiny.write_diffusion(tmp_path_factory.mktemp("sd"))
-
-
-@pytest.fixture(scope="module")
-def plain(folder):
-    return StableDiffusion.from_folder(folder, layers=LAYERS)
+def plain(sd):
+    return StableDiffusion.from_folder(sd, layers=LAYERS)
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +46,11 @@ def assert_close(ours, theirs):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["sd", "sdxl"])
-def test_a_pass_is_one_graph_and_the_same_numbers(family, folder, tmp_path, latents):
+def test_a_pass_is_one_graph_and_the_same_numbers(family, sd, tmp_path, latents):
     kind = StableDiffusion
     if family == "sdxl":
-        folder, kind = tiny.write_sdxl(tmp_path), StableDiffusionXL
-    model = kind.from_folder(folder, layers=LAYERS)
+        sd, kind = tiny.write_sdxl(tmp_path), StableDiffusionXL
+    model = kind.from_folder(sd, layers=LAYERS)
     expected = features(model, latents)
     # One graph or an error; without compiling what is in it.
     whole = torch.compile(ReadPass(model.denoiser, LAYERS), fullgraph=True, dynamic=False, backend="eager")
@@ -67,7 +62,7 @@ def test_a_pass_is_one_graph_and_the_same_numbers(family, folder, tmp_path, late
 
 
 @pytest.fixture
-def uncompiled(folder, monkeypatch):
+def uncompiled(sd, monkeypatch):
     """A fast model whose passes are not compiled, and the rows of each of them."""
     rows = []
 
@@ -79,7 +74,7 @@ def uncompiled(folder, monkeypatch):
         return run
 
     monkeypatch.setattr(torch, "compile", watch)
-    model = StableDiffusion.from_folder(folder, layers=LAYERS)
+    model = StableDiffusion.from_folder(sd, layers=LAYERS)
     model.make_fast(LAYERS)
     return model, rows
 
@@ -96,9 +91,9 @@ def test_images_and_noises_share_passes_of_one_size(uncompiled, plain, latents, 
 
 @pytest.mark.parametrize("quick", [False, True])
 def test_memory_that_runs_out_halves_the_pass_once_and_for_all(
-    folder, plain, latents, monkeypatch, quick, uncompiled
+    sd, plain, latents, monkeypatch, quick, uncompiled
 ):
-    model = uncompiled[0] if quick else StableDiffusion.from_folder(folder, layers=LAYERS)
+    model = uncompiled[0] if quick else StableDiffusion.from_folder(sd, layers=LAYERS)
     sizes, read = [], model.read_layers
 
     def small(noisy, *args):
@@ -118,7 +113,7 @@ def test_memory_that_runs_out_halves_the_pass_once_and_for_all(
         features(model, latents, ensemble=2)
 
 
-def test_a_compiler_with_another_gradient_is_not_learned_through(folder, plain, latents, monkeypatch, caplog):
+def test_a_compiler_with_another_gradient_is_not_learned_through(sd, plain, latents, monkeypatch, caplog):
     wrong = []
 
     def compiled(read, **_settings):
@@ -129,7 +124,7 @@ def test_a_compiler_with_another_gradient_is_not_learned_through(folder, plain, 
         return run
 
     monkeypatch.setattr(torch, "compile", compiled)
-    model = StableDiffusion.from_folder(folder, layers=LAYERS)
+    model = StableDiffusion.from_folder(sd, layers=LAYERS)
     model.make_fast(LAYERS)
     context = [of.text.encode_prompt(["red"]).detach().clone().requires_grad_() for of in (model, plain)]
     for of, given in zip((model, plain), context, strict=True):
@@ -189,8 +184,8 @@ def _with_backend(compiled, name):
 
 
 @pytest.mark.slow
-def test_compiled_features_and_gradients_are_those_of_the_plain_path(folder, plain, latents, caplog, backend):
-    model = StableDiffusion.from_folder(folder, layers=LAYERS)
+def test_compiled_features_and_gradients_are_those_of_the_plain_path(sd, plain, latents, caplog, backend):
+    model = StableDiffusion.from_folder(sd, layers=LAYERS)
     model.make_fast(LAYERS)
     with caplog.at_level(logging.INFO):
         assert_close(features(model, latents, ensemble=2), features(plain, latents, ensemble=2))

@@ -1,11 +1,9 @@
 import dataclasses
 
 import pytest
-import tiny
 import torch
 from safetensors.torch import load_file, save_file
 
-from sd4match_lib.backbones.stable_diffusion import StableDiffusion
 from sd4match_lib.backbones.vision import VisionTokens
 from sd4match_lib.config.profile import load_profile
 from sd4match_lib.errors import UserError
@@ -16,11 +14,6 @@ from sd4match_lib.prompts.per_class import ClassPrompt
 from sd4match_lib.prompts.single import SinglePrompt
 
 WIDTH, VISION, PATCHES = 16, 12, 16
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory):
-    return StableDiffusion.load_text(tiny.write_diffusion(tmp_path_factory.mktemp("sd")))
 
 
 def tokens(rows, seed=0, width=VISION):

@@ -1,4 +1,3 @@
-import matplotlib.pyplot as plt
 import nbformat
 import numpy as np
 import pytest
@@ -8,11 +7,7 @@ from nbclient import NotebookClient
 from sd4match_lib.report.panels import Circle, pca_colours, plot_panels
 from sd4match_lib.report.training import plot_losses
 
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("close_figures")
 
 
 def test_equal_features_have_equal_colours_in_whichever_map():

@@ -1,10 +1,8 @@
 import dataclasses
 
 import pytest
-import tiny
 import torch
 
-from sd4match_lib.backbones.stable_diffusion import StableDiffusion
 from sd4match_lib.backbones.vision import VisionTokens
 from sd4match_lib.config.profile import load_profile
 from sd4match_lib.errors import UserError
@@ -16,11 +14,6 @@ from sd4match_lib.prompts.text import EmptyPrompt, TextPrompt
 
 IDS = ("cat/one", "cat/two", "car(G)/one")
 CATEGORIES = ("cat", "cat", "car(G)")
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory):
-    return StableDiffusion.load_text(tiny.write_diffusion(tmp_path_factory.mktemp("sd")))
 
 
 def batch(vision=None):

@@ -2,11 +2,9 @@ import os
 import pickle
 
 import pytest
-import tiny
 import torch
 from safetensors.torch import load_file
 
-from sd4match_lib.backbones.stable_diffusion import StableDiffusion
 from sd4match_lib.backbones.vision import VisionTokens
 from sd4match_lib.cli.main import main
 from sd4match_lib.errors import UserError
@@ -17,16 +15,6 @@ from sd4match_lib.prompts.single import SinglePrompt
 from sd4match_lib.prompts.textual_inversion import embedding_vectors
 
 WIDTH = 16
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tiny.write_diffusion(tmp_path_factory.mktemp("sd"))
-
-
-@pytest.fixture(scope="module")
-def encoder(folder):
-    return StableDiffusion.load_text(folder)
 
 
 def assembled(encoder, rows):
@@ -120,7 +108,7 @@ def test_foreign_and_broken_checkpoints_are_named(tmp_path):
         read_released(path, length=76)
 
 
-def test_an_exported_word_is_the_prompt_to_a_stock_pipeline(folder, encoder, tmp_path):
+def test_an_exported_word_is_the_prompt_to_a_stock_pipeline(sd, encoder, tmp_path):
     from diffusers.loaders import TextualInversionLoaderMixin
     from transformers import CLIPTextModel, CLIPTokenizer
 
@@ -133,8 +121,8 @@ def test_an_exported_word_is_the_prompt_to_a_stock_pipeline(folder, encoder, tmp
     assert list(load_file(tmp_path / "word.safetensors")) == ["<sd4>"]
 
     class Pipeline(TextualInversionLoaderMixin):
-        tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-        text_encoder = CLIPTextModel.from_pretrained(folder / "text_encoder")
+        tokenizer = CLIPTokenizer.from_pretrained(sd / "tokenizer")
+        text_encoder = CLIPTextModel.from_pretrained(sd / "text_encoder")
         components: dict = {}  # noqa: RUF012
         hf_device_map = None
 

@@ -5,12 +5,10 @@ import subprocess
 import sys
 
 import pytest
-import tiny
 import torch
 from safetensors.torch import load_file
 from threads import threads
 
-from sd4match_lib.backbones.stable_diffusion import StableDiffusion
 from sd4match_lib.config.profile import load_profile
 from sd4match_lib.prompts.base import PromptBatch
 from sd4match_lib.prompts.per_class import ClassPrompt
@@ -18,11 +16,6 @@ from sd4match_lib.prompts.single import SinglePrompt
 from sd4match_lib.reproduce.prepare import prepare_data
 
 WIDTH, ROWS = 16, 96  # enough that torch shares the rows between threads
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory):
-    return StableDiffusion.load_text(tiny.write_diffusion(tmp_path_factory.mktemp("sd")))
 
 
 @pytest.fixture

@@ -15,18 +15,13 @@ IDS = ["cat/one", "cat/two", "dog/one", "dog/one#flip", "car/x"]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tiny.write_diffusion(tmp_path_factory.mktemp("sd"))
-
-
-@pytest.fixture(scope="module")
 def four_levels(tmp_path_factory):
     return tiny.write_diffusion(tmp_path_factory.mktemp("sd4"), levels=4)
 
 
 @pytest.fixture(scope="module")
-def features(folder):
-    return StableDiffusion.from_folder(folder, layers=LAYERS)
+def features(sd):
+    return StableDiffusion.from_folder(sd, layers=LAYERS)
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +39,12 @@ def context_of(features, *strings):
 
 
 @torch.no_grad()
-def whole_unet(folder, latents, context, block, timestep):
+def whole_unet(sd, latents, context, block, timestep):
     """What a plain hook on the complete, stock UNet sees: no cut, no early end."""
     from diffusers import UNet2DConditionModel
 
-    unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet").eval()
-    full = StableDiffusion.from_folder(folder, layers=("up_blocks.0",))
+    unet = UNet2DConditionModel.from_pretrained(sd, subfolder="unet").eval()
+    full = StableDiffusion.from_folder(sd, layers=("up_blocks.0",))
     clean = full.sample(latents, IDS, seed=0)
     noise = torch.stack([image_noise(0, name, 0, clean.shape[1:]) for name in IDS])
     noisy = full.scheduler.add_noise(clean, noise, torch.full((len(IDS),), timestep))
@@ -78,21 +73,21 @@ def test_every_block_of_the_cut_decoder_equals_a_hook_on_the_whole_unet(four_lev
 
 
 @pytest.mark.parametrize("block", [0, 1, 2])
-def test_three_levels_equal_the_whole_unet_too_and_a_pyramid_equals_its_blocks(folder, latents, block):
-    cut = StableDiffusion.from_folder(folder, layers=("up_blocks.2",))
+def test_three_levels_equal_the_whole_unet_too_and_a_pyramid_equals_its_blocks(sd, latents, block):
+    cut = StableDiffusion.from_folder(sd, layers=("up_blocks.2",))
     context = context_of(cut, "a photo of a dog")
     with torch.no_grad():
         pyramid = cut.features(latents, IDS, context, [f"up_blocks.{k}" for k in range(3)], timestep=261)
-    stock = whole_unet(folder, latents, context, block, 261)
+    stock = whole_unet(sd, latents, context, block, 261)
     torch.testing.assert_close(pyramid[block], stock, atol=1e-5, rtol=1e-5)
 
 
-def test_nothing_behind_the_wanted_block_runs(folder, latents):
+def test_nothing_behind_the_wanted_block_runs(sd, latents):
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
-    unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet")
-    vae = AutoencoderKL.from_pretrained(folder, subfolder="vae")
-    loaded = StableDiffusion.from_folder(folder, layers=LAYERS)
+    unet = UNet2DConditionModel.from_pretrained(sd, subfolder="unet")
+    vae = AutoencoderKL.from_pretrained(sd, subfolder="vae")
+    loaded = StableDiffusion.from_folder(sd, layers=LAYERS)
     whole = StableDiffusion(unet, vae, loaded.text, loaded.scheduler)
     ran = []
     for name in ("up_blocks.0", "up_blocks.1", "up_blocks.2", "conv_norm_out", "conv_out"):
@@ -206,8 +201,8 @@ def test_the_cheap_way_back_gives_the_same_gradient_and_is_taken_back(features, 
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_gives_about_the_same_in_float32(folder, features, latents, dtype):
-    half = StableDiffusion.from_folder(folder, layers=LAYERS, dtype=dtype)
+def test_half_precision_gives_about_the_same_in_float32(sd, features, latents, dtype):
+    half = StableDiffusion.from_folder(sd, layers=LAYERS, dtype=dtype)
     with torch.no_grad():
         exact = features.features(latents, IDS, context_of(features, "a cat"), LAYERS, timestep=50)[0]
         rough = half.features(latents, IDS, context_of(half, "a cat"), LAYERS, timestep=50)[0]
@@ -216,36 +211,34 @@ def test_half_precision_gives_about_the_same_in_float32(folder, features, latent
     assert cosine.min() > 0.98
 
 
-def test_blocks_that_are_not_there_are_errors(folder, features, latents):
+def test_blocks_that_are_not_there_are_errors(sd, features, latents):
     with pytest.raises(UserError, match=r"no layer 'up_blocks.3': .* has up_blocks.0 to up_blocks.2"):
-        StableDiffusion.from_folder(folder, layers=("up_blocks.3",))
+        StableDiffusion.from_folder(sd, layers=("up_blocks.3",))
     with pytest.raises(UserError, match="cut off"):
         features.features(latents, IDS, context_of(features, ""), ("up_blocks.2",), timestep=50)
 
 
-def test_the_first_complete_source_is_used_and_its_files_are_hashed(folder, tmp_path):
+def test_the_first_complete_source_is_used_and_its_files_are_hashed(sd, tmp_path):
     broken = tiny.write_diffusion(tmp_path / "broken")
     (broken / UNET_WEIGHTS).unlink()
-    config = ModelConfig(sources=("models/nowhere", str(broken), str(folder)), image_hw=(64, 64))
+    config = ModelConfig(sources=("models/nowhere", str(broken), str(sd)), image_hw=(64, 64))
     found = find_diffusion(config, tmp_path / "cache")
-    assert found.source == str(folder) and found.files[UNET_WEIGHTS] == sha256_file(folder / UNET_WEIGHTS)
+    assert found.source == str(sd) and found.files[UNET_WEIGHTS] == sha256_file(sd / UNET_WEIGHTS)
     assert "tokenizer/tokenizer.json" in found.files
     assert found == find_diffusion(config, tmp_path / "cache") and len(found.sha256) == 64
 
 
 def test_a_tokenizer_without_its_words_is_missing(tmp_path):
     # transformers would load it without complaint and map every word to the end token.
-    folder = tiny.write_diffusion(tmp_path)
-    (folder / "tokenizer" / "tokenizer.json").unlink()
+    sd = tiny.write_diffusion(tmp_path)
+    (sd / "tokenizer" / "tokenizer.json").unlink()
     with pytest.raises(UserError, match=r"lacks tokenizer/vocab\.json or tokenizer/tokenizer\.json"):
-        find_diffusion(ModelConfig(sources=(str(folder),), image_hw=(64, 64)))
+        find_diffusion(ModelConfig(sources=(str(sd),), image_hw=(64, 64)))
 
 
-def test_without_a_source_the_error_lists_each_with_its_reason(folder, tmp_path, monkeypatch):
+def test_without_a_source_the_error_lists_each_with_its_reason(sd, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    config = ModelConfig(
-        sources=("models/nowhere", str(folder), "some/hub-id"), image_hw=(64, 64), sha256="00"
-    )
+    config = ModelConfig(sources=("models/nowhere", str(sd), "some/hub-id"), image_hw=(64, 64), sha256="00")
     with pytest.raises(UserError) as caught:
         find_diffusion(config, download=False)
     message = str(caught.value)
@@ -265,7 +258,7 @@ def test_a_remembered_hash_follows_the_file(tmp_path):
 
 
 def test_a_damaged_weight_file_is_one_clear_error(tmp_path):
-    folder = tiny.write_diffusion(tmp_path)
-    (folder / UNET_WEIGHTS).write_bytes(b"not a model")
+    sd = tiny.write_diffusion(tmp_path)
+    (sd / UNET_WEIGHTS).write_bytes(b"not a model")
     with pytest.raises(UserError, match="unet cannot be loaded"):
-        StableDiffusion.from_folder(folder, layers=LAYERS)
+        StableDiffusion.from_folder(sd, layers=LAYERS)

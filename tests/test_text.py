@@ -10,21 +10,16 @@ STRINGS = ["", "a photo of a cat", "a photo of the red car xyz"]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tiny.write_diffusion(tmp_path_factory.mktemp("sd"))
+def encoder(sd):
+    return load(sd)
 
 
-@pytest.fixture(scope="module")
-def encoder(folder):
-    return load(folder)
-
-
-def load(folder):
+def load(sd):
     from transformers import CLIPTextModel, CLIPTokenizer
 
     with quiet_loading():
-        model = CLIPTextModel.from_pretrained(folder / "text_encoder")
-        return ClipTextEncoder(model, CLIPTokenizer.from_pretrained(folder / "tokenizer"))
+        model = CLIPTextModel.from_pretrained(sd / "text_encoder")
+        return ClipTextEncoder(model, CLIPTokenizer.from_pretrained(sd / "tokenizer"))
 
 
 def test_token_embeddings_of_a_string_give_what_the_stock_text_model_gives(encoder):
@@ -87,8 +82,8 @@ def test_gradients_reach_the_learned_rows_and_nothing_else(encoder):
     assert all(parameter.grad is None for parameter in encoder.model.parameters())
 
 
-def test_the_hook_is_gone_even_after_an_error_inside_the_text_model(folder):
-    encoder = load(folder)
+def test_the_hook_is_gone_even_after_an_error_inside_the_text_model(sd):
+    encoder = load(sd)
 
     def fail(*_):
         raise RuntimeError("broken on purpose")
@@ -117,18 +112,18 @@ def test_a_text_model_that_wraps_its_inner_model_works_the_same(encoder):
 
 
 def test_checkpoints_with_the_names_of_transformers_4_load_alike(encoder, tmp_path):
-    folder = tiny.write_diffusion(tmp_path)
-    tiny.write_old_clip_layout(folder / "text_encoder")
-    old = load(folder)
+    sd = tiny.write_diffusion(tmp_path)
+    tiny.write_old_clip_layout(sd / "text_encoder")
+    old = load(sd)
     assert torch.equal(old.encode_prompt(STRINGS), encoder.encode_prompt(STRINGS))
 
 
-def test_a_tokenizer_in_the_published_models_files_gives_the_same_ids(encoder, folder, tmp_path):
+def test_a_tokenizer_in_the_published_models_files_gives_the_same_ids(encoder, sd, tmp_path):
     import json
 
     from transformers import CLIPTokenizer
 
-    model = json.loads((folder / "tokenizer" / "tokenizer.json").read_text())["model"]
+    model = json.loads((sd / "tokenizer" / "tokenizer.json").read_text())["model"]
     merges = [" ".join(pair) for pair in model["merges"]]
     (tmp_path / "vocab.json").write_text(json.dumps(model["vocab"]))
     (tmp_path / "merges.txt").write_text("\n".join(["#version: 0.2", *merges]) + "\n")
@@ -139,8 +134,8 @@ def test_a_tokenizer_in_the_published_models_files_gives_the_same_ids(encoder, f
     assert torch.equal(published.token_ids(STRINGS), encoder.token_ids(STRINGS))
 
 
-def test_a_string_is_encoded_once_whatever_its_company(folder):
-    encoder = load(folder)
+def test_a_string_is_encoded_once_whatever_its_company(sd):
+    encoder = load(sd)
     calls = []
     encoder.model.register_forward_hook(lambda *_: calls.append(1))
     contexts = encoder.encode_prompt(["a cat", "a dog", "a cat"])

@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Mapping
-from typing import Any
 
 import ipywidgets
 import matplotlib.pyplot as plt
@@ -13,6 +12,7 @@ from sd4match_lib.data.types import Pair, PairDataset
 from sd4match_lib.errors import UserError
 from sd4match_lib.interactive.still import StillBox, encode
 from sd4match_lib.metrics.keypoints import is_correct, matched_rows
+from sd4match_lib.report.maps import found_points
 from sd4match_lib.report.pictures import plot_matches
 
 ANY = "any"
@@ -88,7 +88,7 @@ class PairBrowser(StillBox):
         rows = self._results[self.dataset.value][1]
         if self.category.value != ANY:
             rows = rows[rows["category"] == self.category.value]
-        share = self._hits(rows).groupby(rows["pair_id"]).mean()
+        share = is_correct(rows, self._alpha).groupby(rows["pair_id"]).mean()
         wanted = self.difficulty.value
         if wanted in ("all right", "some wrong", "all wrong"):
             kept = {"all right": share == 1, "some wrong": (share > 0) & (share < 1), "all wrong": share == 0}
@@ -109,33 +109,22 @@ class PairBrowser(StillBox):
             return
         pairs, rows = self._results[self.dataset.value]
         pair_id = self.chosen[min(self.place.value, len(self.chosen)) - 1]
-        own = rows[rows["pair_id"] == pair_id]
         pair = self._pair(pairs, pair_id)
-        hits = self._hits(own).to_numpy()
-        pred_px = own[["pred_x_px", "pred_y_px"]].to_numpy()
-        src_px, trg_px = (own[[f"{side}_x_px", f"{side}_y_px"]].to_numpy() for side in ("src", "trg"))
-        pictures = pair.src.read(), pair.trg.read()
-        ax = plot_matches(*pictures, src_px, trg_px, pred_px, hits, title=self._note)
+        found = found_points(rows, pair_id, self._alpha)
+        ax = plot_matches(pair.src.read(), pair.trg.read(), *found, title=self._note)
         figure = ax.get_figure(root=True)
         assert figure is not None
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
         plt.close(figure)  # or the notebook shows it once more below
         self._picture.value = buffer.getvalue()
-        right = f"{int(hits.sum())} of {len(hits)} keypoints within {self._alpha:g}"
+        right = f"{found[-1].sum()} of {len(found[-1])} keypoints within {self._alpha:g}"
         self._caption.value = f"{pair_id} ({self.place.value} of {len(self.chosen)}): {right}"
 
-    def _hits(self, rows: pd.DataFrame) -> Any:
-        return is_correct(rows, self._alpha)
-
     def _pair(self, pairs: PairDataset, pair_id: str) -> Pair:
-        place = self._places(pairs).get(pair_id)
-        if place is None:
-            raise UserError(f"pair {pair_id} is not in {pairs.name} {pairs.split}; open the split it is of.")
-        return pairs[place]
-
-    def _places(self, pairs: PairDataset) -> dict[str, int]:
         key = f"{pairs.name} {pairs.split}"
         if key not in self._known:
             self._known[key] = {pair.pair_id: place for place, pair in enumerate(pairs)}
-        return self._known[key]
+        if pair_id not in self._known[key]:
+            raise UserError(f"pair {pair_id} is not in {key}; open the split it is of.")
+        return pairs[self._known[key][pair_id]]

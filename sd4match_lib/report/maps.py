@@ -1,6 +1,7 @@
 """Figures of where points are found: correlation maps under prompts (Fig. 6), matches of methods (Fig. 9)."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,16 +14,18 @@ from matplotlib.patches import Ellipse
 from sd4match_lib.data.types import Pair
 from sd4match_lib.matcher.result import Match
 from sd4match_lib.metrics.keypoints import is_correct, matched_rows, thresholds
-from sd4match_lib.report.estimates import ALPHA, Part, Results, by_seed, estimate
+from sd4match_lib.report.estimates import ALPHA, Evaluated, Results, estimate, with_values
 from sd4match_lib.report.pictures import plot_annotations, plot_matches
 from sd4match_lib.report.sentences import counted, listed
 from sd4match_lib.report.style import figure_style, set_title
+
+Points: TypeAlias = npt.NDArray[Any]
+"""``(N, 2)``, in pixels."""
 
 _SIDE = 1.55
 _CROP = 0.28
 """Half the side of a source's crop, as a share of the picture's shorter side."""
 _QUERY, _TRUTH, _FOUND = "#D55E00", "#FFFFFF", "#D55E00"
-_KINDS = ("src", "trg", "pred")
 
 
 def plot_correlation_maps(
@@ -142,11 +145,10 @@ def plot_match_grid(pairs: Sequence[Pair], runs: Mapping[str, pd.DataFrame]) -> 
         for line, pair in zip(grid, pairs, strict=True):
             src, trg = pair.src.read(), pair.trg.read()
             for axes, (name, rows) in zip(line, runs.items(), strict=True):
-                own = matched_rows(rows[rows["pair_id"] == pair.pair_id])
-                hits = is_correct(own, ALPHA).to_numpy()
+                found = found_points(rows, pair.pair_id)
+                hits = found[-1]
                 right[name] += int(hits.sum())
-                points = {kind: own[[f"{kind}_x_px", f"{kind}_y_px"]].to_numpy() for kind in _KINDS}
-                plot_matches(src, trg, points["src"], points["trg"], points["pred"], hits, ax=axes)
+                plot_matches(src, trg, *found, ax=axes)
                 axes.set_title(f"{name}: {pair.category}, {hits.sum()} of {len(hits)}", fontsize=8)
                 if (legend := axes.get_legend()) is not None:
                     legend.remove()
@@ -154,6 +156,20 @@ def plot_match_grid(pairs: Sequence[Pair], runs: Mapping[str, pd.DataFrame]) -> 
         told = listed([f"{name} {count}" for name, count in right.items()])
         set_title(figure, f"Points found, of {asked} in pairs chosen where methods differ most: {told}")
     return figure
+
+
+def found_points(
+    rows: pd.DataFrame, pair_id: str, alpha: float = ALPHA
+) -> tuple[Points, Points, Points, npt.NDArray[np.bool_]]:
+    """Return a pair's points in a run's rows, and whether each counts as found.
+
+    Returns:
+        Three arrays ``(N, 2)``: the source's in its pixels, the true and the found ones in the target's; and
+        ``(N,)``.
+    """
+    own = matched_rows(rows[rows["pair_id"] == pair_id])
+    src, trg, pred = (own[[f"{kind}_x_px", f"{kind}_y_px"]].to_numpy() for kind in ("src", "trg", "pred"))
+    return src, trg, pred, is_correct(own, alpha).to_numpy()
 
 
 def plot_truth(pair: Pair) -> Axes:
@@ -165,11 +181,9 @@ def plot_truth(pair: Pair) -> Axes:
 
 def plot_scored_pair(pair: Pair, rows: pd.DataFrame, *, title: str) -> Axes:
     """Draw where a run found a pair's points: right ones blue, wrong ones vermilion, counted in the title."""
-    own = matched_rows(rows[rows["pair_id"] == pair.pair_id])
-    src, trg, pred = (own[[f"{kind}_x_px", f"{kind}_y_px"]].to_numpy() for kind in _KINDS)
-    hits = is_correct(own, ALPHA).to_numpy()
-    told = f"{title}: {hits.sum()} of {len(hits)} points found"
-    return plot_matches(pair.src.read(), pair.trg.read(), src, trg, pred, hits, title=told)
+    found = found_points(rows, pair.pair_id)
+    told = f"{title}: {found[-1].sum()} of {len(found[-1])} points found"
+    return plot_matches(pair.src.read(), pair.trg.read(), *found, title=told)
 
 
 def worst_and_best(pairs: Sequence[Pair], rows: pd.DataFrame) -> dict[str, Pair]:
@@ -205,20 +219,14 @@ def first_of_each_category(pairs: Sequence[Pair]) -> dict[str, Pair]:
     return first
 
 
-def one_measure(results: Results, name: str) -> dict[int, Part]:
+def one_measure(results: Results, name: str) -> dict[int, Evaluated]:
     """Return measurements of maps with one of their numbers as the keypoints' ``value``, for comparisons."""
-    return {
-        seed: Part(result.keypoints.assign(value=result.keypoints[name]), result.record)
-        for seed, result in by_seed(results).items()
-    }
+    return with_values(results, lambda rows: rows.assign(value=rows[name]))
 
 
-def constant(results: Results, value: float) -> dict[int, Part]:
+def constant(results: Results, value: float) -> dict[int, Evaluated]:
     """Return measurements with the same ``value`` everywhere, to compare others with."""
-    return {
-        seed: Part(result.keypoints.assign(value=value), result.record)
-        for seed, result in by_seed(results).items()
-    }
+    return with_values(results, lambda rows: rows.assign(value=value))
 
 
 def share_table(measured: Mapping[str, Results], column: str) -> pd.DataFrame:

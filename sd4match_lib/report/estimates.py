@@ -113,6 +113,23 @@ def estimate(better: Results, worse: Results | None = None, *, alpha: float = 0.
     return contrast(better, worse, alpha=alpha).interval
 
 
+def scores(result: Results, against: Mapping[str, Results | None], alpha: float = ALPHA) -> dict[str, Any]:
+    """Return a table row's cells: PCK, and what it differs by from others on the same pairs.
+
+    Args:
+        result: what the row is about.
+        against: a column's name to what it compares with, or None where nothing is compared.
+        alpha: PCK's alpha.
+
+    Returns:
+        ``PCK@<alpha>`` and the columns of `against`, `Interval` each; None where nothing is compared.
+    """
+    cells: dict[str, Any] = {f"PCK@{alpha:.2f}": estimate(result, alpha=alpha)}
+    for column, other in against.items():
+        cells[column] = None if other is None else estimate(result, other, alpha=alpha)
+    return cells
+
+
 def by_seed(results: Results) -> Mapping[int, Evaluated]:
     """Return the evaluations by training seed; a single one under 0."""
     return results if isinstance(results, Mapping) else {0: results}

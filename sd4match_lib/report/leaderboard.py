@@ -15,13 +15,13 @@ from sd4match_lib.metrics.keypoints import read_keypoints
 from sd4match_lib.metrics.pck import bootstrap_interval, paired_difference
 from sd4match_lib.report.field import ALPHAS, published_table
 from sd4match_lib.report.html import html_page
+from sd4match_lib.report.sentences import NOTHING
 from sd4match_lib.report.tables import markdown_table, table_caption, write_table
 from sd4match_lib.runs.record import RunRecord
 from sd4match_lib.runs.store import find_runs
 from sd4match_lib.utils.files import atomic_write_text
 
 _EVALUATED, _SCORED = "evaluate", "score"
-_NOTHING = Interval(float("nan"), float("nan"), float("nan"))
 
 
 def rank(
@@ -48,7 +48,7 @@ def rank(
         scores["macro"] = bootstrap_interval(rows, ALPHAS[-1], average="macro", seed=seed)
         if symmetry is not None:
             chosen = rows[in_subset(rows, symmetry)]
-            scores["geo"] = bootstrap_interval(chosen, ALPHAS[-1], seed=seed) if len(chosen) else _NOTHING
+            scores["geo"] = bootstrap_interval(chosen, ALPHAS[-1], seed=seed) if len(chosen) else NOTHING
         pairs = known_rows(rows, ALPHAS[-1], "in")["pair_id"].nunique()
         table.append({"method": name, "pairs": pairs, **scores})
     frame = pd.DataFrame(table)

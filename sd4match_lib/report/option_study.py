@@ -1,6 +1,5 @@
 """What each of `Matcher`'s options is worth: the same pairs with the option off and on."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,9 +10,9 @@ from sd4match_lib.data.types import Pair
 from sd4match_lib.geometry import stretch_points
 from sd4match_lib.matcher.matcher import Matcher
 from sd4match_lib.matcher.options import MatchOptions
-from sd4match_lib.metrics.bootstrap import Interval
 from sd4match_lib.metrics.keypoints import keypoint_frame, score_pair
 from sd4match_lib.metrics.pck import bootstrap_interval, paired_difference
+from sd4match_lib.report.sentences import NOTHING
 from sd4match_lib.utils.progress import progress
 
 OPTIONS: Mapping[str, MatchOptions] = {
@@ -25,8 +24,6 @@ OPTIONS: Mapping[str, MatchOptions] = {
     "grid 3 times denser": MatchOptions(denser=3),
 }
 """The first is what the others are compared with."""
-
-_NOTHING = Interval(math.nan, math.nan, math.nan)
 
 
 def option_table(
@@ -56,7 +53,7 @@ def option_table(
                 "option": name,
                 "pairs": rows["pair_id"].nunique(),
                 "points kept": len(rows) / counts[name],
-                f"PCK@{alpha:.2f}": bootstrap_interval(rows, alpha, seed=seed) if len(rows) else _NOTHING,
+                f"PCK@{alpha:.2f}": bootstrap_interval(rows, alpha, seed=seed) if len(rows) else NOTHING,
                 "gain": paired_difference(rows, base, alpha, seed=seed) if comparable else None,
             }
         )

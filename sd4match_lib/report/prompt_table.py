@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from sd4match_lib.report.estimates import Results, estimate, one_of
+from sd4match_lib.report.estimates import Results, estimate, one_of, scores
 from sd4match_lib.report.published import lookup
 from sd4match_lib.report.sentences import difference
 from sd4match_lib.report.tables import PUBLISHED
@@ -33,18 +33,11 @@ def prompt_table(
     """
     rows = []
     for (method, prompt), result in results.items():
-        cells = {
-            "method": method,
-            "prompt": prompt,
-            "pairs": one_of(result).keypoints["pair_id"].nunique(),
-            f"PCK@{alpha:.2f}": estimate(result, alpha=alpha),
-        }
-        compared = {f"gain over {reference}": reference if prompt != reference else None}
+        against = {f"gain over {reference}": None if prompt == reference else results[method, reference]}
         if starts is not None:
-            compared["gain by learning"] = starts.get(prompt)
-        for column, other in compared.items():
-            cells[column] = other and estimate(result, results[method, other], alpha=alpha)
-        rows.append(cells)
+            against["gain by learning"] = results[method, starts[prompt]] if prompt in starts else None
+        pairs = one_of(result).keypoints["pair_id"].nunique()
+        rows.append({"method": method, "prompt": prompt, "pairs": pairs, **scores(result, against, alpha)})
     return pd.DataFrame(rows)
 
 

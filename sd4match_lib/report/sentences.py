@@ -7,6 +7,9 @@ import pandas as pd
 
 from sd4match_lib.metrics.bootstrap import Interval
 
+NOTHING = Interval(math.nan, math.nan, math.nan)
+"""What was not measured."""
+
 
 def points(value: float) -> str:
     """Return a fraction as percentage points with a sign, such as "+3.1"; what rounds to zero is "+0.0"."""

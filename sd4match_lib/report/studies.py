@@ -7,7 +7,7 @@ import pandas as pd
 
 from sd4match_lib.data.categories import SPAIR_CATEGORIES, category_noun
 from sd4match_lib.metrics.bootstrap import Interval
-from sd4match_lib.report.estimates import ALPHA, Evaluated, Part, Results, by_seed, estimate, one_of
+from sd4match_lib.report.estimates import ALPHA, Evaluated, Part, Results, by_seed, estimate, one_of, scores
 from sd4match_lib.report.published import load_published, lookup
 from sd4match_lib.report.sentences import difference, listed
 from sd4match_lib.report.tables import PUBLISHED
@@ -84,9 +84,8 @@ def generalisation_rows(methods: Sequence[Tuned]) -> pd.DataFrame:
     for dataset, label in DATASETS.items():
         for method in methods:
             tuned = DATASETS.get(method.tuned_on, "")
-            score = estimate(method.results[dataset])
             cells = {"dataset": label, "method": method.name, "tuned on": tuned}
-            table.append({**cells, SCORE: score})
+            table.append({**cells, **scores(method.results[dataset], {})})
     return pd.DataFrame(table)
 
 
@@ -124,11 +123,9 @@ def ablation_table(results: Mapping[str, Results], starts: Mapping[str, Results]
     reference = next(iter(results.values()))
     table = []
     for case, result in results.items():
-        differs = None if result is reference else estimate(result, reference)
-        cells = {"case": case, SCORE: estimate(result)}
-        gain = estimate(result, starts[case])
-        compared = {"against the first": differs, "gain by learning": gain}
-        table.append({**cells, **compared, PAPER: lookup("figure3a", case, "all", ALPHA)})
+        against = {"against the first": None if result is reference else reference}
+        cells = scores(result, {**against, "gain by learning": starts[case]})
+        table.append({"case": case, **cells, PAPER: lookup("figure3a", case, "all", ALPHA)})
     return pd.DataFrame(table)
 
 
@@ -142,10 +139,9 @@ def initialisation_table(
     """
     table = []
     for (prompt, start), run in runs.items():
-        other = None if start == "random" else estimate(run, runs[prompt, "random"], alpha=alpha)
-        cells = {"prompt": prompt, "start": start, f"PCK@{alpha:.2f}": estimate(run, alpha=alpha)}
-        gain = estimate(run, starts[prompt, start], alpha=alpha)
-        table.append({**cells, "against random": other, "gain by learning": gain})
+        against = {"against random": None if start == "random" else runs[prompt, "random"]}
+        cells = scores(run, {**against, "gain by learning": starts[prompt, start]}, alpha)
+        table.append({"prompt": prompt, "start": start, **cells})
     return pd.DataFrame(table)
 
 
@@ -158,20 +154,18 @@ def size_table(sizes: Mapping[float, Results], alpha: float = 0.1) -> pd.DataFra
     table = []
     for scale, run in sizes.items():
         size = " x ".join(map(str, one_of(run).record.config["image_hw"]))
-        other = None if scale == 1 else estimate(run, sizes[1.0], alpha=alpha)
-        table.append({"size": size, f"PCK@{alpha:.2f}": estimate(run, alpha=alpha), "against native": other})
+        against = {"against native": None if scale == 1 else sizes[1.0]}
+        table.append({"size": size, **scores(run, against, alpha)})
     return pd.DataFrame(table)
 
 
-def sweep_table(results: Mapping[tuple[str, int], Results], alpha: float = 0.1) -> pd.DataFrame:
+def sweep_table(results: Mapping[tuple[str, int], Results]) -> pd.DataFrame:
     """Tabulate PCK over the timestep, for curves, of evaluations by (method, timestep).
 
     Returns:
-        One row per entry: `method`, `t` and `PCK@<alpha>` (`Interval`).
+        One row per entry: `method`, `t` and `SCORE` (`Interval`).
     """
-    scores = {key: estimate(run, alpha=alpha) for key, run in results.items()}
-    column = f"PCK@{alpha:.2f}"
-    return pd.DataFrame([{"method": name, "t": t, column: score} for (name, t), score in scores.items()])
+    return pd.DataFrame({"method": name, "t": t, **scores(run, {})} for (name, t), run in results.items())
 
 
 def best_timesteps(results: Mapping[tuple[str, int], Results], reference_t: int) -> pd.DataFrame:

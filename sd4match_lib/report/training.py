@@ -7,8 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from sd4match_lib.metrics.bootstrap import Interval
-from sd4match_lib.report.sentences import listed, points
+from sd4match_lib.report.sentences import interval_of, listed, points
 from sd4match_lib.report.style import figure_style, set_title
 
 _COMMON_LOSS, _COMMON_PCK = 7.0, 0.6
@@ -86,9 +85,12 @@ def training_table(log: pd.DataFrame) -> pd.DataFrame:
     for when, place in (("first", 0), ("last", -1)):
         found = log.dropna(subset="pck").iloc[place]
         loss = log.iloc[place]
-        pck = Interval(float(found["pck"]), float("nan"), float("nan"))
         cells = {"when": when, "step": int(loss["step"]), "loss": float(loss["loss"])}
-        table.append({**cells, "validated at step": int(found["step"]), "validation PCK@0.10": pck})
+        validated = {
+            "validated at step": int(found["step"]),
+            "validation PCK@0.10": interval_of(found["pck"]),
+        }
+        table.append({**cells, **validated})
     return pd.DataFrame(table)
 
 

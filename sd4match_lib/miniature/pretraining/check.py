@@ -1,6 +1,5 @@
 """What the miniature must show on held-out data before it can stand in for SD2-1, measured."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -25,14 +24,15 @@ from sd4match_lib.metrics.bootstrap import Interval
 from sd4match_lib.metrics.pck import bootstrap_interval
 from sd4match_lib.miniature.objects.catalogue import CATEGORIES
 from sd4match_lib.miniature.pretraining.caption import plain_caption
-from sd4match_lib.miniature.pretraining.diffusion import DiffusionProbe
+from sd4match_lib.miniature.pretraining.diffusion import DiffusionProbe, Teachers
 from sd4match_lib.miniature.pretraining.judge import held_out_accuracy, trained_judge
-from sd4match_lib.miniature.pretraining.probe import build_probe
 from sd4match_lib.miniature.pretraining.samples import sample_pictures
 from sd4match_lib.training.train import train
 
 _ALPHA, _DATASET = 0.1, "spair"
-_PROMPTS = ("single", "class", "cpm")
+_PROMPTS, _SEEDS = ("single", "class", "cpm"), (0, 1, 2)
+_PAINTINGS = 20
+"""Of each category."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,7 @@ class Finding:
         return (self.value.value if isinstance(self.value, Interval) else self.value) >= self.bar
 
 
-def check_miniature(
-    profile: Profile, folder: Path, *, steps: int = 400, paintings: int = 20, seeds: Sequence[int] = (0, 1, 2)
-) -> list[Finding]:
+def check_miniature(profile: Profile, folder: Path, *, steps: int) -> list[Finding]:
     """Measures paintings, fixed prompts, the vision model, learned prompts and free tuning; PCK@0.1 by
     nearest neighbour on the test split.
 
@@ -65,17 +63,15 @@ def check_miniature(
         profile: a profile on the miniature.
         folder: the recipe's working folder, for the judge and the renders it learns from.
         steps: how long the hidden context is tuned freely.
-        paintings: how many for each category.
-        seeds: trainings of each learned prompt.
 
     Raises:
         UserError: weights or data are missing.
     """
     return [
-        *check_paintings(profile, folder, paintings),
+        *check_paintings(profile, folder, _PAINTINGS),
         *_fixed_prompts(profile),
         *_vision(profile),
-        *_learned_prompts(profile, seeds),
+        *_learned_prompts(profile),
         _free_tuning(profile, steps),
     ]
 
@@ -119,14 +115,13 @@ def _fixed_prompts(profile: Profile) -> list[Finding]:
                 ratio = score.value / latents.value
                 found.append(Finding("text prompt over latents, t = 50", ratio, 3.0))
     folder = find_diffusion(profile.model, profile.cache_path).folder
-    probe = DiffusionProbe(
-        build_probe(),
+    teachers = Teachers(
         AutoencoderKL.from_pretrained(folder, subfolder="vae").float(),
         CLIPTextModel.from_pretrained(folder, subfolder="text_encoder").float(),
         CLIPTokenizer.from_pretrained(folder, subfolder="tokenizer"),
-        UNet2DConditionModel.from_pretrained(folder, subfolder="unet").float().eval(),
-        torch.device("cpu"),
-    )()
+    )
+    unet = UNet2DConditionModel.from_pretrained(folder, subfolder="unet").float().eval()
+    probe = DiffusionProbe(teachers, unet, torch.device("cpu"))()
     shown = ("pck_latents", "pck_text_50", "pck_full_50", "pck_text_261", "pck_full_261", "influence")
     return [*found, *(Finding(f"probe: {name.replace('_', ' ')}", probe[name]) for name in shown)]
 
@@ -142,11 +137,11 @@ def _vision(profile: Profile) -> list[Finding]:
     ]
 
 
-def _learned_prompts(profile: Profile, seeds: Sequence[int]) -> list[Finding]:
+def _learned_prompts(profile: Profile) -> list[Finding]:
     """Each learned prompt beside what its trainings started from."""
     found = []
     for kind in _PROMPTS:
-        for seed in seeds:
+        for seed in _SEEDS:
             start = untrained_prompt(profile, kind, dataset=_DATASET, seed=seed)
             found.append(Finding(f"PCK, {kind}, seed {seed}, untrained", _score(profile, prompt=start)))
             learned = train(profile, kind, dataset=_DATASET, seed=seed).prompt

@@ -22,7 +22,7 @@ from sd4match_lib.errors import UserError
 from sd4match_lib.miniature.pretraining.caption import plain_caption, random_caption
 from sd4match_lib.miniature.pretraining.loop import Batch, Budget, Objective, pretrain
 from sd4match_lib.miniature.pretraining.networks import build_scheduler, build_unet
-from sd4match_lib.miniature.pretraining.probe import Probe, build_probe
+from sd4match_lib.miniature.pretraining.probe import build_probe
 from sd4match_lib.miniature.pretraining.renders import RenderedObjects
 from sd4match_lib.miniature.pretraining.text import tokenize
 from sd4match_lib.miniature.pretraining.vae import to_unit
@@ -125,9 +125,7 @@ def pretrain_diffusion(
     mean, deviation = encode_latents(teachers.vae, objects, folder, device)
     factor = teachers.vae.config.scaling_factor
     objective = DenoisingObjective(teachers.text, factor)
-    watch = DiffusionProbe(
-        build_probe(), teachers.vae, teachers.text, teachers.tokenizer, objective.unet, device
-    )
+    watch = DiffusionProbe(teachers, objective.unet, device)
 
     def batches(step: int, generator: torch.Generator) -> Batch:
         index = torch.randint(len(mean), (budget.batch,), generator=generator)
@@ -147,19 +145,11 @@ class DiffusionProbe:
     measurement alone.
     """
 
-    def __init__(
-        self,
-        probe: Probe,
-        vae: AutoencoderKL,
-        text: CLIPTextModel,
-        tokenizer: CLIPTokenizer,
-        unet: UNet2DConditionModel,
-        device: torch.device,
-    ) -> None:
+    def __init__(self, teachers: Teachers, unet: UNet2DConditionModel, device: torch.device) -> None:
         """Encodes the probe's pictures and captions once; `unet` may go on training between measurements."""
-        self.probe, self.unet, self.device = probe, unet, device
+        self.probe, self.unet, self.device = build_probe(), unet, device
         self.scheduler: DDIMScheduler = build_scheduler()
-        vae.to(device).eval()
+        probe, vae, text = self.probe, teachers.vae.to(device).eval(), teachers.text.to(device)
         texts = {
             "empty": [""] * len(probe.categories),
             "text": [plain_caption(category) for category in probe.categories],
@@ -168,7 +158,7 @@ class DiffusionProbe:
         with torch.no_grad():
             parts = [vae.encode(to_unit(b).to(device)).latent_dist.mean for b in probe.images.split(32)]
             self.contexts = {
-                name: text.to(device)(tokenize(tokenizer, lines).to(device)).last_hidden_state.float()
+                name: text(tokenize(teachers.tokenizer, lines).to(device)).last_hidden_state.float()
                 for name, lines in texts.items()
             }
         self.latents = torch.cat(parts) * vae.config.scaling_factor

@@ -24,6 +24,8 @@ from sd4match_lib.utils.progress import progress
 logger = logging.getLogger(__name__)
 
 PICTURES: Final = 40_960
+_STEPS: Final = 4000
+_BATCH: Final = 64
 _NAMES: Final = list(CATEGORIES)
 _ALSO: Final = {"duck": "bird", "winebottle": "bottle"}
 _HELD_OUT: Final = 99_001
@@ -55,13 +57,11 @@ def _label(facts: Facts) -> int:
     return _NAMES.index(_ALSO.get(facts.category, facts.category))
 
 
-def trained_judge(folder: Path, *, steps: int = 4000, batch: int = 64) -> Judge:
+def trained_judge(folder: Path) -> Judge:
     """Loads the judge from `folder`, or trains it on the pretraining renders that lie there and keeps it.
 
     Args:
         folder: the recipe's working folder.
-        steps: of training, on `batch` pictures each.
-        batch: pictures in a step.
     """
     torch.manual_seed(0)
     judge, path = Judge(), folder / "judge.safetensors"
@@ -74,22 +74,22 @@ def trained_judge(folder: Path, *, steps: int = 4000, batch: int = 64) -> Judge:
             ) from error
         return judge.eval()
     objects = render_objects(folder / "renders", PICTURES)
-    _fit(judge, objects, steps, batch)
+    _fit(judge, objects)
     atomic_write_bytes(path, save(judge.state_dict()))
     return judge.eval()
 
 
-def _fit(judge: Judge, objects: RenderedObjects, steps: int, batch: int) -> None:
+def _fit(judge: Judge, objects: RenderedObjects) -> None:
     """Trains on random pictures, one in two mirrored, with a learning rate that falls along a cosine."""
     images = torch.from_numpy(objects.images)
     labels = torch.tensor([_label(facts) for facts in objects.facts])
     optimizer = torch.optim.AdamW(judge.parameters(), lr=2e-3, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _STEPS)
     generator = torch.Generator().manual_seed(0)
     judge.train()
-    for _ in progress(range(steps), description="training the judge", unit="step"):
-        index = torch.randint(len(images), (batch,), generator=generator)
-        mirrored = torch.rand(batch, generator=generator) < 0.5
+    for _ in progress(range(_STEPS), description="training the judge", unit="step"):
+        index = torch.randint(len(images), (_BATCH,), generator=generator)
+        mirrored = torch.rand(_BATCH, generator=generator) < 0.5
         pictures = torch.where(mirrored[:, None, None, None], images[index].flip(2), images[index])
         with torch.autocast("cpu", dtype=torch.bfloat16):
             scores = judge(pictures)
@@ -100,9 +100,9 @@ def _fit(judge: Judge, objects: RenderedObjects, steps: int, batch: int) -> None
         schedule.step()
 
 
-def held_out_accuracy(judge: Judge, count: int = 1000) -> float:
-    """How often the judge names held-out renders right."""
-    rendered = [render_object(index, _HELD_OUT) for index in range(count)]
+def held_out_accuracy(judge: Judge) -> float:
+    """How often the judge names a thousand held-out renders right."""
+    rendered = [render_object(index, _HELD_OUT) for index in range(1000)]
     names = judge.names(torch.stack([torch.from_numpy(image) for image, _ in rendered]))
     hits = [name == _NAMES[_label(facts)] for name, (_, facts) in zip(names, rendered, strict=True)]
     return sum(hits) / len(hits)

@@ -9,20 +9,16 @@ from PIL import Image
 from sd4match_lib.analysis.generate import load_pipeline
 
 
-def sample_pictures(
-    folder: Path, prompts: Sequence[str], *, steps: int = 30, guidance: float = 3.0, seed: int = 0
-) -> list[Image.Image]:
-    """Runs the whole pipeline once for each prompt, each from its own noise (DDIM, classifier-free guidance).
+def sample_pictures(folder: Path, prompts: Sequence[str], *, steps: int = 30) -> list[Image.Image]:
+    """Runs the whole pipeline once for each prompt, each from its own noise (DDIM, guidance of 3).
 
     Args:
         folder: the model in diffusers layout.
         prompts: what to paint.
         steps: denoising steps.
-        guidance: weight of the guidance, 1 is none.
-        seed: picture `i` starts from noise `seed + i`.
     """
     pipeline = load_pipeline(folder, torch.float32, "cpu")
-    generators = [torch.Generator().manual_seed(seed + i) for i in range(len(prompts))]
-    output = pipeline(list(prompts), num_inference_steps=steps, guidance_scale=guidance, generator=generators)
+    generators = [torch.Generator().manual_seed(i) for i in range(len(prompts))]
+    output = pipeline(list(prompts), num_inference_steps=steps, guidance_scale=3.0, generator=generators)
     pictures: list[Image.Image] = output.images
     return pictures

@@ -13,6 +13,7 @@ import stat
 import sys
 import tempfile
 import threading
+import uuid
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -164,17 +165,16 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _replace(target: Path, data: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=_own_prefix(), suffix=".tmp")
+    # `tempfile` makes private files; results are for everybody that the umask lets in.
+    temporary = target.with_name(f"{_own_prefix()}{uuid.uuid4().hex}.tmp")
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with open(temporary, "xb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        # mkstemp makes private files; results are for everybody that the umask lets in.
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, target)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -216,9 +216,3 @@ def _host() -> str:
     except OSError:
         space = 0
     return sha256_text(f"{platform.node()} {space}")[:8]
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -1,7 +1,6 @@
 """The `sd4match train` and `sd4match convert` commands."""
 
 import argparse
-import ast
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from sd4match_lib.cli.common import Commands, add_options, open_shared
 from sd4match_lib.cli.guard import at_least
 from sd4match_lib.config.names import BACKBONES, LEARNED_PROMPTS
 from sd4match_lib.errors import UserError
+from sd4match_lib.utils.reading import literal_or_text
 
 _TRAIN_EXAMPLES = """\
 examples:
@@ -78,10 +78,7 @@ def _options(settings: list[str]) -> dict[str, Any]:
         name, equals, text = setting.partition("=")
         if not equals:
             raise UserError(f"--set {setting!r} lacks a '='; write OPTION=VALUE, such as modulation=paper.")
-        try:
-            found[name] = ast.literal_eval(text)
-        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-            found[name] = text
+        found[name] = literal_or_text(text)
     return found
 
 

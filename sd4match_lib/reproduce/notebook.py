@@ -1,6 +1,5 @@
 """A notebook as something to run: source, parameters, where its results go, and the copy that is kept."""
 
-import ast
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from sd4match_lib.runs.record import RunRecord
 from sd4match_lib.runs.store import notebook_record_path
 from sd4match_lib.utils.files import atomic_write_text
 from sd4match_lib.utils.fingerprint import plain
-from sd4match_lib.utils.reading import read_json
+from sd4match_lib.utils.reading import literal_or_text, read_json
 
 _RESTORE = "restore it, or open and save it in JupyterLab"
 
@@ -78,7 +77,7 @@ def open_notebook(source: Path, profile: Profile, overrides: Mapping[str, Any]) 
     if unknown:
         names = ", ".join(known) or "none"
         raise UserError(f"{source.name} has no parameter {unknown[0]!r}; it has: {names}.")
-    defaults = {name: _literal(entry["default"]) for name, entry in known.items()}
+    defaults = {name: literal_or_text(entry["default"]) for name, entry in known.items()}
     changed = plain(overrides)
     return Notebook(source, profile, {**defaults, **changed}, changed)
 
@@ -98,13 +97,6 @@ def _check_source(source: Path) -> None:
         nbformat.validate(content)
     except Exception as error:  # its own ValidationError, and whatever odd content makes it stumble over
         raise UserError(f"{source} is not a whole notebook ({reason(error)}); {_RESTORE}.") from error
-
-
-def _literal(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-        return text
 
 
 def clean_notebook(path: Path, root: Path) -> Any:

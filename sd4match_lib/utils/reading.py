@@ -3,6 +3,7 @@
 Sizes, depths and digits are limited: a file may come from anywhere, and no real one comes near.
 """
 
+import ast
 import csv
 import io
 import json
@@ -169,6 +170,14 @@ def read_tensor_header(path: Path | str, *, fix: str = AGAIN) -> tuple[dict[str,
         ) from error
     tensors = {name: TensorInfo(part.get_dtype(), tuple(part.get_shape())) for name, part in slices.items()}
     return tensors, about
+
+
+def literal_or_text(text: str) -> Any:
+    """Return what a text says as a Python literal, such as a number or True, or else the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return text
 
 
 def _parse(path: Path | str, data: bytes, parse: Callable[[str], Any], kind: str, fix: str) -> Any:

@@ -3,7 +3,6 @@
 import logging
 import threading
 import time
-from types import TracebackType
 from typing import Any, Self
 
 from sd4match_lib.utils.progress import LOG_EVERY_S, format_duration
@@ -32,9 +31,7 @@ class Heartbeat:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop the thread."""
         self._stop.set()
         self._thread.join()

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from sd4match_lib.backbones.loading import importing
@@ -102,9 +101,7 @@ class Kernels:
         """Return itself."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """End the kernel that no notebook took."""
         if self._spare is not None:
             self._spare.end()

@@ -10,7 +10,6 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from sd4match_lib.config.profile import Profile
@@ -105,9 +104,7 @@ class Run:
         self.record.write(self.folder / RECORD_FILE)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Mark the attempt complete, or failed with its error.
 
         Raises:
@@ -115,7 +112,7 @@ class Run:
         """
         try:
             if not self.complete:
-                self._end(kind, error)
+                self._end(error)
             if self._clean_up is not None and self.record.status == "complete":
                 self._clean_up()
         except WriteError:
@@ -124,8 +121,9 @@ class Run:
         finally:
             self._lock.__exit__(None, None, None)
 
-    def _end(self, kind: type[BaseException] | None, error: BaseException | None) -> None:
+    def _end(self, stopped_by: BaseException | None) -> None:
         missing = [name for name in self._declared if not (self.folder / name).is_file()]
+        error = stopped_by
         if error is None and missing:
             error = UserError(f"run {self.run_id} did not write {', '.join(missing)}.")
         record = self.record
@@ -137,7 +135,7 @@ class Run:
         record.status = "complete" if error is None else "failed"
         record.error = None if error is None else f"{type(error).__name__}: {error}"
         record.write(self.folder / RECORD_FILE)
-        if error is not None and kind is None:
+        if stopped_by is None and error is not None:
             raise error
 
 

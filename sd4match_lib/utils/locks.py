@@ -6,7 +6,6 @@ import platform
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from filelock import FileLock, Timeout
@@ -54,9 +53,7 @@ class WorkLock:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Let the next one in."""
         self._owner_path.unlink(missing_ok=True)
         self._lock.release()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -48,9 +48,7 @@ class WorkerPool(ProcessPoolExecutor):
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         """Wait for the work, or for what is under way of it."""
         self.shutdown(cancel_futures=error is not None)
 

@@ -9,9 +9,11 @@ LONGEST = 2000
 class UserError(ValueError):
     """Something in the request is wrong: one sentence that names the file, the field and the fix.
 
-    The command line prints the sentence alone and exits with code 2; notebooks show it as the last line.
+    The command line prints the sentence alone and exits with `exit_code`; notebooks show it as the last line.
     Names from outside may hold anything, so what cannot be printed on one line is shown escaped.
     """
+
+    exit_code = 2
 
     def __init__(self, message: str, *, report: str = "") -> None:
         """Make the error of a sentence, and of lines below it that this library itself laid out."""

@@ -100,6 +100,17 @@ def test_a_failing_cell_is_named_with_its_error(folder, run, scratch_profile):
     assert record.config["cell"] == "work" and record.error == "ZeroDivisionError: division by zero"
 
 
+@pytest.mark.slow
+def test_a_cell_that_shows_what_is_no_unicode_is_named_without_a_traceback(
+    folder, run, scratch_profile, capfd
+):
+    source = write_notebook(folder / "00_a.ipynb", work=WORK + "\nprint(chr(0xD800))")
+    error = fail(run, source, Failure.CELL, scratch_profile)
+    assert error.cell == "work" and "not valid Unicode ('\\ud800')" in str(error)
+    assert str(error).isprintable() and "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.slow
 def test_results_that_are_deleted_meanwhile_are_said_in_one_line(folder, run, scratch_profile, monkeypatch):
     def execute(_source, partial, *_, **__):
         raise FileNotFoundError(f"output folder {os.path.dirname(partial)} doesn't exist.")

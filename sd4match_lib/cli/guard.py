@@ -28,6 +28,13 @@ class Parser(argparse.ArgumentParser):
         self.print_usage(sys.stderr)
         self.exit(2, f"{self.prog}: error: {one_line(message)}\n")
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Print; argparse itself would pass over an output that has no room for the help."""
+        if file is not sys.stdout:
+            return super()._print_message(message, file)
+        sys.stdout.write(message)
+        sys.stdout.flush()
+
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is None or value in action.choices:
             return
@@ -82,15 +89,13 @@ def check_arguments(argv: Sequence[str]) -> None:
 
 def guarded(command: Callable[[], int]) -> int:
     """Run a command; whatever ends it becomes one line on the error stream and an exit code."""
-    from sd4match_lib.reproduce.runner import NotebookError
-
     try:
         with _terminable():
-            return command()
+            code = command()
+            sys.stdout.flush()  # at the end of the process nobody would say that there was no room for it
+            return code
     except UserError as error:
-        return _complain(str(error), 2)
-    except NotebookError as error:
-        return _complain(one_line(str(error)), int(error.kind))
+        return _complain(str(error), error.exit_code)
     except _Terminated:
         return _complain(f"stopped; {_RESUME}", 143)
     except KeyboardInterrupt:

@@ -27,12 +27,14 @@ def _leaderboard(arguments: argparse.Namespace) -> int:
     from sd4match_lib.report.leaderboard import measured_systems, rank, write_leaderboard
     from sd4match_lib.report.summary import summarise_ranking
     from sd4match_lib.reproduce.prepare import prepare_data
+    from sd4match_lib.utils.files import refuse_links
 
     profile = load_profile(arguments.profile)
     profile.dataset(arguments.dataset)
     prepare_data(profile)
     pairs = open_pairs(profile, arguments.dataset, arguments.split, None, None)
     root = arguments.results or profile.results_path
+    refuse_links(root, root)
     systems = measured_systems(profile, arguments.dataset, arguments.split, len(pairs), root)
     table = rank(systems, symmetry=pairs.symmetry, seed=profile.seed)
     written = write_leaderboard(

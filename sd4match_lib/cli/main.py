@@ -57,13 +57,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     open_streams()
     given = sys.argv[1:] if argv is None else argv
-    arguments = _parser().parse_args(given)
-    if "handler" not in arguments:
-        sys.stdout.write(_FIRST_STEPS)
-        return 0
-    _show_progress()
 
     def command() -> int:
+        arguments = _parser().parse_args(given)
+        if "handler" not in arguments:
+            sys.stdout.write(_FIRST_STEPS)
+            return 0
+        _show_progress()
         check_arguments(given)
         return int(arguments.handler(arguments))
 

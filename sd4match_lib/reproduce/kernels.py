@@ -40,6 +40,19 @@ def import_ahead() -> None:
     import_module("sd4match_lib.reproduce.study")
 
 
+def pack(message: Any) -> bytes:
+    """Pack a kernel's message as Jupyter does, or with text that is not valid Unicode escaped.
+
+    Jupyter's own packers fail on such text, where nobody is told but whoever reads their tracebacks.
+    """
+    from jupyter_client.session import json_default, json_packer
+
+    try:
+        return json_packer(message)
+    except UnicodeEncodeError:
+        return json.dumps(message, default=json_default).encode()
+
+
 class _Kernel:
     """A started kernel, with what belongs to it alone.
 
@@ -149,7 +162,8 @@ def _environment(profile: Profile, scratch: str, fresh_since: str) -> Iterator[N
     os.environ["JUPYTER_RUNTIME_DIR"] = f"{scratch}/runtime"
     os.environ["IPYTHONDIR"] = f"{scratch}/ipython"
     # Who runs the cells tells what becomes of them; a kernel that is stopped would add its own tracebacks.
-    settings = json.dumps({"IPKernelApp": {"log_level": logging.CRITICAL}})
+    quiet = {"IPKernelApp": {"log_level": logging.CRITICAL}}
+    settings = json.dumps({**quiet, "Session": {"packer": f"{__name__}.{pack.__name__}"}})
     atomic_write_text(f"{scratch}/ipython/profile_default/ipython_kernel_config.json", settings)
     if data := os.environ.get("SD4MATCH_DATA"):
         os.environ["SD4MATCH_DATA"] = os.path.abspath(data)

@@ -19,7 +19,7 @@ from sd4match_lib.reproduce.prepare import prepare_data
 from sd4match_lib.reproduce.runner import run_notebook
 from sd4match_lib.runs.record import RunRecord, utc
 from sd4match_lib.runs.store import is_whole, listing_hash
-from sd4match_lib.utils.files import atomic_write_text, sha256_file
+from sd4match_lib.utils.files import atomic_write_text, refuse_links, sha256_file
 from sd4match_lib.utils.fingerprint import content_hash, library_hash, weights_hash
 from sd4match_lib.utils.locks import WorkLock
 from sd4match_lib.utils.paths import inside, project_root, user_path
@@ -57,7 +57,8 @@ def reproduce(
 
     Raises:
         UserError: there is no such profile or notebook, a notebook lacks a parameter that the profile sets,
-            or data or weights are missing: nothing is begun then, whichever notebooks are chosen.
+            a link lies among the results, or data or weights are missing: nothing is begun then, whichever
+            notebooks are chosen.
         NotebookError: a notebook failed; those after it are not run.
     """
     profile = load_profile(profile_name)
@@ -65,6 +66,7 @@ def reproduce(
     found = [_open(path, profile, profile_name) for path in _find(folder)]
     chosen = _choose([notebook.stem for notebook in found], only)
     _check_parameters(profile, [notebook.stem for notebook in found])
+    refuse_links(profile.results_path, profile.results_path)
     with WorkLock(profile.results_path, "reproduce"):
         return _run_in_order(profile, found, chosen, fresh)
 

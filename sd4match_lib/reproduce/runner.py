@@ -9,6 +9,7 @@ import logging
 import time
 from enum import IntEnum
 
+from sd4match_lib.errors import UserError
 from sd4match_lib.reproduce.heartbeat import Heartbeat
 from sd4match_lib.reproduce.kernels import Kernels
 from sd4match_lib.reproduce.notebook import (
@@ -37,7 +38,7 @@ class Failure(IntEnum):
     KERNEL = 138
 
 
-class NotebookError(Exception):
+class NotebookError(UserError):
     """A notebook did not end well; `cell` is the id of the cell it happened in, "" where it is in none."""
 
     def __init__(self, kind: Failure, stem: str, cell: str, reason: str) -> None:
@@ -45,6 +46,7 @@ class NotebookError(Exception):
         where = f"{stem}, cell {cell!r}" if cell else stem
         super().__init__(f"{where}: {reason}")
         self.kind, self.stem, self.cell, self.reason = kind, stem, cell, reason
+        self.exit_code = int(kind)
 
 
 def run_notebook(
@@ -129,6 +131,12 @@ def _execute(notebook: Notebook, kernels: Kernels, heartbeat: Heartbeat, another
     except FileNotFoundError as error:
         # papermill saves after each cell, and complains of a folder that is gone with an error of no number.
         raise NotebookError(Failure.OUTPUTS, stem, heartbeat.cell, str(error)) from error
+    except UnicodeEncodeError as error:
+        # A notebook is a file of UTF-8, which papermill writes after each cell.
+        reason = (
+            f"what it shows is not valid Unicode ({error.object[error.start : error.end]!r}); show its repr()"
+        )
+        raise NotebookError(Failure.CELL, stem, heartbeat.cell, reason) from error
     except RuntimeError as error:
         # jupyter_client raises a bare RuntimeError for a kernel that does not come up.
         raise NotebookError(Failure.KERNEL, stem, heartbeat.cell, f"no kernel: {error}") from error

@@ -42,6 +42,7 @@ from sd4match_lib.reproduce.prepare import prepare_data
 from sd4match_lib.runs.record import RunRecord
 from sd4match_lib.runs.store import finish_notebook
 from sd4match_lib.training.train import TrainResult, train
+from sd4match_lib.utils.files import refuse_links
 
 
 class Shown:
@@ -247,8 +248,13 @@ class Study:
 
 
 def open_study(stem: str, profile: str, *, seed: int = 0) -> Study:
-    """Begin a notebook, by its file's stem: read the profile, and make the data that can be made."""
+    """Begin a notebook, by its file's stem: read the profile, and make the data that can be made.
+
+    Raises:
+        UserError: there is no such profile, or a link lies among its results.
+    """
     loaded = load_profile(profile)
+    refuse_links(loaded.results_path, loaded.results_path)
     prepare_data(loaded)
     return Study(stem, loaded, seed)
 

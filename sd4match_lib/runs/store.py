@@ -16,7 +16,7 @@ from sd4match_lib.config.profile import Profile
 from sd4match_lib.errors import UserError, WriteError
 from sd4match_lib.runs import machine
 from sd4match_lib.runs.record import RunRecord, utc
-from sd4match_lib.utils.files import sha256_file
+from sd4match_lib.utils.files import refuse_links, sha256_file
 from sd4match_lib.utils.fingerprint import content_hash, plain
 from sd4match_lib.utils.locks import WorkLock
 
@@ -80,7 +80,7 @@ class Run:
         nothing is to be done.
 
         Raises:
-            UserError: the folder holds a link, or a record that is damaged.
+            UserError: the folder is or holds a link, or its record is damaged.
         """
         self._lock.__enter__()
         try:
@@ -95,9 +95,7 @@ class Run:
             self.record = RunRecord.read(path)
             if self.complete:
                 return self
-        for path in self.folder.rglob("*"):
-            if path.is_symlink():  # results may come from elsewhere; what links lead to is not a run's
-                raise UserError(f"{path} is a link, through which a run would write; delete it.")
+        refuse_links(self.folder.parent.parent, self.folder)
         self._declared.clear()
         self._clock = time.monotonic()
         self.record.begin(self._device)

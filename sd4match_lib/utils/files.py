@@ -101,6 +101,21 @@ def check_output(output: Path, *inputs: Path) -> None:
         raise WriteError(f"{output} cannot be written: {folder} is not a folder of ours; name another place.")
 
 
+def refuse_links(root: Path, folder: Path) -> None:
+    """Make sure that nothing in a folder is a link, nor anything on the way to it from `root`, itself apart.
+
+    Results may come from elsewhere, and what links in them lead to is not theirs to write.
+
+    Raises:
+        UserError: there is a link.
+    """
+    way = [folder, *folder.parents][: len(folder.relative_to(root).parts)]
+    held = (Path(at, name) for at, folders, files in os.walk(folder) for name in (*folders, *files))
+    for path in (*way, *held):
+        if path.is_symlink():
+            raise UserError(f"{path} is a link, through which results would be written; delete it.")
+
+
 def scratch_folder() -> tempfile.TemporaryDirectory[str]:
     """Return a new folder among the system's temporary ones, whose `cleanup` deletes it.
 

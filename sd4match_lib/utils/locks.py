@@ -11,7 +11,7 @@ from typing import Self
 from filelock import FileLock, Timeout
 
 from sd4match_lib.errors import UserError, WriteError, storage_sentence
-from sd4match_lib.utils.files import write_json
+from sd4match_lib.utils.files import refuse_links, write_json
 from sd4match_lib.utils.reading import read_json
 
 _log = logging.getLogger(__name__)
@@ -39,8 +39,9 @@ class WorkLock:
         """Take the lock, waiting for its holder to end; that of a dead process is free.
 
         Raises:
-            WriteError: the folder cannot be written.
+            UserError: its folder holds a link, or cannot be written.
         """
+        refuse_links(self._folder.parent, self._folder)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._acquire()

@@ -196,6 +196,16 @@ def test_a_mistyped_command_is_answered_with_the_nearest(capsys):
     assert "did you mean 'evaluate'?" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="no device is full")
+@pytest.mark.parametrize("command", ["", "--help", "--version", "miniature render --help"])
+def test_words_that_no_room_is_left_for_are_said_in_one_line(command):
+    script = f"import sys; from sd4match_lib.cli.main import main; sys.exit(main({command.split()}))"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-c", script], stdout=full, stderr=-1, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("sd4match: the disk is full")
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 from refusal import refused
-from small_runs import in_folder, run_evaluation, run_training
+from small_runs import in_folder, run_evaluation, run_reproduce, run_score, run_training
 
 from sd4match_lib.cli.main import main
 from sd4match_lib.config.schema import DatasetConfig
@@ -19,6 +19,7 @@ from sd4match_lib.evaluation import pairs as pair_matching
 from sd4match_lib.images import read_image
 from sd4match_lib.metrics.keypoints import read_keypoints, write_keypoints
 from sd4match_lib.reproduce.doctor import Status, check
+from sd4match_lib.reproduce.study import open_study
 from sd4match_lib.training.train import train
 from sd4match_lib.utils.reading import check_file
 
@@ -111,6 +112,43 @@ def test_nothing_is_written_through_a_link_that_lies_in_a_run(small_profile, tmp
     (run / place).symlink_to(tmp_path / "others" / ("" if place == "parts" else "file"))
     refused(lambda: work(profile), place, "is a link")
     assert [path.read_text() for path in (tmp_path / "others").iterdir()] == ["somebody's"]
+
+
+LINKS = ["tables", "figures", "notebooks", "rows", "runs", ".locks", "tables/claims", "REPORT.md"]
+LINKS += [
+    "tables/00_first.csv",
+    "figures/x.png",
+    "notebooks/00_first.json",
+    "notebooks/00_first.partial.ipynb",
+]
+
+
+@pytest.mark.parametrize("place", LINKS)
+def test_nothing_is_written_through_a_link_that_lies_among_results(small_profile, tmp_path, place):
+    profile = in_folder(small_profile, tmp_path)
+    (tmp_path / "others").mkdir()
+    (tmp_path / "others" / "file").write_text("somebody's")
+    link = profile.results_path / place
+    link.parent.mkdir(parents=True)
+    link.symlink_to(tmp_path / "others" / ("file" if "." in link.name[1:] else ""))
+    path = str(tmp_path / "small.toml")
+    for work in (lambda: run_reproduce(profile), lambda: open_study("00_first", path)):
+        refused(work, str(link), "is a link")
+    if place == "tables":
+        assert main(["leaderboard", "--dataset", "own", "--profile", path]) == 2
+    if place in ("runs", ".locks"):
+        refused(lambda: run_score(profile), str(link), "is a link")
+    assert [path.read_text() for path in (tmp_path / "others").iterdir()] == ["somebody's"]
+
+
+@pytest.mark.slow
+def test_results_that_the_user_has_linked_elsewhere_are_written_there(small_profile, tmp_path):
+    undisturbed = run_reproduce(in_folder(small_profile, tmp_path / "here"))
+    (tmp_path / "elsewhere").mkdir()
+    profile = in_folder(small_profile, tmp_path / "linked")
+    profile.results_path.symlink_to(tmp_path / "elsewhere")
+    assert run_reproduce(profile) == undisturbed
+    assert (tmp_path / "elsewhere" / "tables" / "00_first.csv").is_file()
 
 
 @pytest.mark.slow

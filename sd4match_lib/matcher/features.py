@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from sd4match_lib.backbones.vision import VisionFeatures
 from sd4match_lib.backbones.weights import find_vision
@@ -15,9 +16,8 @@ from sd4match_lib.data.types import Pair, ThresholdRule
 from sd4match_lib.features.build import MethodModels
 from sd4match_lib.features.cache import MemoryCache, Tensors
 from sd4match_lib.features.extractors import FeatureSource
+from sd4match_lib.features.fusion import join_halves
 from sd4match_lib.features.loaded import vision_model
-from sd4match_lib.matcher.denser import make_denser
-from sd4match_lib.matcher.dino import with_dino
 from sd4match_lib.matcher.picture import Picture
 from sd4match_lib.matcher.settings import MatcherSettings
 from sd4match_lib.prompts.base import Scope
@@ -114,6 +114,11 @@ class PairFeatures:
         return {side + name: tensor for side, item in sides for name, tensor in item.items()}
 
     def _with_dino(self, maps: Tensor, picture: Picture) -> Tensor:
+        """(1, C, h, w) joined with DINOv2's features of the picture, both of unit length.
+
+        Zhang et al., "A Tale of Two Features", NeurIPS 2023 (SD+DINO), fuse DINOv2 with three scales of an
+        unprompted Stable Diffusion; here its partner is the one feature map that the prompt was learned for.
+        """
         weight = self._options.dino_weight
         if weight is None:
             return maps
@@ -122,7 +127,7 @@ class PairFeatures:
         if found is None:
             found = {"dino": self._vision.dense([picture.read()])[0]}
             self._shared.maps.put(key, found)
-        return with_dino(maps, found["dino"], weight)
+        return join_halves(maps[0], found["dino"].to(maps), sd_weight=1 - weight)[None]
 
     @cached_property
     def _vision(self) -> VisionFeatures:
@@ -144,6 +149,26 @@ class PairFeatures:
             found = {name: tensor.to(kept) for name, tensor in compute().items()}
             self._shared.maps.put(key, found)
         return found
+
+
+def make_denser(maps: Tensor, factor: int) -> Tensor:
+    """Interpolate features bilinearly between cells.
+
+    Tang et al., "Emergent Correspondence from Image Diffusion" (DIFT), NeurIPS 2023, upsample their feature
+    map to the picture's size before the nearest neighbour. Here by a whole factor; the first and the last
+    cell stay where they are (align corners), so every old cell is a new one too.
+
+    Args:
+        maps: (B, C, h, w).
+        factor: new cells per old one; 1 returns the maps as they are.
+
+    Returns:
+        (B, C, factor * (h - 1) + 1, factor * (w - 1) + 1).
+    """
+    if factor == 1:
+        return maps
+    height, width = (factor * (side - 1) + 1 for side in maps.shape[2:])
+    return interpolate(maps, size=(height, width), mode="bilinear", align_corners=True)
 
 
 def _key(settings: object) -> str:

@@ -20,9 +20,9 @@ class MatchOptions:
         flip: also match the mirrored source and keep the twin that agrees better with the target
             (`matcher.flip`: after the pose alignment of Zhang et al. 2024).
         dino_weight: weight, above 0 and below 1, of DINOv2's features beside the diffusion model's under the
-            same prompt; None leaves them out (`matcher.dino`: Zhang et al. 2023, SD+DINO).
+            same prompt; None leaves them out (`matcher.features`: Zhang et al. 2023, SD+DINO).
         denser: how many times finer the target grid is made by bilinear interpolation of its features
-            (`matcher.denser`: as Tang et al. 2023, DIFT, upsample theirs).
+            (`matcher.features.make_denser`: as Tang et al. 2023, DIFT, upsample theirs).
     """
 
     window: int | None = None

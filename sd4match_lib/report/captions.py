@@ -57,7 +57,8 @@ def describe_runs(records: Iterable[RunRecord], trainings: Mapping[str, Training
     parts = [*pairs, *(_method(key, steps) for key, steps in methods.items())]
     if len(sizes) > 1:
         parts.append(f"network inputs {', '.join(sizes)}")
-    return "; ".join([*parts, *_trainings(found), *_seeds(told)])
+    seeds = [record.seed for record in told if record.kind != "train"]
+    return "; ".join([*parts, *_trainings(found), *([_seed_list(seeds)] if seeds else [])])
 
 
 def _method(key: tuple[str, str, str], timesteps: set[int]) -> str:
@@ -72,11 +73,6 @@ def _trainings(found: set[Training]) -> list[str]:
     steps = sorted({training.steps for training in found})
     words = [counted(count, "step") if count else "untrained starts" for count in steps]
     return [f"learned prompts: {', '.join(words)}, training {_seed_list(item.seed for item in found)}"]
-
-
-def _seeds(records: list[RunRecord]) -> list[str]:
-    seeds = [record.seed for record in records if record.kind != "train"]
-    return [_seed_list(seeds)] if seeds else []
 
 
 def _seed_list(seeds: Iterable[Any]) -> str:

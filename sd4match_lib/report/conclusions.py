@@ -153,11 +153,7 @@ def what_parts_are_worth(table: pd.DataFrame, paper: str) -> str:
     others = table.iloc[1:]
     values = others["against the first"].map(value_of)
     printed = others[paper] - table[paper].iloc[0]
-    clear = [
-        f"{row['case']} ({points(row['against the first'].value)})"
-        for _, row in others.iterrows()
-        if is_clear(row["against the first"])
-    ]
+    clear = _clear(others, "case", "against the first")
     turned = others["case"][(values * printed < 0).to_numpy()].tolist()
     most = others.iloc[int(values.to_numpy().argmin())]
     lost = f"Lowest is {most['case']}: {difference(most['against the first'])}."
@@ -167,6 +163,12 @@ def what_parts_are_worth(table: pd.DataFrame, paper: str) -> str:
         else "All stand on the side of the first where the paper has them."
     )
     return f"{lost} Clear of zero: {listed(clear)}. {differ}"
+
+
+def _clear(table: pd.DataFrame, label: str, column: str) -> list[str]:
+    """The rows of which a difference is clear of zero, with it in points."""
+    cells = zip(table[label], table[column], strict=True)
+    return [f"{name} ({points(cell.value)})" for name, cell in cells if is_clear(cell)]
 
 
 def does_the_start_matter(table: pd.DataFrame) -> str:
@@ -240,12 +242,8 @@ def what_place_explains(by_place: Mapping[str, float]) -> str:
 def what_options_give(table: pd.DataFrame) -> str:
     """Say which options of an `option_study.option_table` clearly change PCK on these pairs."""
     known = table[table["gain"].notna()]
-    clear = [
-        f"{row['option']} ({points(row['gain'].value)})"
-        for _, row in known.iterrows()
-        if is_clear(row["gain"])
-    ]
-    return f"Of {len(known)} options that can be compared, clear of zero are: {listed(clear)}."
+    clear = listed(_clear(known, "option", "gain"))
+    return f"Of {len(known)} options that can be compared, clear of zero are: {clear}."
 
 
 def does_it_hurt(gains: pd.DataFrame, place: str) -> str:

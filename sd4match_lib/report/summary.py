@@ -56,7 +56,8 @@ def summarise_evaluation(
         UserError: there is no such column, or it is empty; or nobody says which keypoints are alike.
     """
     record = result.record
-    lines = [_describe(record), ""]
+    counts = [counted(int(record.metrics[f"{noun}s"]), noun) for noun in ("pair", "keypoint")]
+    lines = [f"{record.name} (profile {record.profile}): {', '.join(counts)}", ""]
     if any(name.startswith("pck@") for name in record.metrics):
         rows = result.keypoints if subset == "all" else _geometry_aware(result.keypoints, symmetry)
         alphas = alphas or result.alphas
@@ -90,10 +91,7 @@ def summarise_evaluation(
             lines += [f"KAP {format_percent(kap(rows, seed=record.seed))}: {_KAP}", ""]
     else:
         lines += ["These pairs say no targets, so that there is nothing to score.", ""]
-    lines += [_provenance(record), f"record: {result.folder / 'run.json'}"]
-    if result.reused:
-        lines.append("found finished; nothing was computed again")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_provenance(record, result.folder, result.reused)]) + "\n"
 
 
 def _geometry_aware(rows: pd.DataFrame, symmetry: Symmetry | None) -> pd.DataFrame:
@@ -123,21 +121,14 @@ def summarise_training(record: RunRecord, folder: Path, *, reused: bool) -> str:
         f"{record.name} (profile {record.profile}): {counted(int(metrics['steps']), 'step')}, "
         f"validation PCK@0.10 {best} after step {metrics['best_step']}",
         f"prompt: {folder / PROMPT_FILE}",
-        _provenance(record),
-        f"record: {folder / 'run.json'}",
     ]
-    if reused:
-        lines.append("found finished; nothing was computed again")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_provenance(record, folder, reused)]) + "\n"
 
 
-def _describe(record: RunRecord) -> str:
-    counts = [counted(int(record.metrics[f"{noun}s"]), noun) for noun in ("pair", "keypoint")]
-    return f"{record.name} (profile {record.profile}): {', '.join(counts)}"
-
-
-def _provenance(record: RunRecord) -> str:
+def _provenance(record: RunRecord, folder: Path, reused: bool) -> list[str]:
     memory = ", ".join(f"{value:.0f} MB {name}" for name, value in record.peak_memory_mb.items())
     commit = record.commit.get("id", "")[:8] + ("+changes" if record.commit.get("dirty") else "")
     at = f" at {commit}" if commit else ""
-    return f"computed in {format_duration(record.wall_s)} on {record.device}, peak {memory}{at}"
+    computed = f"computed in {format_duration(record.wall_s)} on {record.device}, peak {memory}{at}"
+    found = ["found finished; nothing was computed again"] if reused else []
+    return [computed, f"record: {folder / 'run.json'}", *found]

@@ -128,20 +128,18 @@ def _check_weights(profile: Profile) -> Iterator[Finding]:
     for subject, config in models:
         yield _check_model(profile, subject, config)
     if profile.captioner is not None:
-        path = resolve_path(profile.captioner)
-        if path.is_file():
-            yield _check_captioner(path)
-        else:
-            fix = "only the implicit captioner needs it: train it: docs/howto/pretrain_the_miniature.md"
-            yield Finding("weights", "captioner", Status.NOTE, f"{path} does not exist", fix)
+        yield _check_captioner(resolve_path(profile.captioner))
 
 
 def _check_captioner(path: Path) -> Finding:
+    train = "train it: docs/howto/pretrain_the_miniature.md"
+    if not path.is_file():
+        fix = f"only the implicit captioner needs it: {train}"
+        return Finding("weights", "captioner", Status.NOTE, f"{path} does not exist", fix)
     try:
         read_tensor_header(path)
     except UserError as error:
-        fix = "copy it again, or train it: docs/howto/pretrain_the_miniature.md"
-        return Finding("weights", "captioner", Status.MISSING, str(error), fix)
+        return Finding("weights", "captioner", Status.MISSING, str(error), f"copy it again, or {train}")
     return Finding("weights", "captioner", Status.OK, str(path))
 
 

@@ -146,9 +146,8 @@ def _verify(notebook: Notebook) -> RunRecord:
     record = notebook.read_record()
     if record is None or record.status != "complete":
         reason = "ended without calling finish_notebook, so nothing says that it is complete"
-        raise NotebookError(Failure.OUTPUTS, notebook.stem, "", reason)
-    missing = record.missing_outputs(notebook.profile.results_path)
-    if missing:
+    elif missing := record.missing_outputs(notebook.profile.results_path):
         reason = f"declared outputs that are not there as declared: {', '.join(missing)}"
-        raise NotebookError(Failure.OUTPUTS, notebook.stem, "", reason)
-    return record
+    else:
+        return record
+    raise NotebookError(Failure.OUTPUTS, notebook.stem, "", reason)

@@ -157,13 +157,14 @@ def pretrain(
         if watch is not None:
             with run.averaged(), torch.autocast(device.type, dtype=torch.bfloat16):
                 values = watch()
-            row = {"step": step, "samples": step * budget.batch, "seconds": elapsed_s, **values}
-            _note(name, probe_log, row, budget.spent(step, elapsed_s))
+            note(probe_log, elapsed_s, values)
 
-    def note(elapsed_s: float) -> None:
-        means = {key: value / (step - first) for key, value in sums.items()}
-        row = {"step": step, "samples": step * budget.batch, "seconds": elapsed_s, **means}
-        _note(name, log, row, budget.spent(step, elapsed_s))
+    def note(file: Path, elapsed_s: float, values: dict[str, float]) -> None:
+        row = {"step": step, "samples": step * budget.batch, "seconds": elapsed_s, **values}
+        _note(name, file, row, budget.spent(step, elapsed_s))
+
+    def means() -> dict[str, float]:
+        return {key: value / (step - first) for key, value in sums.items()}
 
     while (spent := budget.spent(step, before_s + time.monotonic() - start)) < 1.0:
         run.set_learning_rate(budget.learning_rate_at(step, spent))
@@ -184,7 +185,7 @@ def pretrain(
         elapsed_s = before_s + now - start
         due = now - saved > budget.save_every_s
         if due or now - noted > 20:  # nothing is gone on from that the log does not tell of
-            note(elapsed_s)
+            note(log, elapsed_s, means())
             noted, sums, first = now, {}, step
         if now - watched > budget.watch_every_s:
             measure(elapsed_s)
@@ -194,7 +195,7 @@ def pretrain(
             saved = now
     elapsed_s = before_s + time.monotonic() - start
     if sums:
-        note(elapsed_s)
+        note(log, elapsed_s, means())
     run.save(checkpoint, step, elapsed_s)
     measure(elapsed_s)
     run.finish()

@@ -10,8 +10,8 @@ from torch import Tensor
 from sd4match_lib.images import stretch_image
 from sd4match_lib.matching.points import match_points
 from sd4match_lib.miniature.objects.catalogue import CATEGORIES
-from sd4match_lib.miniature.pretraining.caption import full_caption, view_words
-from sd4match_lib.miniature.pretraining.renders import INPUT_SIZE, Facts
+from sd4match_lib.miniature.pretraining.caption import full_caption
+from sd4match_lib.miniature.pretraining.renders import INPUT_SIZE, facts_of
 from sd4match_lib.miniature.render.scene import Render, take_picture
 
 _SEED = 77_003
@@ -79,10 +79,7 @@ def build_probe(pairs_each: int = 8) -> Probe:
             renders += [src, trg]
             found += 1
     images = [stretch_image(Image.fromarray(r.rgb), (INPUT_SIZE, INPUT_SIZE)) for r in renders]
-    facts = [
-        Facts(r.model.category, r.model.colours, view_words(r.camera.azimuth), str(r.place), r.companion)
-        for r in renders
-    ]
+    facts = [facts_of(render, render.model.category) for render in renders]
     return Probe(
         torch.from_numpy(np.stack(images)),
         [f.category for f in facts],

@@ -16,7 +16,7 @@ from sd4match_lib.errors import DataError
 from sd4match_lib.images import stretch_image
 from sd4match_lib.miniature.objects.catalogue import ALL_KINDS, EXTRA
 from sd4match_lib.miniature.pretraining.caption import view_words
-from sd4match_lib.miniature.render.scene import take_picture
+from sd4match_lib.miniature.render.scene import Render, take_picture
 from sd4match_lib.miniature.render.style import Look
 from sd4match_lib.utils.files import atomic_write_bytes, atomic_write_text
 from sd4match_lib.utils.processes import WorkerPool
@@ -57,6 +57,12 @@ class RenderedObjects:
     facts: list[Facts]
 
 
+def facts_of(render: Render, category: str) -> Facts:
+    """Returns what a caption may say about a render."""
+    view = view_words(render.camera.azimuth)
+    return Facts(category, render.model.colours, view, str(render.place), render.companion)
+
+
 def render_object(index: int, seed: int = _SEED) -> tuple[np.ndarray, Facts]:
     """Renders picture `index`, stretched to the network's input, and notes what may be said of it."""
     rng = np.random.default_rng([seed, index])
@@ -68,8 +74,7 @@ def render_object(index: int, seed: int = _SEED) -> tuple[np.ndarray, Facts]:
     views = np.random.default_rng([seed, index, 1])
     render = take_picture(ALL_KINDS[kind], np.random.default_rng([seed, index, 0]), views, look)
     image = stretch_image(Image.fromarray(render.rgb), (INPUT_SIZE, INPUT_SIZE))
-    view = view_words(render.camera.azimuth)
-    return image, Facts(kind, render.model.colours, view, str(render.place), render.companion)
+    return image, facts_of(render, kind)
 
 
 def _render_chunk(folder: Path, chunk: int) -> None:

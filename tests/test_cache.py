@@ -1,5 +1,3 @@
-import logging
-
 import torch
 
 from sd4match_lib.features.cache import DiskCache, MemoryCache
@@ -21,29 +19,6 @@ def test_entries_are_found_by_key_and_settings(tmp_path):
     assert same(DiskCache(tmp_path, {"weights": "abc", "hw": (64, 64)}).get("cat/one"), entry(1))
     assert DiskCache(tmp_path, {"weights": "abd", "hw": (64, 64)}).get("cat/one") is None
     assert cache.get("cat/two") is None
-
-
-def test_a_damaged_file_is_reported_and_replaced(tmp_path, caplog):
-    cache = DiskCache(tmp_path, {})
-    for damage in (b"", b"garbage", None):
-        cache.put("key", entry(1))
-        whole = cache.path("key").read_bytes()
-        cache.path("key").write_bytes(whole[:-5] if damage is None else damage)
-        with caplog.at_level(logging.WARNING):
-            assert cache.get("key") is None
-        assert "damaged" in caplog.text
-        caplog.clear()
-    cache.put("key", entry(2))
-    assert same(cache.get("key"), entry(2))
-    assert not list(tmp_path.rglob("*.tmp"))
-
-
-def test_a_cache_that_cannot_be_written_does_not_stop_the_run(tmp_path, caplog):
-    (tmp_path / "file").write_text("in the way")
-    cache = DiskCache(tmp_path / "file", {})
-    with caplog.at_level(logging.WARNING):
-        cache.put("key", entry(1))
-    assert "could not be kept" in caplog.text
 
 
 def test_memory_stays_below_its_limit_and_nothing_is_lost(tmp_path):

@@ -83,23 +83,6 @@ def test_mistakes_are_one_line(capsys, arguments, message):
     assert message in err and err.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["reproduce", "--what"],
-        ["miniature"],
-        ["miniature", "pretrain", "cat"],
-        ["evaluate"],
-        ["evaluate", "--dataset", "spair", "--matcher", "x"],
-    ],
-)
-def test_the_parser_refuses_what_it_does_not_know(capsys, arguments):
-    with pytest.raises(SystemExit) as caught:
-        cli.main(arguments)
-    assert caught.value.code == 2
-    assert "usage: sd4match" in capsys.readouterr().err
-
-
 def test_reproduce_passes_its_options_on(monkeypatch, capsys):
     seen = []
     monkeypatch.setattr(

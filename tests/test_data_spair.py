@@ -1,9 +1,8 @@
-import json
 import shutil
 
 import numpy as np
 import pytest
-from layouts import spair_annotation, write_spair
+from layouts import write_spair
 from PIL import Image
 
 from sd4match_lib.config.schema import DatasetConfig
@@ -121,17 +120,6 @@ def test_a_wrong_field_is_named_with_its_file(tmp_path, changes, field):
 
     assert field in str(caught.value) and str(only_annotation(root)) in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("field", ["src_kps", "kps_ids", "trg_bndbox", "src_imsize", "viewpoint_variation"])
-def test_a_missing_field_is_named(tmp_path, field):
-    path = only_annotation(write_spair(tmp_path, PAIRS[:1]))
-    annotation = spair_annotation("2008_a", "2008_b", "cat")
-    del annotation[field]
-    path.write_text(json.dumps(annotation))
-
-    with pytest.raises(DataError, match=f"'{field}' is missing"):
-        SpairDataset(tmp_path, "test")[0]
 
 
 def test_missing_and_broken_files_are_named(tmp_path):

@@ -2,14 +2,13 @@ import dataclasses
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from sd4match_lib.backbones.vision import VisionTokens
 from sd4match_lib.config.profile import load_profile
 from sd4match_lib.errors import UserError
 from sd4match_lib.prompts.base import PromptBatch, Scope
 from sd4match_lib.prompts.cpm import ConditionalPrompt
-from sd4match_lib.prompts.factory import load_prompt, make_prompt, new_prompt
+from sd4match_lib.prompts.factory import make_prompt, new_prompt
 from sd4match_lib.prompts.per_class import ClassPrompt
 from sd4match_lib.prompts.single import SinglePrompt
 
@@ -215,15 +214,6 @@ def test_mistakes_in_prompts_are_said(encoder, tmp_path):
         cpm(encoder, modulation="sum")
     with pytest.raises(UserError, match="no space 'words'; use one of tokens, hidden"):
         SinglePrompt(WIDTH, space="words")
-    path = tmp_path / "p.safetensors"
-    cpm(encoder).save(path, {})
-    tensors = load_file(path)
-    save_file(tensors, path)
-    with pytest.raises(UserError, match="not a prompt of this library"):
-        load_prompt(path)
-    path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(UserError, match="not a complete safetensors file"):
-        load_prompt(path)
     with pytest.raises(UserError, match=r"no prompt 'cpm'.*sd4match train"):
         make_prompt("cpm", load_profile("mini"))
 

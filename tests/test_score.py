@@ -151,9 +151,8 @@ def test_what_is_wrong_with_a_file_is_one_sentence_that_names_the_place(spair, t
 
 def test_frames_columns_and_files_that_are_not_there_are_named(spair, tmp_path):
     path = write(tmp_path / "right.csv", truth(spair))
-    for frame in ("in", "240", "0x240", "240 x 240"):
-        with pytest.raises(UserError, match="there is no frame"):
-            scored(path, spair, tmp_path, frame=frame)
+    with pytest.raises(UserError, match="there is no frame"):
+        scored(path, spair, tmp_path, frame="in")
     with pytest.raises(UserError, match=r"gone\.csv: there is no such file; .*--template"):
         scored(tmp_path / "gone.csv", spair, tmp_path)
     path.write_text("pair_id,keypoint,x\n")

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import sys
 from concurrent.futures import Executor, Future
 from pathlib import Path
 
@@ -22,6 +23,13 @@ from sd4match_lib.utils.paths import package_path
 
 ALL = os.environ.get("SD4MATCH_FAULTS") == "all"
 """Whether everything is tried, which takes minutes, and not a part of it."""
+
+FORKS = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks a process with PyTorch loaded"),
+]
+"""The marks of tests that fork."""
 
 
 def in_folder(profile, folder):

@@ -22,6 +22,7 @@ COMMANDS = [
     ["evalute"],
     ["matc"],
     ["reproduse"],
+    ["reproduce", "--what"],
     ["--profil", "mini"],
     ["evaluate", "--dataset"],
     ["evaluate"],
@@ -167,9 +168,11 @@ def test_a_command_that_cannot_be_met_is_one_line(command, capsys, monkeypatch):
     monkeypatch.setattr("sd4match_lib.features.loaded.LoadedModels", None, raising=False)
     try:
         code = cli.main(command)
+        usage = ""
     except SystemExit as error:
-        code = error.code
+        code, usage = error.code, "usage: sd4match"
     err = capsys.readouterr().err
+    assert usage in err
     said = [line for line in err.splitlines() if line.startswith("sd4match")]
     assert code == 2 and len(said) == 1, err
     assert "Traceback" not in err and "unexpected" not in err

@@ -8,13 +8,13 @@ import dataclasses
 import multiprocessing
 import os
 import random
-import sys
 import time
 
 import pytest
 import torch
 from small_runs import (
     ALL,
+    FORKS,
     in_folder,
     run_class_training,
     run_cpm_training,
@@ -39,11 +39,7 @@ WORKS = [
     *((work, precision) for work in TRAININGS for precision in (PRECISIONS if ALL else ("float16",))),
 ]
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.usefixtures("one_thread"),
-    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks a process with PyTorch loaded"),
-]
+pytestmark = FORKS
 
 
 def work_alone(work, profile):

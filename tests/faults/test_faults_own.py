@@ -150,7 +150,8 @@ def test_predictions_that_do_not_fit_are_named(folder, rows):
 
 
 @pytest.mark.parametrize(
-    "frame", ["", "pixels", "0x240", "240x", "240", "-1x5", "240x240x3", "9" * 400 + "x1", "1e3x1", "PX"]
+    "frame",
+    ["", "pixels", "0x240", "240x", "240 x 240", "240", "-1x5", "240x240x3", "9" * 400 + "x1", "1e3x1", "PX"],
 )
 def test_a_frame_that_is_none_is_refused(frame):
-    refused(lambda: parse_frame(frame), "frame")
+    refused(lambda: parse_frame(frame), "there is no frame")

@@ -141,7 +141,7 @@ def test_the_row_that_is_changed_above_is_whole(pascal):
 def test_a_flip_that_is_neither_0_nor_1_is_named(pascal, flip):
     text = (pascal / "train_pairs.csv").read_text().replace(",1,0", f",1,{flip}")
     (pascal / "train_pairs.csv").write_text(text)
-    refused(lambda: PfPascalDataset(pascal, "train"), "train_pairs.csv, line 2", "flip")
+    refused(lambda: PfPascalDataset(pascal, "train"), f"train_pairs.csv, line 2, column 'flip': {flip!r}")
 
 
 LISTS = {

@@ -100,10 +100,17 @@ FILES = {
 }
 
 
+SAID = {
+    "cut off in the data": "not a complete safetensors file",
+    "no header of ours": "not a prompt of this library",
+}
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_that_is_no_prompt_is_named(tmp_path, name):
     (tmp_path / "prompt.safetensors").write_bytes(FILES[name])
-    refused(lambda: load_prompt(tmp_path / "prompt.safetensors"), "prompt.safetensors")
+    said = refused(lambda: load_prompt(tmp_path / "prompt.safetensors"), "prompt.safetensors")
+    assert SAID.get(name, "") in said
 
 
 def test_the_file_that_is_damaged_above_is_whole(tmp_path):
@@ -210,14 +217,16 @@ RAW = {
 @pytest.mark.parametrize("name", RELEASED)
 def test_a_checkpoint_that_is_not_the_released_one_is_named(tmp_path, name, capsys):
     torch.save(RELEASED[name], tmp_path / "released.pt")
-    refused(lambda: read_released(tmp_path / "released.pt"), "released.pt")
+    said = refused(lambda: read_released(tmp_path / "released.pt"), "released.pt")
+    assert name != "a function" or "released.pt is damaged or holds more than tensors" in said
     assert "code of the file was run" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", RAW)
 def test_a_file_that_is_no_checkpoint_is_named(tmp_path, name, capsys):
     (tmp_path / "released.pt").write_bytes(RAW[name])
-    refused(lambda: read_released(tmp_path / "released.pt"), "released.pt")
+    said = refused(lambda: read_released(tmp_path / "released.pt"), "released.pt")
+    assert name != "a pickle of code" or "more than tensors" in said
     assert "code of the file was run" not in capsys.readouterr().out
 
 

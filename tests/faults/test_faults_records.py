@@ -80,7 +80,7 @@ def write_record(folder, content):
 @pytest.mark.parametrize(("field", "value"), FIELDS, ids=lambda value: repr(value)[:30])
 def test_a_field_that_means_nothing_is_named(tmp_path, field, value):
     path = write_record(tmp_path, GOOD | {field: value})
-    refused(lambda: request(tmp_path), "run.json", "delete it")
+    refused(lambda: request(tmp_path), "run.json is not a run record", "delete it")
     refused(lambda: is_whole(path.parent), "run.json")
     refused(lambda: find_runs(tmp_path), "run.json")
 

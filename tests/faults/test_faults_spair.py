@@ -150,7 +150,7 @@ def test_a_missing_field_is_named(root, field):
     fields = layouts.spair_annotation(*PAIR)
     del fields[field]
     annotation(root).write_text(json.dumps(fields))
-    refused(lambda: SpairDataset(root, "test")[0], f"{NAME}.json", f"'{field}'")
+    refused(lambda: SpairDataset(root, "test")[0], f"{NAME}.json", f"'{field}' is missing")
 
 
 def test_an_annotation_may_leave_out_what_the_pairs_name_says(root):

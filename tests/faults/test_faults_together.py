@@ -4,11 +4,11 @@ import itertools
 import logging
 import multiprocessing
 import os
-import sys
 import time
 
 import pytest
 from small_runs import (
+    FORKS,
     in_folder,
     run_evaluation,
     run_pretrain,
@@ -21,11 +21,7 @@ from sd4match_lib.utils import files
 
 PATIENCE_S = 120
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.usefixtures("one_thread"),
-    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="forks a process with PyTorch loaded"),
-]
+pytestmark = FORKS
 
 PAIRS = {
     "two trainings": (run_training, run_training),

@@ -160,6 +160,13 @@ def test_intervals_that_overlap_are_not_said_to_lie_apart():
     assert "explains 99 % (learned) of" in conclusions.what_place_explains({"learned": 0.987})
 
 
+def test_prompts_that_move_features_less_than_noise_does_are_named():
+    reach = {"text": 0.1, "CPM, start": 0.2, "CPM": 0.6, "other noise": 0.3}
+    table = pd.DataFrame({"prompt": list(reach), "its features": [at(share) for share in reach.values()]})
+    told = conclusions.how_far_prompts_reach(table)
+    assert "CPM 60.0 % and text 10.0 %" in told and "by 30.0 %, farther than text and CPM, start" in told
+
+
 def test_options_learning_abroad_and_ranks_are_counted_by_their_intervals():
     options = pd.DataFrame({"option": ["none", "window", "flip"], "gain": [None, UP, OPEN]})
     told = conclusions.what_options_give(options)

@@ -5,6 +5,7 @@ import subprocess
 import tomllib
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 
 import nbformat
 import papermill
@@ -12,6 +13,8 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from sd4match_lib.reproduce.study import Study
 
 PROJECT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
@@ -206,6 +209,26 @@ def test_notebooks_hold_no_plumbing(path):
     code = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     lines = [line for source in code for line in source.splitlines()]
     assert sum(line.startswith(("import ", "from ")) for line in lines) <= 5
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_name_what_the_library_has(path):
+    """A name that a module lost is seen at once, not when the cell that uses it is reached."""
+    code = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    tree = ast.parse("\n".join(code))
+    imported = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.level == 0]
+    here: dict[str, object] = {"study": Study}
+    for node in imported:
+        if node.module.startswith("sd4match_lib"):
+            for name in node.names:
+                exec(f"from {node.module} import {name.name} as found", found := {})
+                here[name.asname or name.name] = found["found"]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            owner = here.get(node.value.id)
+            if isinstance(owner, ModuleType) or owner is Study:
+                known = hasattr(owner, node.attr) or (owner is Study and node.attr == "profile")
+                assert known, f"{node.value.id}.{node.attr}"
 
 
 @pytest.mark.parametrize("path", EXECUTED, ids=lambda path: path.stem)

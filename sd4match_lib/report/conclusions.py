@@ -200,7 +200,7 @@ def how_paintings_are_named(table: pd.DataFrame) -> str:
 
 
 def which_maps_are_sharpest(table: pd.DataFrame) -> str:
-    """Say which maps of a `maps.localisation_table` lie most on the object, and what the text changes."""
+    """Say which maps of a `maps.measures_table` lie most on the object, and what the text changes."""
     inside, lead = (table.set_index("prompt")[name] for name in ("inside the object", "lead of the peak"))
     best = {
         name: max(column.index, key=lambda key: value_of(column[key]))
@@ -237,6 +237,18 @@ def what_place_explains(by_place: Mapping[str, float]) -> str:
     """Say how much of what modules listen to hangs on the place alone, by name; see `saliency.Saliency`."""
     told = [f"{100 * share:.0f} % ({name})" for name, share in by_place.items()]
     return f"The place alone, whatever stands there, explains {listed(told)} of what patches differ by"
+
+
+def how_far_prompts_reach(table: pd.DataFrame) -> str:
+    """Say which prompts move the features most and least, and which less than noise does, the last row."""
+    prompts, noise = table.iloc[:-1].set_index("prompt"), table["its features"].iloc[-1]
+    reach = prompts["its features"].map(value_of).sort_values(kind="stable")
+    told = [f"{name} {percent(reach[name])}" for name in (reach.index[-1], reach.index[0])]
+    below = list(reach.index[reach < value_of(noise)])
+    return (
+        f"Of the features' norm, {told[0]} and {told[1]} are the farthest and the nearest move; noise alone "
+        f"moves them by {percent(noise)}, farther than {listed(below)}."
+    )
 
 
 def what_options_give(table: pd.DataFrame) -> str:

@@ -234,13 +234,16 @@ def share_table(measured: Mapping[str, Results], column: str) -> pd.DataFrame:
     return pd.DataFrame({"prompt": prompt, column: estimate(run)} for prompt, run in measured.items())
 
 
-def localisation_table(measured: Mapping[str, Results]) -> pd.DataFrame:
-    """Tabulate measurements of maps (`analysis.localisation`).
+def measures_table(measured: Mapping[str, Results], names: Mapping[str, str]) -> pd.DataFrame:
+    """Tabulate measurements of which keypoints have several numbers (`analysis.localisation`, `.reliance`).
+
+    Args:
+        measured: by prompt.
+        names: the numbers' columns -> what they are called.
 
     Returns:
-        One row per prompt: `prompt`, `inside the object` and `lead of the peak` (`Interval`).
+        One row per prompt: `prompt`, and each number under its name (`Interval`).
     """
-    names = {"inside": "inside the object", "lead": "lead of the peak"}
     return pd.DataFrame(
         {"prompt": prompt, **{label: estimate(one_measure(run, name)) for name, label in names.items()}}
         for prompt, run in measured.items()

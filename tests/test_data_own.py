@@ -89,23 +89,6 @@ def test_points_outside_the_picture_are_refused(photos):
         OwnPairs(photos / "pairs.csv", "test")[0]
 
 
-def test_broken_files_are_named(photos):
-    for name, text, words in [
-        ("a.csv", "src,trg,src_points\ncat.jpg,dog.png,1,2\n", "line 2: the row has not as many cells"),
-        ("b.csv", "src,trg\ncat.jpg,dog.png\n", "the column 'src_points' is missing"),
-        ("c.csv", "src,trg,src_points\n", "there is no pair in the file"),
-        ("d.json", "{", "not valid JSON"),
-        ("e.json", "{}", "must be a JSON list of objects"),
-        ("f.txt", "", "a .csv or a .json file"),
-    ]:
-        (photos / name).write_text(text)
-        with pytest.raises(DataError) as caught:
-            OwnPairs(photos / name, "test")
-        assert name in str(caught.value) and words in str(caught.value)
-    with pytest.raises(DataError, match=r"gone\.csv: there is no such file"):
-        OwnPairs(photos / "gone.csv", "test")
-
-
 def test_spreadsheets_byte_order_mark_is_no_part_of_the_header(photos):
     (photos / "pairs.csv").write_text('\ufeffsrc,trg,src_points\ncat.jpg,dog.png,"1,2"\n', encoding="utf-8")
 

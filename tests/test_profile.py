@@ -61,32 +61,6 @@ def test_a_file_of_ones_own_states_only_what_differs(tmp_path):
     assert load_profile(tmp_path / "third.toml").features.ensemble == 3
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("[features]\ntimestpe = 1", "unknown key 'features.timestpe'"),
-        ("[features]\ntimestep = 1000", "'features.timestep' must be at most 999, not 1000"),
-        ('[features]\ntimestep = "50"', "'features.timestep' must be a whole number, not '50'"),
-        ("[features]\nensemble = true", "'features.ensemble' must be a whole number, not True"),
-        ("[model]\nimage_hw = [128]", "'model.image_hw' must have 2 values, not 1"),
-        ('[model]\ndtype = "float8"', "'model.dtype' must be one of 'float32', 'bfloat16', 'float16'"),
-        ("[evaluation]\nalphas = [0.1, 10]", "'evaluation.alphas' must be at most 1.0, not 10"),
-        ("[evaluation]\ntemperature = 0", "'evaluation.temperature' must be above 0.0"),
-        ('[datasets.spair]\nkind = "spairs"', "'datasets.spair.kind' must be one of 'spair'"),
-        ('[datasets.mine]\nkind = "own"', "key 'datasets.mine.root' is missing"),
-        ("vision = 3", "'vision' must be a table, not 3"),
-        ("seed = ", "is not valid TOML"),
-    ],
-)
-def test_mistakes_name_file_and_key(tmp_path, text, message):
-    path = write(tmp_path, f'extends = "mini"\n{text}\n')
-    with pytest.raises(UserError) as caught:
-        load_profile(path)
-    assert message in str(caught.value)
-    assert "own.toml" in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
 def test_profiles_that_do_not_exist_are_named(tmp_path):
     with pytest.raises(
         UserError, match="there is no profile 'maxi'; use one of mini, overnight, paper, smoke"

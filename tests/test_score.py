@@ -98,48 +98,17 @@ def test_ones_own_predictions_come_back_with_the_same_rows(profile, tmp_path):
     assert not score(profile, path, dataset="own", method="you").reused
 
 
-def drop(lines):
-    del lines[1]
-
-
-def unknown_pair(lines):
-    lines[0]["pair_id"] = "000009-x-y:cat"
-
-
-def other_point(lines):
-    lines[0]["keypoint"] = "99"
-
-
-def twice(lines):
-    lines.append(lines[0])
-
-
-def no_number(lines):
-    lines[2]["x"] = ""
-
-
-def whole_pair(lines):
-    del lines[3:6]
-
-
-def far_away(lines):
-    for line in lines:
-        line["x"] *= 12
-
-
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (drop, "has no keypoint 4 for pair 000001-a-b:cat; add it"),
-        (unknown_pair, r"line 2: pair '000009-x-y:cat' is none of the 3"),
-        (other_point, r"line 2: pair 000001-a-b:cat has no keypoint '99', only 0, 4, 11"),
-        (twice, r"line 11: keypoint 0 of pair 000001-a-b:cat is there twice"),
-        (no_number, r"line 4, column x: '' is not a number"),
-        (whole_pair, "no prediction for pair 000002-b-a:cat"),
-        (far_away, "lie outside their target pictures.*frame px.*--coordinates"),
+        (lambda lines: lines.pop(1), "has no keypoint 4 for pair 000001-a-b:cat; add it"),
+        (
+            lambda lines: [line.update(x=line["x"] * 12) for line in lines],
+            "lie outside their target pictures.*frame px.*--coordinates",
+        ),
     ],
 )
-def test_what_is_wrong_with_a_file_is_one_sentence_that_names_the_place(spair, tmp_path, spoil, message):
+def test_a_file_that_does_not_fit_is_refused_and_leaves_no_results(spair, tmp_path, spoil, message):
     lines = truth(spair)
     spoil(lines)
     path = write(tmp_path / "bad.csv", lines)

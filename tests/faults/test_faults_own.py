@@ -55,6 +55,7 @@ FIELDS = [
 
 FILES = {
     "empty.json": "",
+    "open.json": "{",
     "object.json": "{}",
     "numbers.json": "[1, 2]",
     "none.json": "[]",
@@ -68,6 +69,16 @@ FILES = {
     "wide.csv": 'src,trg,src_points\na.png,b.png,"' + "1,2;" * 60_000 + '"\n',
     "nul.csv": "src,trg,src_points\n\0,b.png,1\n",
     "text.txt": "src trg",
+}
+
+SAID = {
+    "commas.csv": "line 2: the row has not as many cells",
+    "lacks.csv": "the column 'src_points' is missing",
+    "header.csv": "there is no pair in the file",
+    "open.json": "not valid JSON",
+    "object.json": "must be a JSON list of objects",
+    "text.txt": "a .csv or a .json file",
+    "gone.csv": "gone.csv: there is no such file",
 }
 
 
@@ -86,10 +97,10 @@ def test_a_field_of_a_pair_that_means_nothing_is_named(folder, field, value):
     refused(lambda: OwnPairs(folder / "pairs.json", "test")[0])
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", [*FILES, "gone.csv"])
 def test_a_file_of_pairs_that_is_none_is_named(folder, name):
-    (folder / name).write_text(FILES[name])
-    refused(lambda: OwnPairs(folder / name, "test")[0], name)
+    (folder / name).write_text(FILES[name]) if name in FILES else None
+    refused(lambda: OwnPairs(folder / name, "test")[0], name, SAID.get(name, ""))
 
 
 @pytest.mark.parametrize(
@@ -123,30 +134,31 @@ def test_a_file_of_points_that_is_none_is_named(tmp_path, name, text):
 
 
 ROWS = {
-    "no such pair": "000009:cat/a-b,0,1,1",
-    "no such keypoint": "{id},7,1,1",
-    "twice": "{id},0,1,1\n{id},0,2,2",
-    "no x": "{id},0,,1",
-    "words": "{id},0,left,1",
-    "nan": "{id},0,nan,1",
-    "infinite": "{id},0,inf,1",
-    "too large": "{id},0,1e999,1",
-    "5,000 digits": "{id},0," + "9" * 5000 + ".x,1",
-    "too few cells": "{id},0,1",
-    "too many cells": "{id},0,1,1,1,1",
-    "nothing": "",
-    "outside": "{id},0,9000,9000",
-    "markup": "![x](a.png),0,1,1",
+    "no such pair": ("000009:cat/a-b,0,1,1", "line 2: pair '000009:cat/a-b' is none of the 1"),
+    "no such keypoint": ("{id},7,1,1", "line 2: pair {id} has no keypoint '7', only 0"),
+    "twice": ("{id},0,1,1\n{id},0,2,2", "line 3: keypoint 0 of pair {id} is there twice"),
+    "no x": ("{id},0,,1", "line 2, column x: '' is not a number"),
+    "words": ("{id},0,left,1", ""),
+    "nan": ("{id},0,nan,1", ""),
+    "infinite": ("{id},0,inf,1", ""),
+    "too large": ("{id},0,1e999,1", ""),
+    "5,000 digits": ("{id},0," + "9" * 5000 + ".x,1", ""),
+    "too few cells": ("{id},0,1", ""),
+    "too many cells": ("{id},0,1,1,1,1", ""),
+    "nothing": ("", "no prediction for pair {id}"),
+    "outside": ("{id},0,9000,9000", "lie outside their target pictures"),
+    "markup": ("![x](a.png),0,1,1", ""),
 }
 
 
-@pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS)
-def test_predictions_that_do_not_fit_are_named(folder, rows):
+@pytest.mark.parametrize(("rows", "words"), ROWS.values(), ids=ROWS)
+def test_predictions_that_do_not_fit_are_named(folder, rows, words):
     (folder / "pairs.json").write_text(json.dumps([GOOD]))
     pairs = list(OwnPairs(folder / "pairs.json", "test"))
     path = folder / "predictions.csv"
     path.write_text("pair_id,keypoint,x,y\n" + rows.replace("{id}", pairs[0].pair_id) + "\n")
-    refused(lambda: read_predictions(path, pairs, None), "predictions.csv")
+    said = words.replace("{id}", pairs[0].pair_id)
+    refused(lambda: read_predictions(path, pairs, None), "predictions.csv", said)
 
 
 @pytest.mark.parametrize(

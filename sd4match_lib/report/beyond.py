@@ -14,7 +14,7 @@ from sd4match_lib.data.symmetry import Symmetry
 from sd4match_lib.metrics.averages import known_rows
 from sd4match_lib.metrics.bootstrap import Interval
 from sd4match_lib.metrics.errors import error_kinds, on_twins
-from sd4match_lib.report.estimates import Results, estimate, one_of, with_values
+from sd4match_lib.report.estimates import Results, estimate, one_of, scores, with_values
 from sd4match_lib.report.sentences import clearly_worse, difference, listed
 
 REFERENCE = "reference"
@@ -121,12 +121,11 @@ def experiment_table(
     """
     table = []
     for (idea, prompt, steps), run in runs.items():
-        cells = {"idea": idea, "prompt": prompt, "steps": steps, "PCK@0.10": estimate(run)}
-        cells[LEARNED] = estimate(run, starts[idea, prompt, steps])
+        cells = scores(run, {LEARNED: starts[idea, prompt, steps]})
+        other = runs[REFERENCE, prompt, steps]
         for alpha in ALPHAS:
-            other = runs[REFERENCE, prompt, steps]
             cells[against(alpha)] = None if idea == REFERENCE else estimate(run, other, alpha=alpha)
-        table.append(cells)
+        table.append({"idea": idea, "prompt": prompt, "steps": steps, **cells})
     return pd.DataFrame(table)
 
 

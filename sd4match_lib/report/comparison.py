@@ -47,7 +47,8 @@ def compare_item(item: Item, profile: Profile) -> pd.DataFrame:
         cells: dict[str, object] = {"what": entry.name, "measured": measured, "paper": paper}
         if is_comparable(profile, entry.dataset):
             difference = Interval(*(bound - paper for bound in measured))
-            cells |= {"difference": difference, "verdict": _verdict(difference)}
+            inside = "inside" if abs(difference.value) <= TOLERANCE else "OUTSIDE"
+            cells |= {"difference": difference, "verdict": f"{inside} ±{100 * TOLERANCE:g}"}
         table.append(cells)
     return pd.DataFrame(table)
 
@@ -105,8 +106,3 @@ def _read(entry: Compared, profile: Profile) -> Interval | None:
     if row is None:
         return None
     return Interval(*(float(row[f"{entry.column}{end}"]) for end in ("", "_low", "_high")))
-
-
-def _verdict(difference: Interval) -> str:
-    inside = abs(difference.value) <= TOLERANCE
-    return f"{'inside' if inside else 'OUTSIDE'} ±{100 * TOLERANCE:g}"

@@ -47,11 +47,9 @@ def html_page(markdown: str, title: str, folder: Path) -> str:
 
 def _picture(folder: Path, name: str) -> str:
     """A figure as data; nothing for what a name from outside makes of other files and addresses."""
-    own = re.fullmatch(r"figures/[\w-][\w.-]*\.(png|svg)", name) and (folder / name).is_file()
-    return _data_url(folder / name) if own else ""
-
-
-def _data_url(path: Path) -> str:
+    path = folder / name
+    if not (re.fullmatch(r"figures/[\w-][\w.-]*\.(png|svg)", name) and path.is_file()):
+        return ""
     kinds = {".png": "image/png", ".svg": "image/svg+xml"}
     found = [path.with_suffix(suffix) for suffix in kinds if path.with_suffix(suffix).is_file()]
     smallest = min(found, key=lambda candidate: candidate.stat().st_size, default=path)

@@ -118,7 +118,8 @@ def write_leaderboard(
             f"What others print of {dataset}'s real test split, per image. These are other models on real "
             f"photographs; what profile `{profile}` measures is only comparable where it tests on the same."
         )
-        said += ["## Published", "", markdown_table(printed, note, percent=_scores(printed))]
+        scores = [column for column in printed if column.startswith("PCK@")]
+        said += ["## Published", "", markdown_table(printed, note, percent=scores)]
     html = folder / f"{name}.html"
     atomic_write_text(html, html_page("\n".join(said), f"Leaderboard, {dataset} {split}", folder))
     return csv_path, md_path, html
@@ -129,7 +130,3 @@ def _name(record: RunRecord) -> str:
         return str(record.setting("method"))
     prefix = f"{record.config['dataset']}-{record.config['split']}-"
     return record.name.removeprefix(prefix).replace("-", ", ")
-
-
-def _scores(table: pd.DataFrame) -> list[str]:
-    return [column for column in table if column.startswith("PCK@")]

@@ -65,7 +65,9 @@ def check(profile: Profile) -> list[Finding]:
     """
     findings = [*_check_data(profile), *_check_weights(profile)]
     fetches = sum(finding.section == "weights" and finding.status is not Status.OK for finding in findings)
-    findings += [*_check_space(profile, fetches), _check_gpu(profile), _check_versions()]
+    findings += [*_check_space(profile, fetches), _check_gpu(profile)]
+    listing = ", ".join(f"{name} {version}" for name, version in versions().items())
+    findings.append(Finding("machine", "versions", Status.OK, listing))
     return [*findings, _verdict(profile, findings)]
 
 
@@ -184,7 +186,8 @@ def _how_to_get(profile: Profile, config: ModelConfig | VisionConfig) -> tuple[S
 def _check_space(profile: Profile, fetches: int) -> Iterator[Finding]:
     import psutil
 
-    folder = _existing(profile.results_path)
+    results = profile.results_path
+    folder = next(parent for parent in (results, *results.parents) if parent.is_dir())
     free = shutil.disk_usage(folder).free / _GB
     needed = _DISK_GB + _DISK_GB_PER_MODEL * fetches
     yield Finding(
@@ -212,11 +215,6 @@ def _check_space(profile: Profile, fetches: int) -> Iterator[Finding]:
     )
 
 
-def _existing(folder: Path) -> Path:
-    """The nearest folder that exists, at or above this one."""
-    return next(parent for parent in (folder, *folder.parents) if parent.is_dir())
-
-
 def _check_gpu(profile: Profile) -> Finding:
     import torch  # here, so that importing this module stays quick
 
@@ -231,11 +229,6 @@ def _check_gpu(profile: Profile) -> Finding:
         return Finding("machine", "GPU", Status.OK, f"none; pictures of {width} x {height} need none")
     fix = f"use a machine with a CUDA GPU: a picture of {width} x {height} takes minutes on a CPU"
     return Finding("machine", "GPU", Status.NOTE, "none that PyTorch can use", fix)
-
-
-def _check_versions() -> Finding:
-    listing = ", ".join(f"{name} {version}" for name, version in versions().items())
-    return Finding("machine", "versions", Status.OK, listing)
 
 
 def _verdict(profile: Profile, findings: list[Finding]) -> Finding:

@@ -48,7 +48,9 @@ class WorkLock:
         except OSError as error:
             raise WriteError(storage_sentence(error, self._folder)) from error
         try:
-            self._sign()
+            since = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+            owner = {"process": os.getpid(), "host": platform.node(), "since": since}
+            write_json(self._owner_path, owner)
         except BaseException:
             self._lock.release()
             raise
@@ -58,11 +60,6 @@ class WorkLock:
         """Let the next one in."""
         self._owner_path.unlink(missing_ok=True)
         self._lock.release()
-
-    def _sign(self) -> None:
-        since = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-        owner = {"process": os.getpid(), "host": platform.node(), "since": since}
-        write_json(self._owner_path, owner)
 
     def _acquire(self) -> None:
         wait, begun = 0.0, time.monotonic()

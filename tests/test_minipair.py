@@ -26,7 +26,14 @@ from sd4match_lib.errors import DataError, UserError
 from sd4match_lib.miniature.dataset import write
 from sd4match_lib.miniature.dataset.difficulty import pair_difficulty
 from sd4match_lib.miniature.dataset.ledger import shared_names
-from sd4match_lib.miniature.dataset.write import MANIFEST, WHOLE, Sizes, ensure_minipair, render_minipair
+from sd4match_lib.miniature.dataset.write import (
+    MANIFEST,
+    WHOLE,
+    Sizes,
+    _remove,
+    ensure_minipair,
+    render_minipair,
+)
 from sd4match_lib.miniature.dataset.write_pf import SUB_CLASSES
 from sd4match_lib.miniature.dataset.write_spair import Amount, _shoot
 from sd4match_lib.miniature.objects.catalogue import ALL_KINDS, CATEGORIES
@@ -223,6 +230,13 @@ def test_a_manifest_cannot_reach_outside_its_folder(tiny: Path, tmp_path: Path, 
         with pytest.raises(DataError, match=r"manifest\.json, field 'files'"):
             use()
     assert contents(tmp_path) == before
+
+
+def test_a_folder_that_a_manifest_calls_a_file_is_no_stale_file(tmp_path: Path) -> None:
+    (tmp_path / "pf-pascal").mkdir()
+    for name in ("pf-pascal", "pf-pascal/gone.csv"):
+        _remove(tmp_path, name)
+    assert (tmp_path / "pf-pascal").is_dir()
 
 
 def test_splits_share_neither_names_nor_pictures(tiny: Path) -> None:

@@ -7,10 +7,13 @@ from typing import Any, TypeAlias
 from sd4match_lib.config.names import Extractor
 from sd4match_lib.config.profile import Profile
 from sd4match_lib.data.categories import DEFAULT_CATEGORY
+from sd4match_lib.errors import UserError
 from sd4match_lib.features.methods import MethodSettings, method_settings
 from sd4match_lib.matcher.options import MatchOptions
 from sd4match_lib.prompts.base import Prompt
 from sd4match_lib.prompts.factory import make_prompt
+
+_LONGEST_CATEGORY = 80
 
 PromptLike: TypeAlias = Prompt | str | Path
 """A prompt, the name of one, or the path of a learned one's file."""
@@ -58,7 +61,7 @@ def first_settings(
     return MatcherSettings(
         method=settings,
         prompt=_prompt(prompt, category, settings.extractor, profile),
-        category=category or DEFAULT_CATEGORY,
+        category=_category(category) or DEFAULT_CATEGORY,
         seed=profile.seed if seed is None else seed,
         options=options or MatchOptions(),
     )
@@ -92,9 +95,16 @@ def changed_settings(
         settings,
         method=changed,
         prompt=kept,
-        category=category or settings.category,
+        category=_category(category) or settings.category,
         options=options or settings.options,
     )
+
+
+def _category(category: str | None) -> str | None:
+    """The category as it was given, where it is one that prompts and records can name."""
+    if category and not (category.isprintable() and len(category) <= _LONGEST_CATEGORY):
+        raise UserError(f"the category is {category!r}; give a word or two, without new lines.")
+    return category
 
 
 def _prompt(

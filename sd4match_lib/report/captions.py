@@ -37,7 +37,7 @@ def describe_runs(records: Iterable[RunRecord], trainings: Mapping[str, Training
         split = config.get("split", "training")
         pairs[f"{counted(config['pairs'], f'{split} pair')} of {config['dataset']}"] = None
         if record.kind == "train":
-            found.add(Training(int(record.metrics["steps"]), record.seed))
+            found.add(Training(int(record.number("steps")), record.seed))
             continue
         prompt = config.get("prompt") or {}
         if (trainings or {}).get(prompt.get("weights", "")):

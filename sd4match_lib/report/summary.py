@@ -56,7 +56,7 @@ def summarise_evaluation(
         UserError: there is no such column, or it is empty; or nobody says which keypoints are alike.
     """
     record = result.record
-    counts = [counted(int(record.metrics[f"{noun}s"]), noun) for noun in ("pair", "keypoint")]
+    counts = [counted(int(record.number(f"{noun}s")), noun) for noun in ("pair", "keypoint")]
     lines = [f"{record.name} (profile {record.profile}): {', '.join(counts)}", ""]
     if any(name.startswith("pck@") for name in record.metrics):
         rows = result.keypoints if subset == "all" else _geometry_aware(result.keypoints, symmetry)
@@ -115,11 +115,10 @@ def summarise_ranking(table: pd.DataFrame, *, profile: str) -> str:
 
 def summarise_training(record: RunRecord, folder: Path, *, reused: bool) -> str:
     """Return what a training achieved, and below it the run's record in short."""
-    metrics = record.metrics
-    best = format_percent(metrics["validation PCK@0.10"])
+    steps, best_step = int(record.number("steps")), int(record.number("best_step"))
     lines = [
-        f"{record.name} (profile {record.profile}): {counted(int(metrics['steps']), 'step')}, "
-        f"validation PCK@0.10 {best} after step {metrics['best_step']}",
+        f"{record.name} (profile {record.profile}): {counted(steps, 'step')}, "
+        f"validation PCK@0.10 {format_percent(record.number('validation PCK@0.10'))} after step {best_step}",
         f"prompt: {folder / PROMPT_FILE}",
     ]
     return "\n".join([*lines, *_provenance(record, folder, reused)]) + "\n"
@@ -127,7 +126,7 @@ def summarise_training(record: RunRecord, folder: Path, *, reused: bool) -> str:
 
 def _provenance(record: RunRecord, folder: Path, reused: bool) -> list[str]:
     memory = ", ".join(f"{value:.0f} MB {name}" for name, value in record.peak_memory_mb.items())
-    commit = record.commit.get("id", "")[:8] + ("+changes" if record.commit.get("dirty") else "")
+    commit = str(record.commit.get("id", ""))[:8] + ("+changes" if record.commit.get("dirty") else "")
     at = f" at {commit}" if commit else ""
     computed = f"computed in {format_duration(record.wall_s)} on {record.device}, peak {memory}{at}"
     found = ["found finished; nothing was computed again"] if reused else []

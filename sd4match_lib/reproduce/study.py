@@ -143,7 +143,7 @@ class Study:
         """Learn a prompt, or find the training that did; `request` as for `train`."""
         result = train(self.profile, kind, dataset=dataset, **{"seed": self.seed, **request})
         self._records[result.record.run_id] = result.record
-        self._note(result.prompt, Training(int(result.record.metrics["steps"]), result.record.seed))
+        self._note(result.prompt, Training(int(result.record.number("steps")), result.record.seed))
         return result
 
     def learned(self, kind: str, seeds: Sequence[int], **request: Any) -> dict[int, LearnedPrompt]:

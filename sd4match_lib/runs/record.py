@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -52,7 +53,7 @@ class RunRecord:
     seed: int
     status: Status = "running"
     started: str = ""
-    wall_s: float = 0.0
+    wall_s: float = field(default=0.0, metadata={"max": 1e9})
     peak_memory_mb: dict[str, float] = field(default_factory=dict)
     device: str = ""
     versions: dict[str, str] = field(default_factory=dict)
@@ -107,6 +108,19 @@ class RunRecord:
             UserError: the record has none of this name.
         """
         return self._of(self.inputs, "inputs", name)
+
+    def number(self, name: str) -> float:
+        """Return one of the numbers that the run was made for.
+
+        Raises:
+            UserError: the record has none of this name.
+        """
+        value = self._of(self.metrics, "metrics", name)
+        if type(value) not in (int, float) or not math.isfinite(value):
+            raise UserError(
+                f"the record of run {self.run_id}: metrics.{name} is {value!r}; delete the run and ask again."
+            )
+        return float(value)
 
     def _of(self, values: Mapping[str, Any], field: str, name: str) -> Any:
         if name not in values:

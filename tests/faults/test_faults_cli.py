@@ -139,6 +139,38 @@ COMMANDS = [
     ["doctor", "--profile", "gone"],
     ["reproduce", "--profile", ""],
     ["reproduce", "--only"],
+    ["reproduce", "--only", "99"],
+    ["reproduce", "--only", "\x1b"],
+    [*EVALUATE, "--layer", "x" * 5000],
+    [*EVALUATE, "--results", "p.json"],
+    [*EVALUATE, "--results", "/dev/null/x"],
+    [*MATCH, "--points", "1e39,5"],
+    [*MATCH, "--points", "5000,6"],
+    [*POINT, "--prompt", "folder"],
+    [*POINT, "--prompt", "mini/../../x"],
+    [*POINT, "--prompt", "two\nlines"],
+    [*POINT, "--category", "\x1b[31m"],
+    [*POINT, "--category", "x" * 100_000],
+    [*POINT, "--json", "pipe/x"],
+    ["match", "a.png", "loop.png", "--points", "5,6"],
+    ["leaderboard", "--dataset", "gone"],
+    ["rerun", "a.png", "b.png"],
+    ["rerun", "folder", "gone"],
+    ["notebooks", "p.json"],
+    ["notebooks", "/dev/null/x"],
+    ["notebooks", "x" * 300],
+    ["score", "loop.png", *SCORE[2:]],
+    ["score", "p.json", "p.json", *SCORE[2:]],
+    [*SCORE, "--method", "a", "b"],
+    [*TRAIN, "--set", "=5"],
+    [*TRAIN, "--set", "length=" + "(" * 5000],
+    [*TRAIN, "--set", "length=" + "9" * 5000],
+    ["convert", "loop.png", "x.safetensors"],
+    ["convert", "pipe", "x.safetensors"],
+    [*PRETRAIN, "--steps", "1", "--out", "p.json"],
+    ["miniature", "render", "--out", "p.json"],
+    ["miniature", "render", "--out", "/dev/null"],
+    ["miniature", "render", "--seed", "9" * 11],
 ]
 
 
@@ -147,6 +179,7 @@ def folder(tmp_path, monkeypatch):
     for name in ("a.png", "b.png"):
         layouts.write_picture(tmp_path / name)
     (tmp_path / "link.png").symlink_to("a.png")
+    (tmp_path / "loop.png").symlink_to("loop.png")
     (tmp_path / "folder").mkdir()
     (tmp_path / "text.png").write_text("no picture")
     (tmp_path / "p.json").write_text("[[5, 6]]")

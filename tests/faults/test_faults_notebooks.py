@@ -44,6 +44,28 @@ FILES = {
 }
 
 
+def with_cell(**over):
+    return {"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": [CELL | over]}
+
+
+CONTENTS = [
+    *(with_cell(metadata=value) for value in ([], None, {"tags": "parameters"}, {"tags": [3]})),
+    *(with_cell(id=value) for value in (3, "x" * 100, "a b")),
+    *(with_cell(source=value) for value in ([1, 2], "x = '\ud800'", "x = '\0'", None)),
+    *(with_cell(outputs=value) for value in ({}, [1], [{"output_type": "poem"}])),
+    *(with_cell(cell_type=value) for value in ("haiku", None)),
+    *(with_cell() | {"nbformat_minor": value} for value in ("5", None)),
+    *(with_cell() | {"metadata": value} for value in (None, {"kernelspec": 3})),
+    *(with_cell() | {"nbformat": value} for value in (True, "4")),
+]
+
+
+@pytest.mark.parametrize("content", CONTENTS, ids=lambda content: json.dumps(content)[-60:])
+def test_a_notebook_with_a_field_that_means_nothing_is_named(tmp_path, content):
+    (tmp_path / "00_a.ipynb").write_text(json.dumps(content))
+    refused(lambda: open_notebook(tmp_path / "00_a.ipynb", load_profile("mini"), {}), "00_a.ipynb")
+
+
 @pytest.mark.parametrize("content", FILES.values(), ids=FILES)
 def test_a_notebook_that_is_none_is_named(tmp_path, content):
     (tmp_path / "00_a.ipynb").write_bytes(content)

@@ -16,7 +16,20 @@ INFINITE, NAN = float("inf"), float("nan")
 FIELDS = [
     *(
         ("src", value)
-        for value in (None, "", "  ", 3, [], "gone.png", "x" * 300, "folder", "pairs.json", "~nobody/x")
+        for value in (
+            None,
+            "",
+            "  ",
+            3,
+            [],
+            "gone.png",
+            "x" * 300,
+            "folder",
+            "pairs.json",
+            "~nobody/x",
+            ".",
+            "a.png\\\\",
+        )
     ),
     *(("trg", value) for value in (None, "", True, {}, "gone/b.png", "a.png/b.png", "nul\\u0000")),
     *(
@@ -43,6 +56,12 @@ FIELDS = [
             "nan,1",
             "inf,1",
             "1e400,2",
+            "0x10,5",
+            "5,6;7",
+            [[5, 6], [7]],
+            [[5, 6], None],
+            [[[5, 6]]],
+            [[10**30, 1]],
         )
     ),
     *(("trg_points", value) for value in ([[1, 2], [3, 4]], [[900, 1]], "1,2;3,4", [[1, "2"]], 7, {"a": 1})),
@@ -148,6 +167,7 @@ ROWS = {
     "nothing": ("", "no prediction for pair {id}"),
     "outside": ("{id},0,9000,9000", "lie outside their target pictures"),
     "markup": ("![x](a.png),0,1,1", ""),
+    **{text: (f"{{id}},0,{text},1", "") for text in ("0x10", "1j", "50%", "1e", "++1", "-inf", '"1,5"')},
 }
 
 

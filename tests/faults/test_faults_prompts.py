@@ -201,6 +201,20 @@ for name, tensor in {
     "linear_C.weight ": torch.rand(4, 6),
 }.items():
     RELEASED[f"cpm, another {name}"] = {**WHOLE, name: tensor}
+RELEASED |= {
+    "beyond float32": {"dataset": CAPTION.double() * 1e300},
+    "on no device": {"dataset": torch.empty(1, 77, 8, device="meta")},
+    "compressed rows": {"cat": torch.rand(77, 8).to_sparse_csr()},
+    "a list": [CAPTION],
+    "a list inside": {"dataset": [[CAPTION]]},
+    "no rows": {"dataset": torch.rand(1, 0, 8)},
+    "cpm, beyond float32": {**WHOLE, "alpha_cond": WHOLE["alpha_cond"].double() * 1e300},
+    "cpm, an odd number of features": {**WHOLE, "linear_C.weight": torch.rand(4, 5)},
+    "cpm, another width": {**WHOLE, "linear_C.weight": torch.rand(3, 6)},
+    "cpm, no rows": {**WHOLE, "alpha_cond": torch.rand(1, 0, 4)},
+    "cpm, lengths that differ": {**WHOLE, "positional_embedding": torch.rand(1, 3, 4)},
+    "cpm, a bias alone": {name: tensor for name, tensor in WHOLE.items() if name != "linear_N.weight"},
+}
 RELEASED["cpm, 40 GB of patches"] = {**WHOLE, "linear_N.weight": torch.rand(100_000, 1)}
 RELEASED["cpm, a text"] = {**WHOLE, "linear_C.bias": "bias"}
 

@@ -1,5 +1,6 @@
 """Run states and records that are damaged, hostile, or somebody else's; and two writers of one run."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -9,7 +10,11 @@ import textwrap
 import pytest
 from refusal import refused
 
+from sd4match_lib.config.profile import load_profile
 from sd4match_lib.errors import UserError
+from sd4match_lib.report.summary import summarise_training
+from sd4match_lib.reproduce.notebook import Notebook
+from sd4match_lib.reproduce.reproduce import _runs_of
 from sd4match_lib.runs.record import RunRecord
 from sd4match_lib.runs.store import find_runs, is_whole, open_run
 from sd4match_lib.utils.files import write_json
@@ -45,7 +50,10 @@ FIELDS = [
     ),
     *(("metrics", value) for value in (None, [], 3)),
     *(("seed", value) for value in (None, "0", 1.5, True)),
-    *(("wall_s", value) for value in (None, "1", float("inf"), float("nan"))),
+    *(("wall_s", value) for value in (None, "1", float("inf"), float("nan"), 1e308, True)),
+    *(("commit", value) for value in (None, [], "abc")),
+    *(("device", value) for value in (None, 3)),
+    *(("outputs", {name: "ab"}) for name in (".", "./..", "C:\\x", "nul\0")),
     *(("peak_memory_mb", value) for value in (None, [1], {"host": "much"})),
     *(("started", value) for value in (None, 2026, ["2026"])),
     *(("versions", value) for value in (None, {"torch": 2}, "2")),
@@ -97,6 +105,26 @@ def test_a_missing_field_is_named(tmp_path, field):
 def test_a_record_that_is_none_is_named(tmp_path, content):
     write_record(tmp_path, content)
     refused(lambda: request(tmp_path), "run.json")
+
+
+@pytest.mark.parametrize("name", ["steps", "best_step", "validation PCK@0.10"])
+@pytest.mark.parametrize("value", ["gone", None, "12", [1], True, float("nan"), float("inf")])
+def test_a_number_that_a_finished_runs_record_lacks_is_named(tmp_path, name, value):
+    metrics = {"steps": 2, "best_step": 1, "validation PCK@0.10": 0.5, name: value}
+    if value == "gone":
+        del metrics[name]
+    record = RunRecord.read(write_record(tmp_path, GOOD | {"metrics": metrics, "commit": {"id": 3}}))
+    refused(lambda: summarise_training(record, tmp_path, reused=True), f"metrics.{name}", "delete the run")
+
+
+RUNS = ["x", [3], [""], ["../x"], ["/etc"], ["."], [["x"]], None, ["x" * 300], ["a\0"], {"x": 1}]
+
+
+@pytest.mark.parametrize("runs", RUNS, ids=lambda value: repr(value)[:20])
+def test_the_runs_that_a_notebooks_record_names_lie_among_the_results(tmp_path, runs):
+    record = RunRecord("00_a", "00_a", "notebook", "mini", {"runs": runs}, {}, 0)
+    profile = dataclasses.replace(load_profile("mini"), results_dir=str(tmp_path))
+    refused(lambda: _runs_of(Notebook(tmp_path / "00_a.ipynb", profile, {}, {}), record), "runs")
 
 
 def test_a_record_reads_back_as_it_was_written(tmp_path):

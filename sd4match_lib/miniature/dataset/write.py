@@ -148,7 +148,7 @@ def ensure_minipair(root: Path, sizes: Sizes | None = None) -> None:
 def _remove(out: Path, name: str) -> None:
     """Removes a file that an older MiniPair had: one of its data sets' own, and not one behind a link."""
     path = out / name
-    if Path(name).parts[0] in _FOLDERS and path.resolve().is_relative_to(out.resolve()):
+    if Path(name).parts[0] in _FOLDERS and path.resolve().is_relative_to(out.resolve()) and not path.is_dir():
         path.unlink(missing_ok=True)
 
 

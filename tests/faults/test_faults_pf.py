@@ -69,10 +69,21 @@ def listed_test(root, rows, header=("source_image", "target_image", "class", "XA
     return root
 
 
-@pytest.mark.parametrize("name", MATS)
+SAID_OF_MATS = {
+    "cut off": "a.mat: ",
+    "text": "a.mat: this is not a readable MATLAB file",
+    "another field": "a.mat: the field 'kps' is missing",
+    "three columns": "a.mat, field 'kps': the shape is (3, 3)",
+    "text field": "a.mat: the field 'kps' is not a matrix of numbers",
+    "gone": "a.mat: there is no such file",
+}
+
+
+@pytest.mark.parametrize("name", [*MATS, "gone"])
 def test_an_annotation_of_pf_pascal_that_is_none_is_named(pascal, name):
-    (pascal / "PF-dataset-PASCAL/Annotations/aeroplane/a.mat").write_bytes(MATS[name])
-    refused(lambda: PfPascalDataset(pascal, "train")[0])
+    path = pascal / "PF-dataset-PASCAL/Annotations/aeroplane/a.mat"
+    path.write_bytes(MATS[name]) if name in MATS else path.unlink()
+    refused(lambda: PfPascalDataset(pascal, "train")[0], SAID_OF_MATS.get(name, ""))
 
 
 @pytest.mark.parametrize("name", MATS)
@@ -126,11 +137,22 @@ PASCAL_CELLS = [
 ]
 
 
-@pytest.mark.parametrize(("column", "cell"), PASCAL_CELLS, ids=lambda value: str(value)[:20])
+SAID_OF_CELLS = {
+    (2, "21"): "test_pairs.csv, line 2, column 'class': '21'",
+    (3, "5;x"): "test_pairs.csv, line 2, column 'XA'",
+    (4, "6"): "'XA', 'YA', 'XB', 'YB' hold 2, 1, 2, 2",
+    (4, "6;"): "columns 'XA', 'YA': a coordinate is not a finite",
+}
+
+
+@pytest.mark.parametrize(
+    ("column", "cell"), [*PASCAL_CELLS, (4, "6"), (4, "6;")], ids=lambda value: str(value)[:20]
+)
 def test_a_cell_of_pf_pascals_list_that_means_nothing_is_named(pascal, column, cell):
     row = list(PASCAL_ROW)
     row[column] = cell
-    refused(lambda: PfPascalDataset(listed_test(pascal, [row]), "test")[0])
+    said = SAID_OF_CELLS.get((column, cell), "")
+    refused(lambda: PfPascalDataset(listed_test(pascal, [row]), "test")[0], said)
 
 
 def test_the_row_that_is_changed_above_is_whole(pascal):

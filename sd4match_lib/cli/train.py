@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sd4match_lib.cli.common import Commands, add_options, open_shared
+from sd4match_lib.cli.common import Commands, add_options, examples, open_shared
 from sd4match_lib.cli.guard import at_least
 from sd4match_lib.config.names import BACKBONES, LEARNED_PROMPTS
 from sd4match_lib.errors import UserError
@@ -21,18 +21,14 @@ examples:
 A training that was interrupted goes on where it was: give the same command again.
 """
 
-_CONVERT_EXAMPLES = """\
-examples:
-  sd4match convert ckpt.pt cpm.safetensors                 a released checkpoint, for --prompt
-  sd4match convert class.safetensors cat.safetensors --word "<cat-prompt>" --category cat
-"""
-
 
 def add_train(commands: Commands) -> None:
     """Add the `train` and `convert` commands."""
-    raw = argparse.RawDescriptionHelpFormatter
     train = commands.add_parser(
-        "train", help="learn a prompt on a dataset's pairs", epilog=_TRAIN_EXAMPLES, formatter_class=raw
+        "train",
+        help="learn a prompt on a dataset's pairs",
+        epilog=_TRAIN_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     train.add_argument("--prompt", choices=list(LEARNED_PROMPTS), required=True, help="what is learned")
     add_options(train, "--profile")
@@ -53,8 +49,10 @@ def add_train(commands: Commands) -> None:
     convert = commands.add_parser(
         "convert",
         help="turn released checkpoints into prompts, and prompts into textual-inversion words",
-        epilog=_CONVERT_EXAMPLES,
-        formatter_class=raw,
+        **examples(
+            "sd4match convert ckpt.pt cpm.safetensors                 a released checkpoint, for --prompt",
+            'sd4match convert class.safetensors cat.safetensors --word "<cat-prompt>" --category cat',
+        ),
     )
     convert.add_argument("source", type=Path, help="a released .pt file, or a learned prompt's .safetensors")
     convert.add_argument("target", type=Path, help="the .safetensors file to write")

@@ -162,6 +162,7 @@ RELEASED = {
     "a tensor alone": CAPTION,
     "a number": 3,
     "nothing": {},
+    "something else": {"weight": torch.zeros(3)},
     "texts": {"dataset": "hello"},
     "a scalar": {"dataset": torch.tensor(1.0)},
     "one axis": {"dataset": torch.rand(8)},
@@ -216,6 +217,11 @@ RELEASED |= {
     "cpm, a bias alone": {name: tensor for name, tensor in WHOLE.items() if name != "linear_N.weight"},
 }
 RELEASED["cpm, 40 GB of patches"] = {**WHOLE, "linear_N.weight": torch.rand(100_000, 1)}
+RELEASED["cpm, a part less and one more"] = {
+    **{name: tensor for name, tensor in WHOLE.items() if name != "linear_C.bias"},
+    "other": torch.zeros(1),
+}
+RELEASED["cpm, another width"] = {**WHOLE, "alpha_cond": torch.zeros(1, 2, 7)}
 RELEASED["cpm, a text"] = {**WHOLE, "linear_C.bias": "bias"}
 
 RAW = {
@@ -228,19 +234,26 @@ RAW = {
 }
 
 
+SAID_OF_RELEASED = {
+    "a function": "released.pt is damaged or holds more than tensors",
+    "something else": "neither a released caption",
+    "cpm, a part less and one more": "lacks linear_C.bias and has the unknown other",
+    "cpm, another width": "do not fit together",
+}
+SAID_OF_RAW = {"a pickle of code": "more than tensors", "text": "damaged"}
+
+
 @pytest.mark.parametrize("name", RELEASED)
 def test_a_checkpoint_that_is_not_the_released_one_is_named(tmp_path, name, capsys):
     torch.save(RELEASED[name], tmp_path / "released.pt")
-    said = refused(lambda: read_released(tmp_path / "released.pt"), "released.pt")
-    assert name != "a function" or "released.pt is damaged or holds more than tensors" in said
+    refused(lambda: read_released(tmp_path / "released.pt"), "released.pt", SAID_OF_RELEASED.get(name, ""))
     assert "code of the file was run" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", RAW)
 def test_a_file_that_is_no_checkpoint_is_named(tmp_path, name, capsys):
     (tmp_path / "released.pt").write_bytes(RAW[name])
-    said = refused(lambda: read_released(tmp_path / "released.pt"), "released.pt")
-    assert name != "a pickle of code" or "more than tensors" in said
+    refused(lambda: read_released(tmp_path / "released.pt"), "released.pt", SAID_OF_RAW.get(name, ""))
     assert "code of the file was run" not in capsys.readouterr().out
 
 
@@ -259,6 +272,8 @@ def test_an_archive_that_unpacks_to_gigabytes_is_not_unpacked(tmp_path):
 def test_the_checkpoints_that_are_damaged_above_are_whole(tmp_path):
     torch.save({"dataset": CAPTION}, tmp_path / "caption.pt")
     assert isinstance(read_released(tmp_path / "caption.pt"), SinglePrompt)
+    refused(lambda: read_released(tmp_path / "caption.pt", length=76), "length 76 does not fit 77 rows")
+    refused(lambda: read_released(tmp_path / "gone.pt"), "gone.pt does not exist")
     torch.save(WHOLE, tmp_path / "ckpt.pt")
     assert torch.equal(read_released(tmp_path / "ckpt.pt").g_n.weight, WHOLE["linear_N.weight"])
 

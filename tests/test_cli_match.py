@@ -143,34 +143,6 @@ def test_the_answer_says_every_setting_that_decided_it(match, folder, tmp_path, 
     assert all(part in note for part in parts) and "nn" not in note.replace("DINOv2", "")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["a.png", "b.png"], "give the points either as --points"),
-        (["a.png", "b.png", "--points", "1"], "--points: "),
-        (["a.png", "b.png", "--points", "x,1"], "--points: this is not a list of numbers"),
-        (["a.png", "b.png", "--points", ""], "--points: there is no point"),
-        (
-            ["a.png", "b.png", "--points", "70,10"],
-            "a.png: the point (70, 10) lies outside its picture of 60 x 40",
-        ),
-        (["a.png", "gone.png", "--points", "1,1"], "gone.png: there is no such picture"),
-        (["gone.png", "b.png", "--points", "1,1"], "gone.png: there is no such picture"),
-        (["a.png", "b.png", "--points-file", "gone.csv"], "gone.csv"),
-        (
-            ["a.png", "b.png", "--points", "1,1", "--picture", "out.xyz"],
-            "out.xyz: a picture cannot be written",
-        ),
-        (["a.png", "b.png", "--points", "1,1", "--window", "4"], "window is 4"),
-        (["a.png", "b.png", "--points", "1,1", "--prompt", "gone.safetensors"], "gone.safetensors"),
-        (["a.png", "b.png", "--points", "1,1", "--timestep", "1000"], "timestep is 1000"),
-    ],
-)
-def test_mistakes_are_one_sentence_that_names_the_file_or_the_field(match, arguments, message):
-    err = match(*arguments, code=2).err
-    assert message in err and err.count("\n") == 1
-
-
 def test_the_miniature_says_that_photographs_are_beyond_it(match, monkeypatch):
     command = ("a.png", "b.png", "--points", "5,6")
     assert "photographs" not in match(*command).err

@@ -78,17 +78,11 @@ COMMANDS = [
     ["convert", "a.png", "folder"],
     ["convert", "a.png", "x.safetensors"],
     ["convert", "a.png", "x.safetensors", "--length", "0"],
-    [*MATCH],
-    [*MATCH, "--points", ""],
     [*MATCH, "--points", "5"],
     [*MATCH, "--points", "inf,1"],
-    [*MATCH, "--points", "x,y"],
-    [*MATCH, "--points-file", "gone.csv"],
     [*MATCH, "--points-file", "a.png"],
     [*MATCH, "--points-file", "folder"],
     [*POINT, "--points-file", "p.csv"],
-    ["match", "gone.png", "b.png", "--points", "5,6"],
-    ["match", "a.png", "gone.png", "--points", "5,6"],
     ["match", "folder", "b.png", "--points", "5,6"],
     ["match", "a.png", "folder", "--points", "5,6"],
     ["match", "a.png", "pipe", "--points", "5,6"],
@@ -96,7 +90,6 @@ COMMANDS = [
     [*POINT, "--picture", "a.png"],
     [*POINT, "--picture", "b.png"],
     [*POINT, "--picture", "link.png"],
-    [*POINT, "--picture", "m.xyz"],
     [*POINT, "--picture", "m.eps"],
     [*POINT, "--picture", "m.pdf"],
     [*POINT, "--picture", "m"],
@@ -108,7 +101,6 @@ COMMANDS = [
     [*POINT, "--json", "base.toml", "--profile", "base.toml"],
     [*POINT, "--picture", "m.png", "--json", "m.png"],
     [*POINT, "--prompt", "prompt.safetensors", "--json", "prompt.safetensors"],
-    [*POINT, "--window", "4"],
     [*POINT, "--window", "0"],
     [*POINT, "--window", "1000001"],
     [*POINT, "--dino", "nan"],
@@ -174,6 +166,23 @@ COMMANDS = [
 ]
 
 
+MISTAKES = [
+    *((command, "") for command in COMMANDS),
+    ([*MATCH], "give the points either as --points"),
+    ([*MATCH, "--points", "1"], "--points: "),
+    ([*MATCH, "--points", "x,y"], "--points: this is not a list of numbers"),
+    ([*MATCH, "--points", ""], "--points: there is no point"),
+    ([*MATCH, "--points", "70,10"], "a.png: the point (70, 10) lies outside its picture of 60 x 40"),
+    (["match", "a.png", "gone.png", "--points", "5,6"], "gone.png: there is no such picture"),
+    (["match", "gone.png", "b.png", "--points", "5,6"], "gone.png: there is no such picture"),
+    ([*MATCH, "--points-file", "gone.csv"], "gone.csv"),
+    ([*POINT, "--picture", "m.xyz"], "m.xyz: a picture cannot be written"),
+    ([*POINT, "--window", "4"], "window is 4"),
+    ([*POINT, "--prompt", "gone.safetensors"], "gone.safetensors"),
+    ([*POINT, "--timestep", "1000"], "timestep is 1000"),
+]
+
+
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     for name in ("a.png", "b.png"):
@@ -193,8 +202,8 @@ def folder(tmp_path, monkeypatch):
     assert after == before, "nothing that was there is changed, and nothing is left behind"
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(command)[:60])
-def test_a_command_that_cannot_be_met_is_one_line(command, capsys, monkeypatch):
+@pytest.mark.parametrize(("command", "words"), MISTAKES, ids=[" ".join(line)[:60] for line, _ in MISTAKES])
+def test_a_command_that_cannot_be_met_is_one_line(command, words, capsys, monkeypatch):
     monkeypatch.setattr(
         "sd4match_lib.reproduce.prepare.prepare_data", lambda *_: pytest.fail("data was rendered")
     )
@@ -207,7 +216,7 @@ def test_a_command_that_cannot_be_met_is_one_line(command, capsys, monkeypatch):
     err = capsys.readouterr().err
     assert usage in err
     said = [line for line in err.splitlines() if line.startswith("sd4match")]
-    assert code == 2 and len(said) == 1, err
+    assert code == 2 and len(said) == 1 and words in said[0], err
     assert "Traceback" not in err and "unexpected" not in err
     assert said[0].isprintable() and len(said[0]) < 4200
 

@@ -58,7 +58,7 @@ def open_shared(arguments: argparse.Namespace) -> tuple[Profile, ProcessGroup]:
         arguments: with `profile`, `device`, `dataset` and `data_root`.
 
     Raises:
-        UserError: there is no such profile or data set.
+        UserError: there is no such profile, data set or device.
     """
     from sd4match_lib.config.profile import load_profile
     from sd4match_lib.reproduce.prepare import prepare_data
@@ -66,6 +66,7 @@ def open_shared(arguments: argparse.Namespace) -> tuple[Profile, ProcessGroup]:
 
     profile = load_profile(arguments.profile)
     group = current_group(arguments.device)
+    group.device(arguments.device)  # a device that is not there is said before anything is rendered
     if arguments.data_root is None:
         profile.dataset(arguments.dataset)
         if group.main:

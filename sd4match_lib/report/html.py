@@ -53,5 +53,7 @@ def _picture(folder: Path, name: str) -> str:
     kinds = {".png": "image/png", ".svg": "image/svg+xml"}
     found = [path.with_suffix(suffix) for suffix in kinds if path.with_suffix(suffix).is_file()]
     smallest = min(found, key=lambda candidate: candidate.stat().st_size, default=path)
+    if smallest.is_symlink():
+        return ""
     data = base64.b64encode(smallest.read_bytes()).decode("ascii")
     return f"data:{kinds[smallest.suffix]};base64,{data}"

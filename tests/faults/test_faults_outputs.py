@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -99,6 +100,7 @@ def test_a_name_from_outside_is_text_in_tables_and_pages(tmp_path, name):
     layouts.write_picture(tmp_path.parent / "secret.png")
     table = markdown_table(pd.DataFrame({"method": [name, "other"], name: [0.5, 0.25]}), "A table.")
     assert table.count("\n| ") >= 3 and "\u202e" not in table
+    assert not re.search(r"(?<!\\)(<|\]\()", table), "nor where the Markdown itself is shown"
     page = html_page(table, "A page", tmp_path)
     for mark in ("<script", "<img", "onerror=alert(1)>", 'href="javascript', "base64"):
         assert mark not in page.split("</head>")[1]
@@ -108,8 +110,9 @@ def test_a_name_from_outside_is_text_in_tables_and_pages(tmp_path, name):
 def test_a_page_embeds_its_own_figures_alone(tmp_path):
     layouts.write_picture(tmp_path / "figures" / "own.png")
     layouts.write_picture(tmp_path / "other" / "secret.png")
-    (tmp_path / "figures" / "link").mkdir()
+    (tmp_path / "figures" / "link.png").symlink_to(tmp_path / "other" / "secret.png")
     names = [
+        "figures/link.png",
         "figures/own.png",
         "other/secret.png",
         "figures/../other/secret.png",

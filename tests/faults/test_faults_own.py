@@ -25,6 +25,8 @@ FIELDS = [
             "gone.png",
             "x" * 300,
             "folder",
+            "../a.png",
+            "/etc/passwd",
             "pairs.json",
             "~nobody/x",
             ".",

@@ -187,7 +187,8 @@ def test_a_file_that_is_no_profile_is_named(tmp_path, content):
 
 
 @pytest.mark.parametrize(
-    "name", ["gone.toml", "folder.toml", "x" * 300 + ".toml", "nul\0.toml", "~nobody/x.toml", "mini.txt", ""]
+    "name",
+    ["gone.toml", "folder.toml", "x" * 300 + ".toml", "nul\0.toml", "~no-such-user/x.toml", "mini.txt", ""],
 )
 def test_a_profile_that_is_not_there_is_named(tmp_path, monkeypatch, name):
     (tmp_path / "folder.toml").mkdir()

@@ -16,6 +16,7 @@ from sd4match_lib.cli.main import main
 from sd4match_lib.config.schema import DatasetConfig
 from sd4match_lib.data.datasets import open_dataset
 from sd4match_lib.evaluation import pairs as pair_matching
+from sd4match_lib.evaluation.evaluate import evaluate
 from sd4match_lib.images import read_image
 from sd4match_lib.metrics.keypoints import read_keypoints, write_keypoints
 from sd4match_lib.reproduce.doctor import Status, check
@@ -175,6 +176,15 @@ def test_what_may_not_be_read_is_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Image, "open", forbid)
     refused(lambda: read_image(tmp_path / "a.png"), "a.png", "Permission denied")
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_no_generator_takes_is_refused_before_any_work(small_profile, tmp_path, seed):
+    profile = in_folder(small_profile, tmp_path)
+    asked = {"dataset": "own", "device": "cpu", "seed": seed}
+    for work in (lambda: evaluate(profile, **asked), lambda: train(profile, "single", **asked)):
+        refused(work, f"seed is {seed}")
+    assert not profile.results_path.exists()
 
 
 @pytest.mark.parametrize("split", ["train", "val"])

@@ -169,6 +169,7 @@ def _check_ready(profile: Profile, stems: Collection[str]) -> None:
 def _place(profile: Profile) -> str:
     """Return this place's own mark; it is kept in the cache, which is not committed and so never travels."""
     path = profile.cache_path / "place.txt"
+    refuse_links(profile.cache_path, path)
     if not path.is_file():
         atomic_write_text(path, uuid.uuid4().hex)
     return read_text(path, limit=1024, fix="delete it")

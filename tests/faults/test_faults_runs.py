@@ -142,6 +142,14 @@ def test_nothing_is_written_through_a_link_that_lies_among_results(small_profile
     assert [path.read_text() for path in (tmp_path / "others").iterdir()] == ["somebody's"]
 
 
+def test_the_mark_of_a_place_is_not_written_through_a_link(small_profile, tmp_path):
+    profile = in_folder(small_profile, tmp_path)
+    profile.cache_path.mkdir()
+    (profile.cache_path / "place.txt").symlink_to(tmp_path / "made.txt")
+    refused(lambda: run_reproduce(profile), "place.txt", "is a link")
+    assert not (tmp_path / "made.txt").exists()
+
+
 @pytest.mark.slow
 def test_results_that_the_user_has_linked_elsewhere_are_written_there(small_profile, tmp_path):
     undisturbed = run_reproduce(in_folder(small_profile, tmp_path / "here"))

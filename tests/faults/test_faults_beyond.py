@@ -87,10 +87,25 @@ FIELDS = [
 ]
 
 
-@pytest.mark.parametrize(("field", "value"), FIELDS, ids=lambda value: repr(value)[:30])
-def test_a_field_of_an_animal_that_means_nothing_is_named(arranged, field, value):
+WORDS = [
+    ("keypoints", [1, 2, 2], "field 'keypoints': this is not 51 numbers"),
+    ("keypoints", [INFINITE] * 51, "field 'keypoints': this is not 51 numbers"),
+    ("keypoints", [0] * 51, "share no keypoint"),
+    ("keypoints", [400, 20, 2] * 17, "outside its picture"),
+    ("bbox", [1, 2, 0, 5], "has no area"),
+    ("bbox", "box", "field 'bbox': this is not 4 numbers"),
+    ("width", 90, "is not the size of"),
+]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [*((field, value, field) for field, value in FIELDS), *WORDS],
+    ids=lambda value: repr(value)[:30],
+)
+def test_a_field_of_an_animal_that_means_nothing_is_named(arranged, field, value, words):
     change(arranged / ANNOTATION, **{field: value})
-    refused(lambda: use(arranged), "2.json", field)
+    refused(lambda: use(arranged), "2.json", words)
 
 
 CONTENTS = {

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sd4match_lib.errors import DataError
 from sd4match_lib.metrics.bootstrap import Interval
 from sd4match_lib.report.estimates import Results, contrast
 from sd4match_lib.report.tables import read_table
@@ -21,6 +22,9 @@ from sd4match_lib.utils.files import atomic_write_text
 
 FOLDER = "claims"
 """Below the tables: one file per notebook that tests claims."""
+
+_COLUMNS = {"claim": "str", "source": "str", "paper": "float64", "control": "bool", "trainings": "int64"}
+_COLUMNS |= dict.fromkeys(("difference", "low", "high", "p", "p_excluded"), "float64") | {"for": "bool"}
 
 MARGIN = 0.015
 """What counts as no difference where the paper claims none, as a fraction of PCK: the tolerance of
@@ -120,12 +124,24 @@ def read_claims(tables: Path) -> pd.DataFrame:
     Returns:
         Columns `claim`, `source`, `trainings`, `paper` (the paper's difference), `here` (an `Interval`),
         `control` and `verdict`; empty where no notebook has tested claims yet.
+
+    Raises:
+        DataError: a notebook's file is damaged.
     """
     files = sorted((tables / FOLDER).glob("*.csv"))
     if not files:
         return pd.DataFrame(columns=["claim", "source", "trainings", "paper", "here", "control", "verdict"])
-    frame = pd.concat([read_table(path) for path in files], ignore_index=True)
+    frame = pd.concat([_read(path) for path in files], ignore_index=True)
     return claims_table(frame).assign(control=frame["control"], verdict=verdicts(frame))
+
+
+def _read(path: Path) -> pd.DataFrame:
+    frame = read_table(path, _COLUMNS)
+    parts = frame[["paper", "difference", "p", "p_excluded"]].fillna(0).abs() <= 1
+    chances = frame[["trainings", "p", "p_excluded"]].fillna(0) >= 0
+    if not (frame["claim"].notna().all() and parts.all(axis=None) and chances.all(axis=None)):
+        raise DataError(f"{path}: it holds a number that no claim has, or no text; delete it and run again.")
+    return frame
 
 
 def claims_table(frame: pd.DataFrame) -> pd.DataFrame:

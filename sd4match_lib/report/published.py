@@ -12,6 +12,7 @@ import pandas as pd
 
 from sd4match_lib.errors import UserError, reason
 from sd4match_lib.utils.paths import package_path, resolve_path
+from sd4match_lib.utils.reading import read_csv
 
 _COLUMNS = {
     "table": "str",
@@ -88,6 +89,7 @@ def lookup(table: str, row: str, column: str, alpha: float, *, dataset: str = "s
 
 
 def _read(path: Path) -> pd.DataFrame:
+    read_csv(path, (), fix="mend or delete it")  # pandas fills up short rows
     try:
         frame = pd.read_csv(path, dtype=_COLUMNS)
     except (ValueError, OSError) as error:

@@ -4,7 +4,7 @@ Fractions stay fractions in the CSV; only the Markdown shows percent.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -141,15 +141,15 @@ def _plain(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else escape_markdown(str(value))
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """Read a table that `write_table` wrote.
+def read_table(path: Path, columns: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """Read a table that `write_table` wrote; `columns` are those that it must have, with their types.
 
     Raises:
         DataError: the file is missing or damaged.
     """
     # pandas fills up short rows, and takes the first columns of long ones for names.
-    read_csv(path, ())
+    read_csv(path, columns or ())
     try:
-        return pd.read_csv(path)
+        return pd.read_csv(path, dtype=dict(columns or {}))
     except Exception as error:  # pandas raises nearly anything on damaged files
         raise DataError(f"{path}: this is no table ({reason(error)}); delete it and run again.") from error

@@ -8,13 +8,16 @@ import pytest
 from refusal import refused
 from small_runs import in_folder, run_score
 
+from sd4match_lib.report.claims import read_claims
 from sd4match_lib.report.html import html_page
 from sd4match_lib.report.leaderboard import measured_systems
+from sd4match_lib.report.published import load_published
 from sd4match_lib.report.rerun import compare_results
 from sd4match_lib.report.tables import markdown_table
 from sd4match_lib.runs.record import RunRecord
 from sd4match_lib.runs.store import _identity_hash
 from sd4match_lib.utils.files import sha256_file
+from sd4match_lib.utils.paths import package_path
 
 HEADER = "method,PCK,PCK_low,PCK_high\n"
 GOOD = HEADER + "x,0.5,0.4,0.6\n"
@@ -46,6 +49,58 @@ def test_a_table_that_cannot_be_compared_is_refused(tmp_path, text, damaged):
         (tmp_path / name / "tables").mkdir(parents=True)
         (tmp_path / name / "tables" / "t.csv").write_text(text if name == damaged else GOOD)
     refused(lambda: compare_results(tmp_path / "first", tmp_path / "second"), "tables")
+
+
+CLAIM = {
+    "claim": "A is better",
+    "source": "Table 1",
+    "paper": "0.05",
+    "control": "False",
+    "trainings": "3",
+    "difference": "0.1",
+    "low": "0.05",
+    "high": "0.2",
+    "p": "0.01",
+    "for": "True",
+    "p_excluded": "",
+}
+NUMBERS = ("paper", "difference", "p", "p_excluded")
+CLAIMS = [
+    *((column, None) for column in CLAIM),
+    *((column, value) for column in NUMBERS for value in ("words", "inf", "1e400", "9" * 400, "2026-01-01")),
+    *((column, value) for column in ("low", "high") for value in ("words", "2026-01-01")),
+    *((column, value) for column in ("p", "p_excluded", "trainings") for value in ("-1", "-5")),
+    *(("trainings", value) for value in ("words", "", "1.5", "9" * 400)),
+    *((column, value) for column in ("control", "for") for value in ("words", "", "nan", "-5", "2.5")),
+    ("claim", ""),
+]
+
+
+@pytest.mark.parametrize(("column", "value"), CLAIMS, ids=lambda value: repr(value)[:30])
+def test_a_claims_field_that_means_nothing_is_named(tmp_path, column, value):
+    row = {name: cell for name, cell in (CLAIM | {column: value}).items() if cell is not None}
+    (tmp_path / "claims").mkdir()
+    path = tmp_path / "claims" / "00_a.csv"
+    path.write_text(",".join(row) + "\n" + ",".join(row.values()) + "\n")
+    refused(lambda: read_claims(tmp_path), str(path), "delete it" if value else "")
+
+
+def test_the_claim_that_is_changed_above_is_whole(tmp_path):
+    (tmp_path / "claims").mkdir()
+    (tmp_path / "claims" / "00_a.csv").write_text(f"{','.join(CLAIM)}\n{','.join(CLAIM.values())}\n")
+    assert list(read_claims(tmp_path)["verdict"]) == ["agrees"]
+
+
+PUBLISHED = ["", "binary", "table,row\na,b\n", "[" * 1000, "HEADER" + "x," * 8 + "x\n", "HEADER" + "1," * 40]
+
+
+@pytest.mark.parametrize("text", PUBLISHED, ids=lambda text: text[:20])
+def test_numbers_that_a_user_filled_in_wrongly_are_named(tmp_path, monkeypatch, text):
+    path = tmp_path / "published.csv"
+    header = package_path("report/paper_blanks.csv").read_text().splitlines()[0] + "\n"
+    path.write_bytes(bytes(range(256)) if text == "binary" else text.replace("HEADER", header).encode())
+    monkeypatch.setattr("sd4match_lib.report.published.filled_in", lambda: path)
+    refused(load_published, str(path))
 
 
 @pytest.fixture(scope="module")

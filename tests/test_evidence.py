@@ -109,7 +109,7 @@ def test_a_control_that_finds_something_is_on_the_first_screen(profile):
 def test_a_number_that_differs_between_tables_is_listed(profile):
     tables = profile.results_path / "tables"
     for name, key, value in (("table2_spair", "method", 0.443), ("figure3a_ablation", "case", 0.468)):
-        label = {"method": "SD4Match-CPM, x", "case": "1 pair, local (CPM)"}[key]
+        label = {"method": "SD4Match-CPM", "case": "1 pair, local (CPM)"}[key]
         column = {"method": "all", "case": "PCK@0.10"}[key]
         write_table(pd.DataFrame({key: [label], column: [Interval(value, NAN, NAN)]}), tables, name, "c")
     found = repeated_numbers(profile)

@@ -9,7 +9,7 @@ from sd4match_lib.config.profile import Profile
 from sd4match_lib.metrics.bootstrap import Interval
 from sd4match_lib.report.items import Compared, Cost, Item
 from sd4match_lib.report.published import lookup
-from sd4match_lib.report.tables import read_table
+from sd4match_lib.report.tables import PUBLISHED, read_table
 
 TOLERANCE = 0.015
 """How far a measured PCK may be from the published one to count as reproduced, as a fraction.
@@ -88,11 +88,13 @@ def gpu_hours(cost: Cost, rate: Rate = ASSUMED) -> float:
 
 
 def measured_row(profile: Profile, name: str, cells: Mapping[str, object]) -> pd.Series | None:
-    """Return the first row of a profile's table that has these cells, or None where there is none."""
+    """Return the first measured row of a profile's table that has these cells; None where there is none."""
     path = profile.results_path / "tables" / f"{name}.csv"
     if not path.is_file():
         return None
     table = read_table(path)
+    if PUBLISHED in table:
+        table = table[~table[PUBLISHED]]
     for column, wanted in cells.items():
         if column not in table:
             return None
@@ -101,8 +103,7 @@ def measured_row(profile: Profile, name: str, cells: Mapping[str, object]) -> pd
 
 
 def _read(entry: Compared, profile: Profile) -> Interval | None:
-    cells = {column: value.replace("{profile}", profile.name) for column, value in entry.row}
-    row = measured_row(profile, entry.table, cells)
+    row = measured_row(profile, entry.table, dict(entry.row))
     if row is None:
         return None
     return Interval(*(float(row[f"{entry.column}{end}"]) for end in ("", "_low", "_high")))

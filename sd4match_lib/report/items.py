@@ -26,7 +26,7 @@ class Compared:
     Attributes:
         name: what is compared.
         table: the measured table's name.
-        row: its cells that pick the row; "{profile}" stands for the profile's name.
+        row: its cells that pick the row.
         column: the column of the measured PCK.
         paper: the published number's table and row.
         dataset: the data set tested on.
@@ -69,7 +69,7 @@ class Item:
 
 
 def _of_table2(method: str) -> Compared:
-    row = (("method", f"{method}, {{profile}}"),)
+    row = (("method", method),)
     return Compared(f"{method} on SPair-71k", "table2_spair", row, "all", ("table2", method))
 
 

@@ -66,13 +66,12 @@ def scored_methods(profile: Profile, dataset: str = "spair", split: str = "test"
     return [measured for _, measured in found.values()]
 
 
-def spair_table(methods: Sequence[Measured], alpha: float = 0.1, *, profile: str) -> pd.DataFrame:
+def spair_table(methods: Sequence[Measured], alpha: float = 0.1) -> pd.DataFrame:
     """Tabulate PCK by category in the layout of the paper's Table 2.
 
     Args:
         methods: what was measured; a scored system with the name of another method is marked as scored.
         alpha: PCK's alpha; the paper prints 0.1 only.
-        profile: stands behind every measured method's name.
 
     Returns:
         One row per method, measured and printed ones by group: `method`, `all` (an `Interval` where
@@ -96,7 +95,7 @@ def spair_table(methods: Sequence[Measured], alpha: float = 0.1, *, profile: str
                 cells = {column: by_category.get(column) for column in SPAIR_CATEGORIES}
                 cells["all"] = estimate(method.results, alpha=alpha)
                 mark = " (scored)" if method.scored and method.name in taken else ""
-                named = {"method": f"{method.name}{mark}, {profile}", "group": group}
+                named = {"method": f"{method.name}{mark}", "group": group}
                 table.append({**named, **cells, PUBLISHED: False})
     return pd.DataFrame(table, columns=["method", "all", "group", *SPAIR_CATEGORIES, PUBLISHED])
 

@@ -48,7 +48,7 @@ def group_by_method(runs: Mapping[tuple[str, str, str], Results]) -> list[Tuned]
     return [Tuned(name, tuned_on, results) for (name, tuned_on), results in found.items()]
 
 
-def generalisation_table(methods: Sequence[Tuned], alphas: Sequence[float], *, profile: str) -> pd.DataFrame:
+def generalisation_table(methods: Sequence[Tuned], alphas: Sequence[float]) -> pd.DataFrame:
     """Tabulate PCK as the paper's Table 3 does: three data sets, three thresholds.
 
     Returns:
@@ -69,7 +69,7 @@ def generalisation_table(methods: Sequence[Tuned], alphas: Sequence[float], *, p
             result = method.results.get(dataset)
             if result is not None:
                 cells[_column(dataset, alpha)] = estimate(result, alpha=alpha)
-        named = {"method": f"{method.name}, {profile}", "tuned on": DATASETS.get(method.tuned_on, "-")}
+        named = {"method": method.name, "tuned on": DATASETS.get(method.tuned_on, "-")}
         table.append({**named, **cells, PUBLISHED: False})
     return pd.DataFrame(table)
 

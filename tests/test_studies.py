@@ -217,6 +217,22 @@ def test_what_learning_gave_at_home_and_abroad_is_against_the_own_start():
     assert "On another data set learning gave -25.0 points" in told
 
 
+def test_a_tuning_abroad_is_compared_with_the_one_at_home_on_the_same_pairs():
+    runs = {("CPM, start", "", "spair"): result([0, 5, 5, 5]), ("DIFT", "", "spair"): result([0, 0, 0, 5])}
+    runs |= {
+        ("CPM", "pf_pascal", "spair"): result([0, 0, 0, 5]),
+        ("CPM", "spair", "spair"): result([0, 5, 5, 5]),
+    }
+    runs |= {("CPM", "spair", "pf_willow"): result([5, 5])}
+    table = studies.abroad_over_home(runs)
+    assert table[["method", "tuned on", "tested on"]].values.tolist() == [["CPM", "PF-Pascal", "SPair-71k"]]
+    assert table["difference"].iloc[0].value == 0.5
+    told = conclusions.which_tuning_serves(table)
+    assert (
+        told.startswith("CPM, tuned on PF-Pascal, has +50.0 points") and "on SPair-71k over the same" in told
+    )
+
+
 def test_table_3_has_a_colour_a_method_and_a_mark_a_tuning_set():
     sets = dict.fromkeys(studies.DATASETS, result([0, 5]))
     methods = [studies.Tuned("DIFT", "", sets), studies.Tuned("CPM, start", "", sets)]

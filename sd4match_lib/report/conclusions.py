@@ -148,6 +148,16 @@ def what_travels(table: pd.DataFrame) -> str:
     return f"{told[0]} {told[1]}"
 
 
+def which_tuning_serves(table: pd.DataFrame) -> str:
+    """Say what a tuning elsewhere gives against one at home, by a `studies.abroad_over_home`."""
+    told = [
+        f"{row['method']}, tuned on {row['tuned on']}, has {difference(row['difference'])} on "
+        f"{row['tested on']} over the same tuned there"
+        for _, row in table.iterrows()
+    ]
+    return f"{'; '.join(told)}."
+
+
 def what_parts_are_worth(table: pd.DataFrame, paper: str) -> str:
     """Say which case of a `studies.ablation_table` loses most, and which differ in sign from the paper's."""
     others = table.iloc[1:]

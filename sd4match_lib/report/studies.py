@@ -89,6 +89,27 @@ def generalisation_rows(methods: Sequence[Tuned]) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
+def abroad_over_home(runs: Mapping[tuple[str, str, str], Results]) -> pd.DataFrame:
+    """Compare prompts tuned elsewhere with those tuned on the data set that both are tested on.
+
+    Args:
+        runs: (method, tuned on, tested on) to its evaluation; what was tuned on nothing is left out.
+
+    Returns:
+        `method`, `tuned on`, `tested on` and `difference` (`Interval`), on the same pairs.
+    """
+    return pd.DataFrame(
+        {
+            "method": method,
+            "tuned on": DATASETS[tuned_on],
+            "tested on": DATASETS[tested_on],
+            "difference": estimate(run, runs[method, tested_on, tested_on]),
+        }
+        for (method, tuned_on, tested_on), run in runs.items()
+        if tuned_on not in ("", tested_on) and (method, tested_on, tested_on) in runs
+    )
+
+
 def travel_table(runs: Mapping[tuple[str, str, str], Results]) -> pd.DataFrame:
     """Tabulate what learning on one data set gave on others: learned prompts against their own starts.
 

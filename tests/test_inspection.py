@@ -14,7 +14,7 @@ from sd4match_lib.analysis.prompts import (
     patch_saliency,
     untrained_prompt,
 )
-from sd4match_lib.analysis.reliance import distance_to_empty
+from sd4match_lib.analysis.reliance import OTHER_NOISE, distances_to_empty
 from sd4match_lib.analysis.saliency import Saliency, object_lead, relative_saliency
 from sd4match_lib.backbones.vision import VisionTokens, seen_box
 from sd4match_lib.config.profile import load_profile, resize_profile
@@ -200,16 +200,11 @@ def test_the_distance_to_the_empty_prompt_is_none_for_itself_and_no_noise_moves_
     profile = load_profile("smoke")
     prepare_data(profile)
     pairs = open_dataset(profile.dataset("spair"), "val")[:2]
-    own, other, text, alone = (
-        distance_to_empty(profile, prompt, some, seed=seed)
-        for prompt, some, seed in (
-            ("empty", pairs, None),
-            ("empty", pairs, 1),
-            ("text", pairs, None),
-            ("text", pairs[1:], None),
-        )
-    )
+    found = distances_to_empty(profile, {"empty": "empty", "text": "text"}, pairs)
+    assert list(found) == ["empty", "text", OTHER_NOISE]
+    own, text, other = found.values()
     measured = ["context", "features"]
     assert (own[measured] == 0).all(axis=None) and (text[measured] > 0).all(axis=None)
     assert (other["context"] == 0).all() and (other["features"] > 0).all()
+    alone = distances_to_empty(profile, {"text": "text"}, pairs[1:])["text"]
     pd.testing.assert_frame_equal(alone, text[1:].reset_index(drop=True), rtol=1e-2)

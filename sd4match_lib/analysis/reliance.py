@@ -1,9 +1,10 @@
 """How much hangs on the prompt: how far it moves what the UNet reads, and how far that moves the features."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 import torch
+from torch import Tensor
 
 from sd4match_lib.analysis.prompts import load_text_encoder, pair_batch
 from sd4match_lib.backbones.device import resolve_device
@@ -15,47 +16,52 @@ from sd4match_lib.features.methods import method_settings
 from sd4match_lib.prompts.base import Prompt
 from sd4match_lib.prompts.factory import make_prompt
 
+OTHER_NOISE = "empty, other noise"
 
-def distance_to_empty(
-    profile: Profile, prompt: Prompt | str, pairs: Sequence[Pair], *, seed: int | None = None
-) -> pd.DataFrame:
-    """Measure how far a prompt moves context and features from where the empty prompt has them.
+
+def distances_to_empty(
+    profile: Profile, prompts: Mapping[str, Prompt | str], pairs: Sequence[Pair]
+) -> dict[str, pd.DataFrame]:
+    """Measure how far prompts move context and features from where the empty prompt has them.
 
     Features are those of the test: the profile's layer, timestep and ensemble.
 
     Args:
         profile: the experiment.
-        prompt: the prompt, or the name of one.
+        prompts: by name, a prompt or the name of one.
         pairs: whose pictures are looked at.
-        seed: what this prompt's noises start from; the empty prompt's start from the profile's seed. The
-            empty prompt under another seed is the control: what the noise alone moves.
 
     Returns:
-        A row per pair, as `estimates.estimate` takes them: pair_id, category, keypoint, src_image, trg_image,
-        and ``context`` and ``features``: the norm of the difference as a share of the empty prompt's norm.
+        By name, and last under `OTHER_NOISE` the control, the empty prompt again under the next seed: what
+        noise alone moves. A row per pair, as `estimates.estimate` takes them: pair_id, category, keypoint,
+        src_image, trg_image, and ``context`` and ``features``: the norm of the difference as a share of the
+        empty prompt's norm.
     """
     encoder, batch = load_text_encoder(profile), pair_batch(profile, pairs)
-    found = []
-    for asked, start in ((prompt, seed), ("empty", None)):
-        made = asked if isinstance(asked, Prompt) else make_prompt(asked, profile)
-        models = MethodModels(profile, method_settings(profile, Extractor.SD), made)
+
+    def seen(asked: Prompt | str, seed: int) -> tuple[Tensor, Tensor]:
+        prompt = asked if isinstance(asked, Prompt) else make_prompt(asked, profile)
+        models = MethodModels(profile, method_settings(profile, Extractor.SD), prompt)
         with torch.no_grad():
-            context = made.to("cpu").context(batch, encoder).float()
-            source = models.load(resolve_device(None), profile.seed if start is None else start)
+            context = prompt.to("cpu").context(batch, encoder).float()
+            source = models.load(resolve_device(None), seed)
             sides = [torch.stack([item["map0"] for item in side]) for side in source.extract_pairs(pairs)]
-        found.append((context.flatten(1), torch.cat(sides, dim=1).float().flatten(1)))
-    (context, features), (empty_context, empty_features) = found
-    shares = {
-        "context": (context - empty_context).norm(dim=1) / empty_context.norm(dim=1),
-        "features": (features - empty_features).norm(dim=1) / empty_features.norm(dim=1),
-    }
-    return pd.DataFrame(
+        return context.flatten(1), torch.cat(sides, dim=1).float().flatten(1)
+
+    seed, empty = profile.seed, seen("empty", profile.seed)
+    asked = {name: (prompt, seed) for name, prompt in prompts.items()} | {OTHER_NOISE: ("empty", seed + 1)}
+    rows = pd.DataFrame(
         {
             "pair_id": [pair.pair_id for pair in pairs],
             "category": [pair.category for pair in pairs],
             "keypoint": "",
             "src_image": [pair.src.image_id for pair in pairs],
             "trg_image": [pair.trg.image_id for pair in pairs],
-            **{name: share.tolist() for name, share in shares.items()},
         }
     )
+    found = {}
+    for name, request in asked.items():
+        parts = zip(("context", "features"), seen(*request), empty, strict=True)
+        shares = {part: (here - start).norm(dim=1) / start.norm(dim=1) for part, here, start in parts}
+        found[name] = rows.assign(**{part: share.tolist() for part, share in shares.items()})
+    return found

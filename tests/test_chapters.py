@@ -130,11 +130,11 @@ def test_paintings_stand_beside_real_pictures_and_a_guess():
     )
     table["number"], table["named right"] = [4, 2, None], [3, 1, None]
     table = table.astype({"number": "Int64", "named right": "Int64"})
-    told = conclusions.how_paintings_are_named(table)
-    assert headlines.naming_headline(table) == (
-        "Named right by the vision model: real pictures 3 of 4 and text prompt 1 of 2"
+    told = conclusions.how_paintings_are_named(table, "the judge")
+    assert headlines.naming_headline(table, "the judge") == (
+        "Named right by the judge: real pictures 3 of 4 and text prompt 1 of 2"
     )
-    assert "3 of 4 real pictures right (75.0 %; a guess 5.0 %)" in told
+    assert "The judge names 3 of 4 real pictures right (75.0 %; a guess 5.0 %)" in told
     assert told.endswith("of the paintings 1 of 2 from the text prompt.")
 
 

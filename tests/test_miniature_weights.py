@@ -17,9 +17,9 @@ from sd4match_lib.miniature.objects.catalogue import CATEGORIES
 from sd4match_lib.miniature.pretraining import check
 from sd4match_lib.miniature.pretraining.caption import plain_caption
 from sd4match_lib.miniature.pretraining.check import Finding, format_findings
-from sd4match_lib.miniature.pretraining.judge import Judge
+from sd4match_lib.miniature.pretraining.judge import Judge, shipped_judge
 from sd4match_lib.miniature.pretraining.judge import _label as judge_label
-from sd4match_lib.miniature.pretraining.renders import Facts
+from sd4match_lib.miniature.pretraining.renders import Facts, render_object
 from sd4match_lib.miniature.pretraining.samples import sample_pictures
 from sd4match_lib.prompts.factory import make_prompt
 from sd4match_lib.reproduce.prepare import prepare_data
@@ -129,5 +129,12 @@ def test_paintings_are_named_by_the_judge_and_twins_among_them_show(monkeypatch,
 def test_the_judge_takes_pf_willows_kinds_for_what_spair_calls_them(tmp_path):
     facts = [Facts(name, {}, "front", "in a room", None) for name in ("duck", "bird", "winebottle", "bottle")]
     assert [list(CATEGORIES)[judge_label(f)] for f in facts] == ["bird", "bird", "bottle", "bottle"]
-    images = torch.zeros(3, 128, 128, 3, dtype=torch.uint8)
-    assert len(Judge().names(images)) == 3 and set(Judge().names(images)) <= set(CATEGORIES)
+
+
+def test_the_shipped_judge_names_renders_of_any_shape():
+    rendered = [render_object(index, 99_001) for index in range(40)]
+    names = shipped_judge().names([Image.fromarray(image).resize((200, 150)) for image, _ in rendered])
+    right = [
+        name == list(CATEGORIES)[judge_label(facts)] for name, (_, facts) in zip(names, rendered, strict=True)
+    ]
+    assert sum(right) >= 36

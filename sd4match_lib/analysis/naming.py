@@ -1,6 +1,7 @@
-"""Naming painted pictures: which category's real pictures the vision model finds them most like."""
+"""Naming painted pictures, and counting how many are named right."""
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import pandas as pd
 import torch
@@ -18,12 +19,29 @@ _EACH = 8
 """Training pictures of a category that say what it looks like."""
 
 
+class Namer(Protocol):
+    """Says which of some categories each picture shows."""
+
+    @property
+    def name(self) -> str:
+        """What texts call it."""
+
+    @property
+    def categories(self) -> Sequence[str]:
+        """What it knows."""
+
+    def names(self, pictures: Sequence[Image]) -> list[str]:
+        """Return each picture's category."""
+
+
 class PictureNamer:
-    """Names a picture by the category whose training pictures the vision model sees as most alike.
+    """The vision model as a `Namer`: it names the category whose training pictures it sees as most alike.
 
     The diffusion model has no part in it, and neither has the prompt. It is no better than the vision model:
     say beside every count how many real pictures it names right.
     """
+
+    name = "the vision model"
 
     def __init__(self, profile: Profile, dataset: str = "spair") -> None:
         """Look at up to eight pictures of every category of a data set's training split."""
@@ -50,7 +68,7 @@ class PictureNamer:
         return normalize(tokens.cls.float(), dim=1)
 
 
-def naming_table(namer: PictureNamer, pictures: Mapping[str, Mapping[str, Sequence[Image]]]) -> pd.DataFrame:
+def naming_table(namer: Namer, pictures: Mapping[str, Mapping[str, Sequence[Image]]]) -> pd.DataFrame:
     """Count how many pictures, by where they come from and what they should show, are named right.
 
     Returns:

@@ -196,15 +196,15 @@ def does_size_matter(table: pd.DataFrame) -> str:
     return f"Against the native size: {'; '.join(told)}."
 
 
-def how_paintings_are_named(table: pd.DataFrame) -> str:
-    """Say how many paintings of a `naming.naming_table` are named right, beside real pictures and a guess."""
+def how_paintings_are_named(table: pd.DataFrame, namer: str) -> str:
+    """Say how many paintings of a `naming.naming_table` `namer` names right, beside real ones and a guess."""
     real, guess = table.iloc[0], table.iloc[-1]
     told = [
         f"{row['named right']} of {row['number']} from the {row['pictures']}"
         for _, row in table[1:-1].iterrows()
     ]
     return (
-        f"The vision model names {real['named right']} of {real['number']} real pictures right "
+        f"{namer[0].upper()}{namer[1:]} names {real['named right']} of {real['number']} real pictures right "
         f"({percent(real['share'])}; a guess {percent(guess['share'])}), and of the paintings {listed(told)}."
     )
 

@@ -43,12 +43,12 @@ def parts_headline(table: pd.DataFrame) -> str:
     return f"Clearly worse than CPM: {down} of {len(others)} cases; lowest: {most['case']} ({gap} points)"
 
 
-def naming_headline(table: pd.DataFrame) -> str:
-    """Say in a line how many pictures of each source of a `naming.naming_table` are named right."""
+def naming_headline(table: pd.DataFrame, namer: str) -> str:
+    """Say in a line how many pictures of each source of a `naming.naming_table` are named right, by whom."""
     told = [
         f"{row['pictures']} {row['named right']} of {row['number']}" for _, row in table.iloc[:-1].iterrows()
     ]
-    return f"Named right by the vision model: {listed(told)}"
+    return f"Named right by {namer}: {listed(told)}"
 
 
 def hurt_headline(gains: pd.DataFrame, place: str) -> str:

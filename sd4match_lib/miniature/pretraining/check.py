@@ -87,7 +87,7 @@ def check_paintings(profile: Profile, folder: Path, each: int) -> list[Finding]:
     for category in CATEGORIES:
         pictures = sample_pictures(model, [plain_caption(category)] * each)
         images = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures]))
-        named.append(sum(name == category for name in judge.names(images)))
+        named.append(sum(name == category for name in judge.names(pictures)))
         rows.append(np.hstack(list(images[:, ::2, ::2].numpy())))
         flat = images.float().flatten(1) / 255
         apart = torch.cdist(flat, flat) / flat.shape[1] ** 0.5

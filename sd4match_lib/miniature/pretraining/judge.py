@@ -1,14 +1,17 @@
 """A small classifier of renders that says what a painting shows.
 
 It is trained with labels, on renders only, to measure the diffusion model; no other stage sees it or its
-labels, and its weights are not shipped.
+labels. A trained one is shipped for the notebook that counts paintings.
 """
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import torch
+from PIL.Image import Image, fromarray
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, cross_entropy
@@ -19,6 +22,7 @@ from sd4match_lib.miniature.pretraining.networks import build_image_tower
 from sd4match_lib.miniature.pretraining.renders import Facts, RenderedObjects, render_object, render_objects
 from sd4match_lib.miniature.pretraining.vae import to_unit
 from sd4match_lib.utils.files import atomic_write_bytes
+from sd4match_lib.utils.paths import package_path
 from sd4match_lib.utils.progress import progress
 
 logger = logging.getLogger(__name__)
@@ -26,14 +30,18 @@ logger = logging.getLogger(__name__)
 PICTURES: Final = 40_960
 _STEPS: Final = 4000
 _BATCH: Final = 64
-_NAMES: Final = list(CATEGORIES)
+_NAMES: Final = tuple(CATEGORIES)
+_SIDE: Final = 128
 _ALSO: Final = {"duck": "bird", "winebottle": "bottle"}
 _HELD_OUT: Final = 99_001
 """A seed of renders that nothing was trained on."""
 
 
 class Judge(nn.Module):
-    """Names the category of a picture."""
+    """Names the category of a picture, which it sees as the models do: stretched to 128 x 128."""
+
+    name: Final = "a classifier of renders"
+    categories: Final = _NAMES
 
     def __init__(self) -> None:
         """Builds the untrained classifier."""
@@ -46,15 +54,24 @@ class Judge(nn.Module):
         return scores
 
     @torch.no_grad()
-    def names(self, images: Tensor) -> list[str]:
+    def names(self, pictures: Sequence[Image]) -> list[str]:
         """What each picture shows."""
         self.eval()
+        small = [np.array(picture.convert("RGB").resize((_SIDE, _SIDE))) for picture in pictures]
+        images = torch.from_numpy(np.stack(small))
         return [_NAMES[i] for batch in images.split(64) for i in self(batch).argmax(dim=1).tolist()]
 
 
 def _label(facts: Facts) -> int:
     """The number of a picture's category; PF-Willow's two kinds count as what they are in SPair-71k."""
     return _NAMES.index(_ALSO.get(facts.category, facts.category))
+
+
+def shipped_judge() -> Judge:
+    """Loads the judge that the package ships, in half precision."""
+    judge = Judge()
+    judge.load_state_dict(load_file(package_path("miniature/judge.safetensors")))
+    return judge.eval()
 
 
 def trained_judge(folder: Path) -> Judge:
@@ -103,6 +120,6 @@ def _fit(judge: Judge, objects: RenderedObjects) -> None:
 def held_out_accuracy(judge: Judge) -> float:
     """How often the judge names a thousand held-out renders right."""
     rendered = [render_object(index, _HELD_OUT) for index in range(1000)]
-    names = judge.names(torch.stack([torch.from_numpy(image) for image, _ in rendered]))
+    names = judge.names([fromarray(image) for image, _ in rendered])
     hits = [name == _NAMES[_label(facts)] for name, (_, facts) in zip(names, rendered, strict=True)]
     return sum(hits) / len(hits)

@@ -86,6 +86,15 @@ def test_a_claim_about_several_holds_where_the_weakest_does(tmp_path):
     assert read["here"][1].value == pytest.approx(-0.05)
 
 
+def test_draws_are_enough_to_say_that_one_of_many_comparisons_is_clear(monkeypatch):
+    monkeypatch.setattr(claims, "DRAWS", 99)
+    rivals = {f"rival {i}": share(0.3) for i in range(10)}
+    runs = {"best": share(0.4), **rivals, "rival 7": share(0.9)}
+    claim = Claim("best beats all", "", tuple(("best", name) for name in rivals))
+    (p,) = claims.compare_claims([claim], runs)["p"]
+    assert p < 0.05
+
+
 def test_one_training_decides_nothing_and_several_disagreeing_ones_neither(tmp_path):
     def trained(*parts):
         return {s: run(np.arange(200) < part * 200, trained=True) for s, part in enumerate(parts)}

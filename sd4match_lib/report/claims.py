@@ -81,7 +81,8 @@ def compare_claims(
     """Compare runs of the same pairs, claim by claim.
 
     Of a claim about several comparisons the table shows the one that holds least. It agrees where each of
-    them does (its p-value is their largest), and is contradicted where one is, after Bonferroni.
+    them does (its p-value is their largest), and is contradicted where that one is, after Bonferroni; it is
+    drawn as many times more often, because no p-value from draws is smaller than one in their number.
 
     Returns:
         One row per claim: `claim`, `source`, `paper`, `control`, `trainings` (compared; 0 where nothing was
@@ -90,18 +91,19 @@ def compare_claims(
     """
     table: list[dict[str, Any]] = []
     for claim in claims:
-        found = [_compare(claim, runs, pair, alpha, seed) for pair in claim.comparisons]
-        weakest = min(found, key=lambda one: one["difference"])
+        found = {pair: _compare(claim, runs, pair, alpha, seed, DRAWS) for pair in claim.comparisons}
+        pair = min(found, key=lambda one: found[one]["difference"])
         count = len(found)
-        p_for = max(one["p_for"] for one in found)
-        p_against = min(1.0, count * min(one["p_against"] for one in found))
+        weakest = _compare(claim, runs, pair, alpha, seed, count * DRAWS) if count > 1 else found[pair]
+        p_for = max(one["p_for"] for one in found.values())
+        p_against = min(1.0, count * weakest["p_against"])
         table.append(
             {
                 "claim": claim.text,
                 "source": claim.source,
                 "paper": math.nan if claim.paper is None else claim.paper,
                 "control": claim.control,
-                "trainings": min(one["trainings"] for one in found),
+                "trainings": min(one["trainings"] for one in found.values()),
                 **{name: weakest[name] for name in ("difference", "low", "high")},
                 "p": min(1.0, 2 * min(p_for, p_against)),
                 "for": p_for <= p_against,
@@ -204,10 +206,10 @@ def explain_undecided(claims: pd.DataFrame) -> str:
 
 
 def _compare(
-    claim: Claim, runs: Mapping[str, Results], names: tuple[str, str], alpha: float, seed: int
+    claim: Claim, runs: Mapping[str, Results], names: tuple[str, str], alpha: float, seed: int, n: int
 ) -> dict[str, Any]:
     """One comparison; see `compare_claims`."""
-    found = contrast(runs[names[0]], runs[names[1]], alpha=alpha, share=claim.share, seed=seed, n=DRAWS)
+    found = contrast(runs[names[0]], runs[names[1]], alpha=alpha, share=claim.share, seed=seed, n=n)
     draws, interval = found.draws, found.interval
     return {
         "trainings": found.trainings,

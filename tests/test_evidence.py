@@ -25,6 +25,7 @@ from sd4match_lib.report.page import report_summary, write_report
 from sd4match_lib.report.repeated import repeated_numbers
 from sd4match_lib.report.rerun import compare_results, summarise_rerun
 from sd4match_lib.report.tables import write_table
+from sd4match_lib.runs.record import RunRecord
 from sd4match_lib.runs.store import open_run
 
 NAN = float("nan")
@@ -86,6 +87,18 @@ def test_the_report_begins_with_what_holds_what_does_not_and_what_cannot_be_told
     assert "**Cannot be told here** (2 of 5 claims): three; four." in first
     assert "PROFILE=overnight" in first and "as they must: all 1." in first
     assert f"| nothing | {Verdict.NOTHING} |" in text and "leaning" not in text
+
+
+def test_the_report_says_how_long_runs_took_when_they_were_made(profile):
+    root = profile.results_path
+    for run, wall_s in (("a-1", 90), ("b-2", 30), ("c-3", 1000)):
+        RunRecord(run, run, "evaluate", "x", {}, {}, 0, wall_s=wall_s).write(root / "runs" / run / "run.json")
+    stem = "01_prompt_baselines"
+    config = {"runs": ["a-1", "b-2", "gone-4"]}
+    made = RunRecord(stem, stem, "notebook", "x", config, {}, 0, status="complete", wall_s=5)
+    made.write(root / "notebooks" / f"{stem}.json")
+    text = write_report(profile)[0].read_text(encoding="utf-8")
+    assert f"| measured | 2 min 00 s | [{stem}](notebooks/{stem}.ipynb) |" in text
 
 
 def test_the_summary_counts_claims_by_source_and_repeats_none_of_the_tables(profile):

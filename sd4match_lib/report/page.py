@@ -19,9 +19,10 @@ from sd4match_lib.report.items import ITEMS, Item
 from sd4match_lib.report.repeated import repeated_numbers
 from sd4match_lib.report.tables import markdown_table
 from sd4match_lib.runs.record import RunRecord
-from sd4match_lib.runs.store import notebook_record_path
+from sd4match_lib.runs.store import RECORD_FILE, notebook_record_path
 from sd4match_lib.utils.files import atomic_write_text
 from sd4match_lib.utils.markdown import escape_markdown
+from sd4match_lib.utils.paths import inside
 from sd4match_lib.utils.progress import format_duration
 from sd4match_lib.utils.reading import read_text
 
@@ -108,16 +109,27 @@ def _first_words(profile: Profile, claims: pd.DataFrame) -> list[str]:
 
 
 def _overview(profile: Profile) -> list[str]:
-    lines = ["| of the paper | here | took | where |", "| :--- | :--- | ---: | :--- |"]
+    lines = ["| of the paper | here | its runs took | where |", "| :--- | :--- | ---: | :--- |"]
     for item in ITEMS:
         record = _record(item, profile)
         if record:
             stem = item.notebook
             link = f"[{stem}](notebooks/{stem}.ipynb)"
-            lines.append(f"| {item.title} | measured | {format_duration(record.wall_s)} | {link} |")
+            lines.append(
+                f"| {item.title} | measured | {format_duration(_runs_s(record, profile))} | {link} |"
+            )
         else:
             lines.append(f"| {item.title} | not measured yet | - | - |")
     return [*lines, ""]
+
+
+def _runs_s(record: RunRecord, profile: Profile) -> float:
+    """How long a notebook's runs took, each when it was made; those that notebooks share count in each."""
+    folder = profile.results_path / "runs"
+    names, where = record.config.get("runs"), f"the record of {record.name}"
+    listed = names if isinstance(names, list) else []
+    paths = [inside(folder, f"{name}/{RECORD_FILE}", where) for name in listed]
+    return sum(RunRecord.read(path).wall_s or 0.0 for path in paths if path.is_file())
 
 
 def _claims(profile: Profile, claims: pd.DataFrame) -> list[str]:
@@ -153,8 +165,7 @@ def _measured(item: Item, profile: Profile) -> list[str]:
     record, root = _record(item, profile), profile.results_path
     if record is None:
         return _missing(item, profile)
-    when = f"{record.started[:10]}, {format_duration(record.wall_s)}, {escape_markdown(record.device)}"
-    lines = [f"**Measured** ({when}):", ""]
+    lines = [f"**Measured** ({record.started[:10]}, {escape_markdown(record.device)}):", ""]
     compared = compare_item(item, profile)
     if not compared.empty:
         caption = f"PCK@0.10 in percent, here and in the paper. Profile `{profile.name}`."

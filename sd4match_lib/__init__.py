@@ -15,14 +15,16 @@ if TYPE_CHECKING:
     from sd4match_lib.evaluation.evaluate import evaluate
     from sd4match_lib.matcher.matcher import Matcher
     from sd4match_lib.matcher.options import MatchOptions
+    from sd4match_lib.prompts.base import Prompt
     from sd4match_lib.training.train import train
 
 __version__ = "1.0.0"
-__all__ = ["MatchOptions", "Matcher", "__version__", "evaluate", "load_profile", "train"]
+__all__ = ["MatchOptions", "Matcher", "Prompt", "__version__", "evaluate", "load_profile", "train"]
 
 _PLACES = {
     "MatchOptions": "matcher.options",
     "Matcher": "matcher.matcher",
+    "Prompt": "prompts.base",
     "evaluate": "evaluation.evaluate",
     "load_profile": "config.profile",
     "train": "training.train",

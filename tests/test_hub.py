@@ -6,6 +6,7 @@ import torch
 from huggingface_hub import ModelCard
 from huggingface_hub.errors import LocalEntryNotFoundError
 
+from sd4match_lib import Prompt
 from sd4match_lib.config.profile import load_profile
 from sd4match_lib.errors import UserError
 from sd4match_lib.prompts import hub
@@ -57,17 +58,17 @@ def fake_hub(tmp_path, monkeypatch):
 
 
 def test_a_prompt_comes_back_from_its_folder_with_all_that_is_known_of_it(prompt, tmp_path):
-    weights, card = hub.save_pretrained(prompt, tmp_path / "mine")
+    weights, card = prompt.save_pretrained(tmp_path / "mine")
     assert (weights.name, card.name) == ("prompt.safetensors", "README.md")
     # Wherever a prompt is named, the folder names it too.
     named = make_prompt(str(tmp_path / "mine"), load_profile("mini"))
-    for back in (hub.from_pretrained(tmp_path / "mine"), hub.from_pretrained(weights), named):
+    for back in (Prompt.from_pretrained(tmp_path / "mine"), Prompt.from_pretrained(weights), named):
         assert torch.equal(back.theta, prompt.theta) and not back.theta.requires_grad
         assert back.fingerprint() == prompt.fingerprint() and back.about == prompt.about
 
 
 def test_the_card_tells_what_it_was_learned_on_and_is_a_card_of_the_hub(prompt, tmp_path):
-    _, card = hub.save_pretrained(prompt, tmp_path)
+    _, card = prompt.save_pretrained(tmp_path)
     loaded = ModelCard.load(card)
     assert loaded.data.library_name == "sd4match"
     for told in (
@@ -83,18 +84,18 @@ def test_the_card_tells_what_it_was_learned_on_and_is_a_card_of_the_hub(prompt, 
 
 
 def test_it_travels_through_the_hub(prompt, fake_hub):
-    address = hub.push_to_hub(prompt, "someone/cats", private=True)
+    address = prompt.push_to_hub("someone/cats", private=True)
     assert address.endswith("someone/cats/commit/1") and fake_hub.made == [("someone/cats", True, True)]
-    assert torch.equal(hub.from_pretrained("someone/cats").theta, prompt.theta)
+    assert torch.equal(Prompt.from_pretrained("someone/cats").theta, prompt.theta)
 
 
 def test_what_is_not_there_is_said_in_one_line(fake_hub, tmp_path):
     with pytest.raises(
         UserError, match=r"someone/dogs: there is no such folder here.*no someone/dogs in the cache\)"
     ):
-        hub.from_pretrained("someone/dogs")
+        Prompt.from_pretrained("someone/dogs")
     with pytest.raises(UserError, match=r"nothing\.safetensors does not exist"):
-        hub.from_pretrained(tmp_path / "nothing.safetensors")
+        Prompt.from_pretrained(tmp_path / "nothing.safetensors")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"prompt\.safetensors does not exist"):
-        hub.from_pretrained(tmp_path / "empty")
+        Prompt.from_pretrained(tmp_path / "empty")

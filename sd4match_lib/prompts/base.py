@@ -9,7 +9,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,9 @@ from sd4match_lib.backbones.base import TextEncoder
 from sd4match_lib.backbones.vision import VisionTokens
 from sd4match_lib.config.profile import Profile
 from sd4match_lib.utils.fingerprint import code_hash
+
+if TYPE_CHECKING:
+    from sd4match_lib.prompts.learned import LearnedPrompt
 
 
 class Scope(StrEnum):
@@ -96,6 +100,13 @@ class Prompt(nn.Module, ABC):
             UserError: the weights are missing or damaged.
         """
         return cls()
+
+    @staticmethod
+    def from_pretrained(source: Path | str, *, revision: str | None = None) -> LearnedPrompt:
+        """Load a learned prompt from a folder, a file or the hub; see `hub.from_pretrained`."""
+        from sd4match_lib.prompts.hub import from_pretrained
+
+        return from_pretrained(source, revision=revision)
 
     @abstractmethod
     def tokens(self, batch: PromptBatch, encoder: TextEncoder) -> Tensor:

@@ -91,8 +91,8 @@ def prompt_card(prompt: LearnedPrompt) -> ModelCard:
         f"Learned with the matching loss of SD4Match (arXiv 2310.17569): {parameters:,} numbers that stand "
         "in for words in front of a frozen diffusion model, so that its features match points between "
         "pictures. It belongs to the model with the hash below, and to no other.\n\n"
-        "```python\nfrom sd4match_lib.prompts.hub import from_pretrained\n\n"
-        'prompt = from_pretrained("this folder, or its id on the hub")\n```\n\n'
+        "```python\nfrom sd4match_lib import Prompt\n\n"
+        'prompt = Prompt.from_pretrained("this folder, or its id on the hub")\n```\n\n'
         f"| | |\n|---|---|\n{about}\n"
     )
 

@@ -127,6 +127,18 @@ class LearnedPrompt(Prompt):
         """Write weights and header to a `.safetensors` file; `about`: model, data, steps, seed, metrics."""
         write_prompt_file(path, PromptFile(self.kind, self._whole_config(), dict(about), self.state_dict()))
 
+    def save_pretrained(self, folder: Path | str) -> list[Path]:
+        """Write weights and card to a folder, which `from_pretrained` reads; see `hub.save_pretrained`."""
+        from sd4match_lib.prompts.hub import save_pretrained
+
+        return save_pretrained(self, folder)
+
+    def push_to_hub(self, repo_id: str, *, private: bool = False, revision: str | None = None) -> str:
+        """Upload weights and card to the Hugging Face hub; see `hub.push_to_hub`."""
+        from sd4match_lib.prompts.hub import push_to_hub
+
+        return push_to_hub(self, repo_id, private=private, revision=revision)
+
 
 def check_fit(length: int, width: int, encoder: TextEncoder, space: Space | str) -> None:
     """Refuse a prompt that this text model cannot read; `hidden` ones may fill all of its positions.

@@ -1,5 +1,6 @@
 """Reading lists, annotations and points so that whatever is wrong with them is told in one sentence."""
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +20,7 @@ T = TypeVar("T")
 FETCH = "fetch the data set again; `sd4match doctor` says what belongs there"
 """What to do about a data set's file, for messages."""
 
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 _MAT_BYTES = 256 * 2**10
 """Real annotations have a few thousand; compressed matrices may grow a thousandfold."""
@@ -77,6 +79,17 @@ def as_points(value: Any, where: str) -> XY:
     return points
 
 
+def as_number(text: str) -> float:
+    """Turn a decimal number such as ``"-1.5"`` or ``"2e3"`` into one; what is too large becomes infinite.
+
+    Raises:
+        ValueError: it is none: Python itself also reads ``"1_0"``, ``"nan"`` and the digits of any script.
+    """
+    if not _NUMBER.fullmatch(text.strip()):
+        raise ValueError(f"{text!r} is not a number")
+    return float(text)
+
+
 def as_numbers(text: str, where: str, separator: str = ";") -> npt.NDArray[np.float32]:
     """Turn ``"1.5;2"`` into numbers ``(N,)``; an empty cell among them becomes NaN.
 
@@ -85,7 +98,7 @@ def as_numbers(text: str, where: str, separator: str = ";") -> npt.NDArray[np.fl
     """
     try:
         cells = [cell.strip() for cell in text.split(separator)]
-        numbers = np.array([float(cell) if cell else np.nan for cell in cells])
+        numbers = np.array([as_number(cell) if cell else np.nan for cell in cells])
     except ValueError as error:
         raise DataError(
             f"{where}: this is not a list of numbers ({reason(error)}); correct the field."

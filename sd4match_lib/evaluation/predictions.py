@@ -15,7 +15,6 @@ from __future__ import annotations
 import csv
 import io
 import logging
-import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from sd4match_lib.data.reading import as_number
 from sd4match_lib.data.types import Pair
 from sd4match_lib.errors import DataError, UserError
 from sd4match_lib.geometry import HW, stretch_points
@@ -36,6 +36,9 @@ OUTSIDE = 0.05
 """How far outside the picture, as a fraction of its side, a point counts as lost."""
 MOST_OUTSIDE = 0.1
 """The share of lost points above which the frame must be another one."""
+
+_FARTHEST = 1e30
+"""Rows are kept in float32, which ends at 3e38; another frame and the distance take the rest of the room."""
 
 _log = logging.getLogger(__name__)
 
@@ -143,11 +146,15 @@ def write_template(path: Path, pairs: Sequence[Pair]) -> int:
 
 def _number(text: str, column: str, where: str) -> float:
     try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise DataError(f"{where}, column {column}: {text!r} is not a number; every point needs one.")
+        value = as_number(text)
+    except ValueError as error:
+        raise DataError(
+            f"{where}, column {column}: {text!r} is not a number; every point needs one."
+        ) from error
+    if abs(value) > _FARTHEST:
+        raise DataError(
+            f"{where}, column {column}: {text!r} is too large for a place in a picture; correct it."
+        )
     return value
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from sd4match_lib.backbones.loading import read_config
 from sd4match_lib.config.names import BACKBONES
 from sd4match_lib.config.schema import ModelConfig, VisionConfig
-from sd4match_lib.errors import UserError, WriteError, reason
+from sd4match_lib.errors import UserError, reason
 from sd4match_lib.utils.files import sha256_file, sha256_text, write_json
 from sd4match_lib.utils.paths import PACKAGE_PREFIX, resolve_path
 from sd4match_lib.utils.reading import read_json, read_tensor_header
@@ -93,8 +93,10 @@ def file_hash(path: Path, cache_dir: Path | None) -> str:
         pass  # never hashed, or a damaged note: hash again
     digest = sha256_file(path)
     try:
+        if note.is_symlink():  # caches may come from elsewhere: nothing is written through them
+            note.unlink()
         write_json(note, {"path": str(path), "stamp": stamp, "sha256": digest})
-    except WriteError as error:
+    except OSError as error:  # a WriteError is one
         _log.warning("%s The hash of %s is not remembered.", error, path)
     return digest
 

@@ -234,6 +234,18 @@ def test_other_weights_of_equal_size_and_time_have_another_hash(tmp_path):
     assert file_hash(path, tmp_path / "cache") != first
 
 
+def test_a_hash_is_not_noted_through_a_link(tmp_path):
+    (tmp_path / "weights").write_bytes(b"one")
+    digest = file_hash(tmp_path / "weights", tmp_path / "cache")
+    (note,) = (tmp_path / "cache" / "hashes").iterdir()
+    note.unlink()
+    (tmp_path / "elsewhere.txt").write_text("mine")
+    note.symlink_to(tmp_path / "elsewhere.txt")
+    assert file_hash(tmp_path / "weights", tmp_path / "cache") == digest
+    assert (tmp_path / "elsewhere.txt").read_text() == "mine"
+    assert json.loads(note.read_text())["sha256"] == digest and not note.is_symlink()
+
+
 def test_features_that_are_not_finite_are_no_answer():
     maps = torch.rand(1, 4, 5, 5)
     for bad in (maps * float("nan"), maps / 0):

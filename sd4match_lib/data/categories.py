@@ -30,6 +30,8 @@ SPAIR_CATEGORIES = tuple(name for name in VOC_CATEGORIES if name not in ("dining
 VOC_INDEX = {name: index for index, name in enumerate(VOC_CATEGORIES, start=1)}
 """Category -> class index, as in SPair-71k's masks and in PF-Pascal's lists."""
 
+_LONGEST = 80
+
 DEFAULT_CATEGORY = "object"
 """The category of a picture of which nobody said what it shows."""
 
@@ -37,3 +39,9 @@ DEFAULT_CATEGORY = "object"
 def category_noun(category: str) -> str:
     """Return the word of a category that a prompt can say: PF-Willow's ``"car(G)"`` is a ``"car"``."""
     return category.partition("(")[0]
+
+
+def is_category(text: object) -> bool:
+    """Return whether something can name a category: a word or two, without "/" and new lines."""
+    named = isinstance(text, str) and bool(text.strip()) and text.isprintable() and "/" not in text
+    return named and len(str(text)) <= _LONGEST

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from sd4match_lib.data.categories import DEFAULT_CATEGORY
+from sd4match_lib.data.categories import DEFAULT_CATEGORY, is_category
 from sd4match_lib.data.listed import Listed, ListedPairs
 from sd4match_lib.data.reading import XY, evenly_spaced, parse_points
 from sd4match_lib.data.types import ThresholdRule
@@ -21,7 +21,6 @@ from sd4match_lib.errors import DataError
 from sd4match_lib.utils.paths import inside
 from sd4match_lib.utils.reading import read_csv, read_json
 
-_LONGEST_CATEGORY = 80
 _FIELDS = ("src", "trg", "category", "src_points", "trg_points")
 
 
@@ -87,7 +86,7 @@ class OwnPairs(ListedPairs):
         if not isinstance(category, str):
             raise DataError(f"{where}, field 'category': {category!r} is not a word.")
         category = category.strip() or DEFAULT_CATEGORY
-        if "/" in category or not category.isprintable() or len(category) > _LONGEST_CATEGORY:
+        if not is_category(category):
             raise DataError(
                 f"{where}, field 'category': {category!r} must be a word or two, without '/' and new lines."
             )

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from sd4match_lib.backbones.base import TextEncoder
-from sd4match_lib.data.categories import category_noun
+from sd4match_lib.data.categories import category_noun, is_category
 from sd4match_lib.errors import UserError
 from sd4match_lib.prompts.base import PromptBatch, Scope, take_rows
 from sd4match_lib.prompts.learned import DEFAULT_LENGTH, RANDOM_START, LearnedPrompt, Space, start_embeddings
@@ -36,8 +36,14 @@ class ClassPrompt(LearnedPrompt):
             length: `P`, number of learned rows.
             space: "tokens" (the paper) or "hidden".
             init: "random" (the paper), "empty", or a text, with the category in the place of "{category}".
+
+        Raises:
+            UserError: there is no such space, or a category is none.
         """
         super().__init__(space)
+        odd = [name for name in categories if not is_category(name)]
+        if odd:
+            raise UserError(f"{odd[0]!r} is not a category: that is a word or two, without '/' and new lines.")
         self.categories = tuple(categories)
         self.init = init
         self.theta = nn.Parameter(torch.zeros(len(self.categories), length, token_width))

@@ -21,7 +21,7 @@ M = TypeVar("M", bound=nn.Module)
 
 HEADER_KEY = "sd4match"
 FORMAT = 1
-_MOST_BYTES = 64 * 2**20
+MOST_BYTES = 64 * 2**20
 """The largest prompt for Stable Diffusion, a class prompt of 20 categories, has 6 MB."""
 _OPTIONAL = ("theta_global",)
 """What may have no rows: a CPM without its global prompt."""
@@ -65,7 +65,7 @@ def read_prompt_file(path: Path | str, kinds: Sequence[str]) -> PromptFile:
     wanted = " or ".join(kinds)
     if not os.path.exists(path):
         raise UserError(f"{path} does not exist; it should hold a {wanted} prompt.")
-    check_file(path, limit=_MOST_BYTES, fix=f"name a {wanted} prompt")
+    check_file(path, limit=MOST_BYTES, fix=f"name a {wanted} prompt")
     again = "copy or make it again"
     known, about = read_tensor_header(path, fix=again)
     header = parse_json(path, about.get(HEADER_KEY, "null"), fix=again)
@@ -111,13 +111,15 @@ def check_tensor(tensor: Tensor, what: str) -> None:
     """Refuse what cannot be the weights of a prompt; `what` names file and tensor.
 
     Raises:
-        UserError: it is sparse, quantised, complex, of whole numbers, not finite, or larger than any prompt.
+        UserError: it is sparse, nested, quantised, complex, of whole numbers, not finite, or larger than any
+            prompt.
     """
-    plain = tensor.layout is torch.strided and not tensor.is_quantized and tensor.device.type == "cpu"
-    if not plain or not tensor.is_floating_point():
+    # A nested tensor calls itself strided, and has no shape.
+    plain = tensor.layout is torch.strided and not tensor.is_nested and not tensor.is_quantized
+    if not plain or tensor.device.type != "cpu" or not tensor.is_floating_point():
         raise UserError(f"{what} is not made of plain floating-point numbers; get the original file.")
     # An expanded tensor is any size for a few bytes on the disk.
-    if tensor.numel() * 4 > _MOST_BYTES:
+    if tensor.numel() * 4 > MOST_BYTES:
         raise UserError(
             f"{what} has the shape {tuple(tensor.shape)}, larger than any prompt; get the original."
         )

@@ -17,13 +17,17 @@ from sd4match_lib.errors import UserError, reason
 from sd4match_lib.prompts.cpm import ConditionalPrompt
 from sd4match_lib.prompts.learned import DEFAULT_LENGTH, LearnedPrompt
 from sd4match_lib.prompts.per_class import ClassPrompt
-from sd4match_lib.prompts.prompt_file import check_tensor
+from sd4match_lib.prompts.prompt_file import MOST_BYTES, check_tensor
 from sd4match_lib.prompts.single import SinglePrompt
 from sd4match_lib.utils.reading import check_file
 
 _DATASET_KEY = "dataset"
+_PARALLEL = "module."
+"""What names begin with in a checkpoint of a model that was spread over several GPUs."""
+_GLOBAL = "global_embeds"
+"""What may have no rows."""
 _NAMES = {
-    "global_embeds": "theta_global",
+    _GLOBAL: "theta_global",
     "positional_embedding": "omega_pos",
     "alpha_cond": "omega_alpha",
     "linear_C.weight": "g_d.weight",
@@ -32,12 +36,12 @@ _NAMES = {
     "linear_N.bias": "g_n.bias",
 }
 _DIMENSIONS = {
-    "global_embeds": (2, 3), "positional_embedding": (2, 3), "alpha_cond": (2, 3), "linear_C.weight": (2,),
+    _GLOBAL: (2, 3), "positional_embedding": (2, 3), "alpha_cond": (2, 3), "linear_C.weight": (2,),
     "linear_C.bias": (1,), "linear_N.weight": (2,), "linear_N.bias": (1,),
 }  # fmt: skip
 _ORIGINAL = "get the original file"
-_MOST_BYTES = 256 * 2**20
-_OPTIONAL = ("global_embeds", "linear_N.weight", "linear_N.bias")
+_MOST_UNPACKED = 256 * 2**20
+_OPTIONAL = (_GLOBAL, "linear_N.weight", "linear_N.bias")
 
 
 def read_released(path: Path | str, *, length: int = DEFAULT_LENGTH) -> LearnedPrompt:
@@ -70,12 +74,12 @@ def read_released(path: Path | str, *, length: int = DEFAULT_LENGTH) -> LearnedP
 def _load(path: Path) -> dict[str, Any]:
     if not os.path.exists(path):
         raise UserError(f"{path} does not exist; name a released caption.pt or ckpt.pt.")
-    check_file(path, limit=_MOST_BYTES, fix=_ORIGINAL)
+    check_file(path, limit=_MOST_UNPACKED, fix=_ORIGINAL)
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 unpacked = sum(entry.file_size for entry in archive.infolist())
-            if unpacked > _MOST_BYTES:
+            if unpacked > _MOST_UNPACKED:
                 raise ValueError(f"it unpacks to {unpacked / 2**20:,.0f} MB")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle's and zip's readers raise nearly anything on damaged files
@@ -87,10 +91,20 @@ def _load(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path} holds a {type(content).__name__}, not a released checkpoint's table; {_ORIGINAL}."
         )
+    found: dict[str, Any] = {}
     for key, value in content.items():
+        if not isinstance(key, str):
+            raise UserError(f"{path}: the name {key!r} of an entry is not a text; {_ORIGINAL}.")
+        name = key.removeprefix(_PARALLEL)
+        if name in found:
+            raise UserError(f"{path} holds both {name!r} and {_PARALLEL + name!r}; {_ORIGINAL}.")
         if isinstance(value, Tensor):
             check_tensor(value, f"{path}: {key!r}")
-    return {str(key).removeprefix("module."): value for key, value in content.items()}
+        found[name] = value
+    size = sum(4 * value.numel() for value in found.values() if isinstance(value, Tensor))
+    if size > MOST_BYTES:
+        raise UserError(f"{path} holds {size / 2**20:,.0f} MB of numbers, more than a prompt; {_ORIGINAL}.")
+    return found
 
 
 def _is_caption(value: Any) -> bool:
@@ -109,7 +123,10 @@ def _captions(content: dict[str, Any], length: int, path: Path | str) -> Learned
         single = SinglePrompt(width, length=length)
         single.theta.data = rows[_DATASET_KEY]
         return single
-    by_class = ClassPrompt(width, sorted(rows), length=length)
+    try:
+        by_class = ClassPrompt(width, sorted(rows), length=length)
+    except UserError as error:
+        raise UserError(f"{path}: an entry names no category ({reason(error)}); {_ORIGINAL}.") from error
     by_class.theta.data = torch.stack([rows[name] for name in sorted(rows)])
     return by_class
 
@@ -125,7 +142,9 @@ def _conditional(content: dict[str, Any], path: Path | str) -> ConditionalPrompt
     odd = [
         name
         for name, value in content.items()
-        if not isinstance(value, Tensor) or value.ndim not in _DIMENSIONS[name]
+        if not isinstance(value, Tensor)
+        or value.ndim not in _DIMENSIONS[name]
+        or not (value.numel() or name == _GLOBAL)
     ]
     if odd:
         raise UserError(f"{path}: {odd[0]!r} has not the shape of a released CPM's; {_ORIGINAL}.")

@@ -95,6 +95,9 @@ FILES = {
     "complex": prompt_file({"theta": THETA.to(torch.complex64)}),
     "a class prompt without categories": prompt_file(kind="class", config=SINGLE),
     "cpm, an unknown word": prompt_file({}, kind="cpm", config=CPM | {"conditioning": "both"}),
+    "a class prompt of other names": prompt_file(
+        {"theta": torch.zeros(1, 5, 8)}, kind="class", config=SINGLE | {"categories": ["../x"]}
+    ),
     "cpm, a billion patches": prompt_file({}, kind="cpm", config=CPM | {"patches": 10**9}),
     "cpm, no tensors": prompt_file({}, kind="cpm", config=CPM),
 }
@@ -216,6 +219,19 @@ RELEASED |= {
     "cpm, lengths that differ": {**WHOLE, "positional_embedding": torch.rand(1, 3, 4)},
     "cpm, a bias alone": {name: tensor for name, tensor in WHOLE.items() if name != "linear_N.weight"},
 }
+RELEASED |= {
+    "a nested tensor": {"dataset": torch.nested.nested_tensor([torch.rand(77, 8)])},
+    "a name twice": {"dataset": CAPTION, "module.dataset": CAPTION},
+    "a name that is a number": {1: CAPTION, "1": CAPTION},
+    "a name that is no Unicode": {"\ud800": CAPTION, "cat": CAPTION},
+    "a name that is empty": {"": CAPTION, "cat": CAPTION},
+    "a name that leads elsewhere": {"../x": CAPTION},
+    "a name of two lines": {"two\nlines": CAPTION},
+    "a name of 5,000 letters": {"x" * 5000: CAPTION},
+    "captions of 88 MB": {name: torch.zeros(1, 1, 1).expand(1, 77, 150_000) for name in ("cat", "dog")},
+    "cpm, no patches": {**WHOLE, "linear_N.weight": torch.rand(0, 0), "linear_N.bias": torch.rand(0)},
+    "cpm, no features": {**WHOLE, "linear_C.weight": torch.rand(4, 0)},
+}
 RELEASED["cpm, 40 GB of patches"] = {**WHOLE, "linear_N.weight": torch.rand(100_000, 1)}
 RELEASED["cpm, a part less and one more"] = {
     **{name: tensor for name, tensor in WHOLE.items() if name != "linear_C.bias"},
@@ -239,6 +255,17 @@ SAID_OF_RELEASED = {
     "something else": "neither a released caption",
     "cpm, a part less and one more": "lacks linear_C.bias and has the unknown other",
     "cpm, another width": "do not fit together",
+    "a nested tensor": "'dataset' is not made of plain floating-point numbers",
+    "a name twice": "holds both 'dataset' and 'module.dataset'",
+    "a name that is a number": "the name 1 of an entry is not a text",
+    "a name that is no Unicode": "'\\ud800' is not a category",
+    "a name that is empty": "'' is not a category",
+    "a name that leads elsewhere": "'../x' is not a category",
+    "a name of two lines": "is not a category",
+    "a name of 5,000 letters": "an entry names no category",
+    "captions of 88 MB": "holds 88 MB of numbers",
+    "cpm, no patches": "'linear_N.weight' has not the shape",
+    "cpm, no features": "'linear_C.weight' has not the shape",
 }
 SAID_OF_RAW = {"a pickle of code": "more than tensors", "text": "damaged"}
 

@@ -120,9 +120,9 @@ def test_a_layer_that_the_model_does_not_have_is_refused_by_the_setting_that_nam
         return dataclasses.replace(profile, **{part: dataclasses.replace(getattr(profile, part), **settings)})
 
     def refused(setting, at, prompt=None, extractor="sd", **asked):
-        models = MethodModels(at, method_settings(at, extractor, **asked), prompt)
+        settings = method_settings(at, extractor, **asked)
         with pytest.raises(UserError, match=f"^{setting}: there is no layer '{wrong}': this UNet has up_bl"):
-            models.load(torch.device("cpu"), 0)
+            MethodModels(at, settings, prompt)
 
     mixing = under("training", mixture=layers)
     prompt = new_prompt("single", mixing, ("cat",), {"length": 5})

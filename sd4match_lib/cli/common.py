@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from sd4match_lib.cli.guard import at_least
+from sd4match_lib.cli.guard import at_least, named_path
 from sd4match_lib.config.names import MATCHERS, Extractor
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ _SHARED: dict[str, dict[str, Any]] = {
         "help": "mini (default), overnight, smoke, paper, or the path of a .toml file",
     },
     "--dataset": {"required": True, "help": "a dataset of the profile, e.g. spair"},
-    "--data-root": {"metavar": "DIR", "help": f"where the dataset is, {_HERE} folder"},
+    "--data-root": {"type": named_path, "metavar": "DIR", "help": f"where the dataset is, {_HERE} folder"},
     "--split": {"default": "test", "help": "test (default), val or train"},
     "--extractor": {
         "choices": [str(name) for name in Extractor],
@@ -34,7 +35,7 @@ _SHARED: dict[str, dict[str, Any]] = {
     "--matcher": {"choices": list(MATCHERS), "help": _HERE},
     "--max-pairs": {"type": int, "metavar": "N", "help": "an evenly spaced subset of N pairs"},
     "--device": {"help": "cpu or cuda; default: a GPU where there is one"},
-    "--results": {"metavar": "DIR", "help": f"where the run is kept, {_HERE} folder"},
+    "--results": {"type": named_path, "metavar": "DIR", "help": f"where the run is kept, {_HERE} folder"},
 }
 """Options that mean the same in every command that has them."""
 
@@ -51,14 +52,17 @@ def add_options(parser: argparse.ArgumentParser, *names: str) -> None:
         parser.add_argument(name, **_SHARED[name])
 
 
-def open_shared(arguments: argparse.Namespace) -> tuple[Profile, ProcessGroup]:
+def open_shared(
+    arguments: argparse.Namespace, check: Callable[[Profile], object]
+) -> tuple[Profile, ProcessGroup]:
     """Open the profile of a command that processes may share, with the data that it generates in place.
 
     Args:
         arguments: with `profile`, `device`, `dataset` and `data_root`.
+        check: refuses what else is wrong with the request, before anything is rendered.
 
     Raises:
-        UserError: there is no such profile, data set or device.
+        UserError: there is no such profile, data set or device, or `check` refuses.
     """
     from sd4match_lib.config.profile import load_profile
     from sd4match_lib.reproduce.prepare import prepare_data
@@ -69,6 +73,7 @@ def open_shared(arguments: argparse.Namespace) -> tuple[Profile, ProcessGroup]:
     group.device(arguments.device)  # a device that is not there is said before anything is rendered
     if arguments.data_root is None:
         profile.dataset(arguments.dataset)
+        check(profile)
         if group.main:
             prepare_data(profile)
         group.barrier()

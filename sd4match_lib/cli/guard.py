@@ -11,6 +11,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -57,6 +58,13 @@ def at_least(lowest: float, kind: type[int] | type[float] = int) -> Callable[[st
         return value
 
     return parse
+
+
+def named_path(text: str) -> Path:
+    """Return an argument's path; of an empty one Python makes the working folder, which nobody named."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"{text!r} names no file or folder; write . for this folder")
+    return Path(text)
 
 
 _NUMBERS = {int: "whole number", float: "number"}

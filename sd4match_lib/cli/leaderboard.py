@@ -2,9 +2,9 @@
 
 import argparse
 import sys
-from pathlib import Path
 
 from sd4match_lib.cli.common import Commands, add_options, examples
+from sd4match_lib.cli.guard import named_path
 
 
 def add_leaderboard(commands: Commands) -> None:
@@ -16,21 +16,24 @@ def add_leaderboard(commands: Commands) -> None:
     )
     add_options(parser, "--profile", "--dataset", "--split")
     parser.add_argument(
-        "--results", type=Path, metavar="DIR", help="where the runs are, instead of the profile's folder"
+        "--results",
+        type=named_path,
+        metavar="DIR",
+        help="where the runs are, instead of the profile's folder",
     )
     parser.set_defaults(handler=_leaderboard)
 
 
 def _leaderboard(arguments: argparse.Namespace) -> int:
     from sd4match_lib.config.profile import load_profile
-    from sd4match_lib.evaluation.evaluate import open_pairs
+    from sd4match_lib.evaluation.evaluate import check_pairs, open_pairs
     from sd4match_lib.report.leaderboard import measured_systems, rank, write_leaderboard
     from sd4match_lib.report.summary import summarise_ranking
     from sd4match_lib.reproduce.prepare import prepare_data
     from sd4match_lib.utils.files import refuse_links
 
     profile = load_profile(arguments.profile)
-    profile.dataset(arguments.dataset)
+    check_pairs(profile, arguments.dataset, arguments.split, None, None)
     prepare_data(profile)
     pairs = open_pairs(profile, arguments.dataset, arguments.split, None, None)
     root = arguments.results or profile.results_path

@@ -1,10 +1,13 @@
 """The `sd4match` command: parsing and printing; what it does lies elsewhere, imported when asked for."""
 
+from __future__ import annotations
+
 import argparse
 import logging
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from sd4match_lib import __version__
 from sd4match_lib.cli.common import Commands, add_options, examples, open_shared
@@ -17,6 +20,9 @@ from sd4match_lib.cli.rerun import add_rerun
 from sd4match_lib.cli.score import add_reading, add_score, check_reading, reading
 from sd4match_lib.cli.train import add_train
 from sd4match_lib.config.names import PROMPTS
+
+if TYPE_CHECKING:
+    from sd4match_lib.config.profile import Profile
 
 _FIRST_STEPS = f"""\
 sd4match {__version__}: learned prompts that make Stable Diffusion match points between pictures.
@@ -139,9 +145,6 @@ def _add_evaluate(commands: Commands) -> None:
     parser.add_argument("--layer", metavar="NAME", help="layer that is read, instead of the profile's")
     add_options(parser, "--timestep")
     parser.add_argument(
-        "--up-block", type=at_least(0), metavar="K", help="up block, instead of the profile's"
-    )
-    parser.add_argument(
         "--ensemble", type=at_least(1), metavar="E", help="number of noises, instead of the profile's"
     )
     add_options(parser, "--matcher", "--max-pairs")
@@ -180,11 +183,20 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from sd4match_lib.evaluation.evaluate import evaluate, open_pairs
+    from sd4match_lib.evaluation.evaluate import check_batch_size, check_pairs, evaluate, open_pairs
+    from sd4match_lib.features.build import MethodModels
+    from sd4match_lib.features.methods import method_settings
     from sd4match_lib.report.summary import summarise_evaluation
 
     check_reading(arguments)
-    profile, group = open_shared(arguments)
+    check_batch_size(arguments.batch_size)
+    numbers = {name: getattr(arguments, name) for name in ("timestep", "layer", "ensemble", "matcher")}
+
+    def check(profile: Profile) -> None:
+        check_pairs(profile, arguments.dataset, arguments.split, None, arguments.max_pairs)
+        MethodModels(profile, method_settings(profile, arguments.extractor, **numbers), arguments.prompt)
+
+    profile, group = open_shared(arguments, check)
     result = evaluate(
         profile,
         dataset=arguments.dataset,
@@ -192,10 +204,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         data_root=arguments.data_root,
         extractor=arguments.extractor,
         prompt=arguments.prompt,
-        timestep=arguments.timestep,
-        layer=arguments.layer,
-        ensemble=arguments.ensemble,
-        matcher=arguments.matcher,
+        **numbers,
         max_pairs=arguments.max_pairs,
         device=arguments.device,
         results_dir=arguments.results,

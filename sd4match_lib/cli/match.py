@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sd4match_lib.cli.common import Commands, add_options
-from sd4match_lib.cli.guard import at_least
+from sd4match_lib.cli.guard import at_least, named_path
 from sd4match_lib.errors import DataError, UserError
 from sd4match_lib.utils.paths import PACKAGE_PREFIX
 
@@ -41,15 +41,19 @@ def add_match(commands: Commands) -> None:
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("src", type=Path, metavar="SOURCE", help="the picture that the points are given in")
-    parser.add_argument("trg", type=Path, nargs="+", metavar="TARGET", help="pictures, or folders of frames")
+    parser.add_argument(
+        "src", type=named_path, metavar="SOURCE", help="the picture that the points are given in"
+    )
+    parser.add_argument(
+        "trg", type=named_path, nargs="+", metavar="TARGET", help="pictures, or folders of frames"
+    )
     parser.add_argument("--points", metavar='"X,Y; X,Y"', help="points in pixels of the source")
     parser.add_argument(
-        "--points-file", type=Path, metavar="FILE", help="a .csv with columns x,y or a .json of [x, y]"
+        "--points-file", type=named_path, metavar="FILE", help="a .csv with columns x,y or a .json of [x, y]"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the answer there; - prints it")
+    parser.add_argument("--json", type=named_path, metavar="FILE", help="write the answer there; - prints it")
     parser.add_argument(
-        "--picture", type=Path, metavar="FILE", help="draw it; with several targets, one file each"
+        "--picture", type=named_path, metavar="FILE", help="draw it; with several targets, one file each"
     )
     add_options(parser, "--profile", "--extractor")
     parser.add_argument(

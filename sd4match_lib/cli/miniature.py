@@ -2,10 +2,9 @@
 
 import argparse
 import sys
-from pathlib import Path
 
 from sd4match_lib.cli.common import Commands, add_options
-from sd4match_lib.cli.guard import at_least
+from sd4match_lib.cli.guard import at_least, named_path
 
 STAGES = ("vae", "text", "vision", "diffusion", "captioner")
 
@@ -15,7 +14,9 @@ def add_miniature(commands: Commands) -> None:
     group = commands.add_parser("miniature", help="render MiniPair, pretrain the miniature models")
     steps = group.add_subparsers(title="steps", metavar="STEP", required=True)
     render = steps.add_parser("render", help="write MiniPair in the three datasets' layouts")
-    render.add_argument("--out", type=Path, metavar="DIR", help="default: the mini profile's data folder")
+    render.add_argument(
+        "--out", type=named_path, metavar="DIR", help="default: the mini profile's data folder"
+    )
     render.add_argument(
         "--seed", type=at_least(0), default=0, metavar="N", help="default: 0, what the profiles expect"
     )
@@ -24,7 +25,7 @@ def add_miniature(commands: Commands) -> None:
         "pretrain", help="train one of the miniature's parts; goes on after an interruption"
     )
     pretrain.add_argument("stage", choices=STAGES)
-    pretrain.add_argument("--out", type=Path, metavar="DIR", help="where checkpoints and logs are kept")
+    pretrain.add_argument("--out", type=named_path, metavar="DIR", help="where checkpoints and logs are kept")
     pretrain.add_argument("--steps", type=at_least(1), metavar="N", help="stop after so many steps")
     pretrain.add_argument(
         "--minutes", type=at_least(0, float), metavar="M", help="stop after so many minutes"
@@ -41,8 +42,10 @@ def add_miniature(commands: Commands) -> None:
         help="of tuning the hidden context; default: 400",
     )
     check.add_argument("--profile", default="mini", metavar="NAME", help="default: mini")
-    check.add_argument("--weights", type=Path, metavar="DIR", help="other weights than the package's")
-    check.add_argument("--out", type=Path, metavar="DIR", help="where the renders of pretraining are kept")
+    check.add_argument("--weights", type=named_path, metavar="DIR", help="other weights than the package's")
+    check.add_argument(
+        "--out", type=named_path, metavar="DIR", help="where the renders of pretraining are kept"
+    )
     check.set_defaults(handler=_check_miniature)
 
 
@@ -72,6 +75,7 @@ def _pretrain(arguments: argparse.Namespace) -> int:
 
 
 def _check_miniature(arguments: argparse.Namespace) -> int:
+    from sd4match_lib.backbones.weights import find_diffusion, find_vision
     from sd4match_lib.config.profile import load_profile
     from sd4match_lib.miniature.pretraining.check import check_miniature, format_findings, with_weights
     from sd4match_lib.miniature.pretraining.run import FOLDER
@@ -79,9 +83,12 @@ def _check_miniature(arguments: argparse.Namespace) -> int:
     from sd4match_lib.utils.paths import resolve_path
 
     profile = load_profile(arguments.profile)
-    prepare_data(profile)
     if arguments.weights is not None:
         profile = with_weights(profile, arguments.weights)
+    # Weights that are not there are said before anything is rendered.
+    find_diffusion(profile.model, profile.cache_path)
+    find_vision(profile.vision, profile.cache_path)
+    prepare_data(profile)
     folder = arguments.out or resolve_path(FOLDER)
     sys.stdout.write(format_findings(check_miniature(profile, folder, steps=arguments.steps)))
     return 0

@@ -2,9 +2,9 @@
 
 import argparse
 import sys
-from pathlib import Path
 
 from sd4match_lib.cli.common import Commands, examples
+from sd4match_lib.cli.guard import named_path
 
 
 def add_notebooks(commands: Commands) -> None:
@@ -14,7 +14,9 @@ def add_notebooks(commands: Commands) -> None:
         help="write the notebooks to a folder to work in",
         **examples("sd4match notebooks textbook"),
     )
-    parser.add_argument("folder", type=Path, metavar="DIR", help="made when missing; no file is overwritten")
+    parser.add_argument(
+        "folder", type=named_path, metavar="DIR", help="made when missing; no file is overwritten"
+    )
     parser.set_defaults(handler=_notebooks)
 
 

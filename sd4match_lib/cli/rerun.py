@@ -2,9 +2,9 @@
 
 import argparse
 import sys
-from pathlib import Path
 
 from sd4match_lib.cli.common import Commands, examples
+from sd4match_lib.cli.guard import named_path
 
 
 def add_rerun(commands: Commands) -> None:
@@ -14,9 +14,11 @@ def add_rerun(commands: Commands) -> None:
         help="say how far a second run's numbers moved from the first's",
         **examples("sd4match rerun results/mini other-machine/results/mini --out results/mini/tables"),
     )
-    parser.add_argument("first", type=Path, metavar="FIRST", help="a results folder, with its tables")
-    parser.add_argument("second", type=Path, metavar="SECOND", help="another one of the same profile")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="also write rerun.csv and rerun.md there")
+    parser.add_argument("first", type=named_path, metavar="FIRST", help="a results folder, with its tables")
+    parser.add_argument("second", type=named_path, metavar="SECOND", help="another one of the same profile")
+    parser.add_argument(
+        "--out", type=named_path, metavar="DIR", help="also write rerun.csv and rerun.md there"
+    )
     parser.set_defaults(handler=_rerun)
 
 

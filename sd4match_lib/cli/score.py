@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sd4match_lib.cli.common import Commands, add_options
+from sd4match_lib.cli.guard import named_path
 from sd4match_lib.errors import UserError
 
 _SCORE = """\
@@ -29,7 +30,7 @@ def add_score(commands: Commands) -> None:
     )
     parser.add_argument(
         "predictions",
-        type=Path,
+        type=named_path,
         nargs="+",
         metavar="PREDICTIONS.csv",
         help="the predicted points; several systems are also ranked, with paired intervals",
@@ -115,9 +116,9 @@ def reading(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _score(arguments: argparse.Namespace) -> int:
     from sd4match_lib.config.profile import load_profile
-    from sd4match_lib.evaluation.evaluate import open_pairs
-    from sd4match_lib.evaluation.predictions import check_predictions, parse_frame
-    from sd4match_lib.evaluation.score import score, template
+    from sd4match_lib.evaluation.evaluate import check_pairs, open_pairs
+    from sd4match_lib.evaluation.predictions import check_predictions, check_template, parse_frame
+    from sd4match_lib.evaluation.score import check_method, score, template
     from sd4match_lib.report.leaderboard import rank
     from sd4match_lib.report.summary import summarise_evaluation, summarise_ranking
     from sd4match_lib.reproduce.prepare import prepare_data
@@ -126,10 +127,22 @@ def _score(arguments: argparse.Namespace) -> int:
     # What can be wrong with the request is said before anything is rendered or matched.
     check_reading(arguments)
     parse_frame(arguments.coordinates)
-    for path in [] if arguments.template else arguments.predictions:
-        check_predictions(path)
+    files: list[Path] = arguments.predictions
+    names = arguments.method or [path.stem for path in files]
+    if arguments.template:
+        if len(files) > 1:
+            raise UserError(f"--template writes one file, not {len(files)}; name one.")
+        check_template(files[0])
+    else:
+        if len(names) != len(files) or len(set(names)) != len(names):
+            raise UserError(
+                f"{len(files)} files of predictions need as many different names; --method has {names}."
+            )
+        for name, path in zip(names, files, strict=True):
+            check_method(name)
+            check_predictions(path)
+    check_pairs(profile, arguments.dataset, arguments.split, arguments.data_root, arguments.max_pairs)
     if arguments.data_root is None:
-        profile.dataset(arguments.dataset)
         prepare_data(profile)
     pairs: dict[str, Any] = {
         "dataset": arguments.dataset,
@@ -137,18 +150,10 @@ def _score(arguments: argparse.Namespace) -> int:
         "data_root": arguments.data_root,
         "max_pairs": arguments.max_pairs,
     }
-    files: list[Path] = arguments.predictions
     if arguments.template:
-        if len(files) > 1:
-            raise UserError(f"--template writes one file, not {len(files)}; name one.")
         count = template(profile, files[0], **pairs)
         sys.stdout.write(f"{files[0]}: {count} keypoints; fill in x and y\n")
         return 0
-    names = arguments.method or [path.stem for path in files]
-    if len(names) != len(files) or len(set(names)) != len(names):
-        raise UserError(
-            f"{len(files)} files of predictions need as many different names; --method has {names}."
-        )
     symmetry = open_pairs(profile, arguments.dataset, arguments.split, arguments.data_root, None).symmetry
     runs = {}
     for name, path in zip(names, files, strict=True):

@@ -2,11 +2,10 @@
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
 from sd4match_lib.cli.common import Commands, add_options, examples, open_shared
-from sd4match_lib.cli.guard import at_least
+from sd4match_lib.cli.guard import at_least, named_path
 from sd4match_lib.config.names import BACKBONES, LEARNED_PROMPTS
 from sd4match_lib.errors import UserError
 from sd4match_lib.utils.reading import literal_or_text
@@ -33,7 +32,9 @@ def add_train(commands: Commands) -> None:
     train.add_argument("--prompt", choices=list(LEARNED_PROMPTS), required=True, help="what is learned")
     add_options(train, "--profile")
     train.add_argument("--dataset", default="spair", help="a dataset of the profile; default: spair")
-    train.add_argument("--data-root", metavar="DIR", help="where it is, instead of the profile's folder")
+    train.add_argument(
+        "--data-root", type=named_path, metavar="DIR", help="where it is, instead of the profile's folder"
+    )
     train.add_argument("--steps", type=at_least(1), metavar="N", help="instead of the profile's")
     train.add_argument("--seed", type=at_least(0), metavar="N", help="instead of the profile's")
     train.add_argument(
@@ -54,8 +55,10 @@ def add_train(commands: Commands) -> None:
             'sd4match convert class.safetensors cat.safetensors --word "<cat-prompt>" --category cat',
         ),
     )
-    convert.add_argument("source", type=Path, help="a released .pt file, or a learned prompt's .safetensors")
-    convert.add_argument("target", type=Path, help="the .safetensors file to write")
+    convert.add_argument(
+        "source", type=named_path, help="a released .pt file, or a learned prompt's .safetensors"
+    )
+    convert.add_argument("target", type=named_path, help="the .safetensors file to write")
     convert.add_argument(
         "--length",
         type=at_least(1),
@@ -81,16 +84,21 @@ def _options(settings: list[str]) -> dict[str, Any]:
 
 
 def _train(arguments: argparse.Namespace) -> int:
+    from sd4match_lib.prompts.factory import new_prompt
     from sd4match_lib.report.summary import summarise_training
     from sd4match_lib.training.train import train
 
-    profile, group = open_shared(arguments)
+    options = _options(arguments.set)
+    # The categories are not known before the data is there, and no option depends on them.
+    profile, group = open_shared(
+        arguments, lambda profile: new_prompt(arguments.prompt, profile, (), options)
+    )
     result = train(
         profile,
         arguments.prompt,
         dataset=arguments.dataset,
         data_root=arguments.data_root,
-        options=_options(arguments.set),
+        options=options,
         steps=arguments.steps,
         seed=arguments.seed,
         device=arguments.device,

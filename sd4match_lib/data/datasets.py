@@ -12,6 +12,20 @@ from sd4match_lib.utils.paths import user_path
 SPLITS = ("train", "val", "test")
 
 
+def layout_of(config: DatasetConfig, split: str) -> Any:
+    """Return the class of a data set's layout, known to have a split; the data itself is not looked at.
+
+    Raises:
+        UserError: there is no such layout.
+        DataError: there is no such split.
+    """
+    layout: Any = DATASETS.load(config.kind)
+    known = dict.fromkeys((*SPLITS, *layout.splits))
+    if split not in known:
+        raise DataError(f"there is no split {split!r}; use one of {', '.join(known)}.")
+    return layout
+
+
 def open_dataset(config: DatasetConfig, split: str, root: Path | str | None = None) -> PairDataset:
     """Open one split of a data set, from `root` (of one's own pairs, the file) or the profile's folder.
 
@@ -19,10 +33,7 @@ def open_dataset(config: DatasetConfig, split: str, root: Path | str | None = No
         UserError: there is no such layout.
         DataError: there is no such split, or its list is missing or damaged.
     """
-    layout: Any = DATASETS.load(config.kind)
-    known = dict.fromkeys((*SPLITS, *layout.splits))
-    if split not in known:
-        raise DataError(f"there is no split {split!r}; use one of {', '.join(known)}.")
+    layout = layout_of(config, split)
     path = config.path if root is None else user_path(root)
     dataset: PairDataset = layout(path, split, config.max_pairs.get(split))
     return dataset

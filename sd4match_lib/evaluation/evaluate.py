@@ -23,7 +23,7 @@ import pandas as pd
 from sd4match_lib.config.names import DATASETS, Extractor
 from sd4match_lib.config.profile import Profile
 from sd4match_lib.config.schema import DatasetConfig
-from sd4match_lib.data.datasets import open_dataset
+from sd4match_lib.data.datasets import layout_of, open_dataset
 from sd4match_lib.data.types import PairDataset
 from sd4match_lib.errors import UserError
 from sd4match_lib.evaluation.pairs import PairMatcher
@@ -111,8 +111,7 @@ def evaluate(
         UserError: a request that cannot be met: unknown names, settings without meaning, missing models or
             data.
     """
-    if batch_size is not None and batch_size < 1:
-        raise UserError(f"batch_size is {batch_size}; use at least 1.")
+    check_batch_size(batch_size)
     seed = profile.seed if seed is None else seed
     check_seed(seed)
     settings = method_settings(
@@ -172,10 +171,24 @@ def check_seed(seed: int) -> None:
         raise UserError(f"seed is {seed}; use a whole number from 0 to {2**32 - 1}.")
 
 
-def open_pairs(
+def check_batch_size(batch_size: int | None) -> None:
+    """Refuse a batch without a pair.
+
+    Raises:
+        UserError: it is below 1.
+    """
+    if batch_size is not None and batch_size < 1:
+        raise UserError(f"batch_size is {batch_size}; use at least 1.")
+
+
+def check_pairs(
     profile: Profile, name: str, split: str, root: Path | str | None, max_pairs: int | None
-) -> PairDataset:
-    """Open a split of one of the profile's data sets, or of a layout's folder at `root`; see `evaluate`."""
+) -> DatasetConfig:
+    """Say where pairs will be opened, without looking at the data, which may not be rendered yet.
+
+    Raises:
+        UserError: there is no such data set or split, or fewer than one pair is asked for.
+    """
     if name not in profile.datasets and name in DATASETS and root is not None:
         config = DatasetConfig(kind=name, root=str(root))
     else:
@@ -184,7 +197,15 @@ def open_pairs(
         if max_pairs < 1:
             raise UserError(f"max_pairs is {max_pairs}; use at least 1.")
         config = dataclasses.replace(config, max_pairs={**config.max_pairs, split: max_pairs})
-    return open_dataset(config, split, root)
+    layout_of(config, split)
+    return config
+
+
+def open_pairs(
+    profile: Profile, name: str, split: str, root: Path | str | None, max_pairs: int | None
+) -> PairDataset:
+    """Open a split of one of the profile's data sets, or of a layout's folder at `root`; see `evaluate`."""
+    return open_dataset(check_pairs(profile, name, split, root, max_pairs), split, root)
 
 
 def pck_metrics(rows: pd.DataFrame, alphas: Sequence[float], seed: int) -> dict[str, Any]:

@@ -120,6 +120,16 @@ def to_input(pair: Pair, points: Points, frame: HW | None, hw_in: HW) -> Points:
     return np.asarray(moved, np.float64)
 
 
+def check_template(path: Path) -> None:
+    """Make sure that a form would overwrite nothing.
+
+    Raises:
+        UserError: the file exists.
+    """
+    if path.exists():
+        raise UserError(f"{path} is there already; name another file for the template.")
+
+
 def write_template(path: Path, pairs: Sequence[Pair]) -> int:
     """Write the form to fill in: every keypoint of every pair, with its source point, and x and y empty.
 
@@ -129,8 +139,7 @@ def write_template(path: Path, pairs: Sequence[Pair]) -> int:
     Raises:
         UserError: the file exists.
     """
-    if path.exists():
-        raise UserError(f"{path} is there already; name another file for the template.")
+    check_template(path)
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow([*COLUMNS, *_CONTEXT])

@@ -61,8 +61,7 @@ def score(
     """
     path = user_path(predictions)
     name = method or path.stem
-    if not name.strip() or "/" in name or not name.isprintable() or len(name) > _LONGEST_NAME:
-        raise UserError(f"the method's name is {name!r}; give one that tables and folders can use.")
+    check_method(name)
     in_path = re.sub("[^A-Za-z0-9.+-]+", "_", name)
     hw_frame = parse_frame(frame)
     pairs = open_pairs(profile, dataset, split, data_root, max_pairs)
@@ -105,6 +104,16 @@ def score(
                 run.metrics.update(pck_metrics(rows, alphas, profile.seed))
     rows = read_keypoints(run.folder / KEYPOINTS_FILE)
     return EvaluationResult(rows, run.record, run.folder, alphas, reused)
+
+
+def check_method(name: str) -> None:
+    """Refuse a name that tables and folders cannot use.
+
+    Raises:
+        UserError: it is empty, too long, or holds "/" or what cannot be printed.
+    """
+    if not name.strip() or "/" in name or not name.isprintable() or len(name) > _LONGEST_NAME:
+        raise UserError(f"the method's name is {name!r}; give one that tables and folders can use.")
 
 
 def template(

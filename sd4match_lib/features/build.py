@@ -54,8 +54,8 @@ class MethodModels:
             prompt: a prompt or the name of one; None is "a photo of a {category}" for methods with a UNet.
 
         Raises:
-            UserError: a model or the prompt's weights are missing, or the method takes no prompt, or not one
-                that mixes layers of its own.
+            UserError: a model, the prompt's weights or a layer are missing, or the method takes no prompt, or
+                not one that mixes layers of its own.
         """
         self.settings = settings
         self.prompt: Prompt | None = None
@@ -77,6 +77,11 @@ class MethodModels:
         cache = profile.cache_path
         self._found_model = find_diffusion(self._model, cache) if self._model else None
         self._found_vision = find_vision(self._vision, cache) if self._vision else None
+        if self._model and self._found_model:
+            backbone: type[DiffusionBackbone] = BACKBONES.load(self._model.backbone)
+            with _layers_of(self._layers_named_by):
+                for layer in self.settings.layers:
+                    backbone.grid_hw(self._found_model.folder, image_hw=self._model.image_hw, layer=layer)
 
     def config(self) -> dict[str, Any]:
         """Return all settings that the matches depend on, as plain data."""
@@ -191,8 +196,7 @@ class MethodModels:
 
     def _load_model(self, device: torch.device) -> tuple[DiffusionBackbone, LatentStore]:
         config, found = _known(self._model), _known(self._found_model)
-        with _layers_of(self._layers_named_by):
-            model = diffusion_model(found, config, self.settings.layers, device)
+        model = diffusion_model(found, config, self.settings.layers, device)
         return model, LatentStore(model, found, config.image_hw, self.profile.cache_path)
 
     def _load_vision(self, device: torch.device) -> VisionFeatures:

@@ -43,7 +43,9 @@ class ClassPrompt(LearnedPrompt):
         super().__init__(space)
         odd = [name for name in categories if not is_category(name)]
         if odd:
-            raise UserError(f"{odd[0]!r} is not a category: that is a word or two, without '/' and new lines.")
+            raise UserError(
+                f"{odd[0]!r} is not a category: that is a word or two, without '/' and new lines."
+            )
         self.categories = tuple(categories)
         self.init = init
         self.theta = nn.Parameter(torch.zeros(len(self.categories), length, token_width))

@@ -183,6 +183,28 @@ MISTAKES = [
     ([*POINT, "--window", "4"], "window is 4"),
     ([*POINT, "--prompt", "gone.safetensors"], "gone.safetensors"),
     ([*POINT, "--timestep", "1000"], "timestep is 1000"),
+    (["match", "a.png", "", "--points", "5,6"], "TARGET: '' names no file or folder"),
+    (["match", "", "b.png", "--points", "5,6"], "SOURCE: '' names no file or folder"),
+    ([*POINT, "--json", " "], "--json: ' ' names no file or folder"),
+    (["miniature", "render", "--out", ""], "--out: '' names no file or folder"),
+    (["evaluate", "--dataset", "spair", "--data-root", ""], "--data-root: '' names no file or folder"),
+    # On the profile's own data, which would be rendered now.
+    (["evaluate", "--dataset", "spair", "--split", "all"], "there is no split 'all'"),
+    (["evaluate", "--dataset", "spair", "--prompt", "poem"], "there is no prompt 'poem'"),
+    (["evaluate", "--dataset", "spair", "--layer", "up_blocks.9"], "layer: there is no layer 'up_blocks.9'"),
+    (["evaluate", "--dataset", "spair", "--timestep", "1000"], "timestep is 1000"),
+    (["evaluate", "--dataset", "spair", "--max-pairs", "0"], "max_pairs is 0"),
+    (["evaluate", "--dataset", "spair", "--batch-size", "0"], "batch_size is 0"),
+    (["train", "--prompt", "cpm", "--set", "length"], "--set 'length' lacks a '='"),
+    (["train", "--prompt", "class", "--set", "length=no"], "length of a class prompt is 'no'"),
+    (["train", "--prompt", "cpm", "--set", "modulation=x"], "modulation is 'x'"),
+    (["score", "p.json", "--dataset", "spair", "--split", "all"], "there is no split 'all'"),
+    (["score", "p.json", "--dataset", "spair", "--method", "a/b"], "the method's name is 'a/b'"),
+    (["score", "p.json", "--dataset", "spair", "--method", "a", "b"], "need as many different names"),
+    (["score", "p.json", "--dataset", "spair", "--template"], "p.json is there already"),
+    (["score", "p.csv", "q.csv", "--dataset", "spair", "--template"], "--template writes one file, not 2"),
+    (["leaderboard", "--dataset", "spair", "--split", "all"], "there is no split 'all'"),
+    (["miniature", "check", "--weights", "folder"], "the stable diffusion model was not found"),
 ]
 
 

@@ -82,7 +82,8 @@ class OwnPairs(ListedPairs):
                 "give as many, in the same order, or none."
             )
         known = trg_px if len(trg_px) else np.full_like(src_px, np.nan)
-        category = fields.get("category") or DEFAULT_CATEGORY
+        category = fields.get("category")
+        category = "" if category is None else category
         if not isinstance(category, str):
             raise DataError(f"{where}, field 'category': {category!r} is not a word.")
         category = category.strip() or DEFAULT_CATEGORY
@@ -111,6 +112,7 @@ def _read_fields(file: Path) -> Iterable[tuple[dict[str, Any], str]]:
 def _unique_ids(entries: Iterable[_Entry]) -> dict[tuple[str, Path], str]:
     """(category, path) -> image id; pictures of one name in several folders are numbered: ``~2``, ``~3``."""
     ids: dict[tuple[str, Path], str] = {}
+    taken: set[str] = set()
     for entry in entries:
         for path in (entry.src, entry.trg):
             key = entry.category, path
@@ -118,8 +120,9 @@ def _unique_ids(entries: Iterable[_Entry]) -> dict[tuple[str, Path], str]:
                 continue
             plain = f"{entry.category}/{path.stem}"
             image_id, number = plain, 2
-            while image_id in ids.values():
+            while image_id in taken:
                 image_id, number = f"{plain}~{number}", number + 1
+            taken.add(image_id)
             ids[key] = image_id
     return ids
 

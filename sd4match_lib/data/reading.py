@@ -68,7 +68,7 @@ def as_points(value: Any, where: str) -> XY:
             points = plain.astype(np.float32)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise DataError(f"{where}: this is not a list of [x, y]; correct the field.") from error
-    if points.size == 0:
+    if points.shape == (0,):
         return np.zeros((0, 2), dtype=np.float32)
     if points.ndim != 2 or points.shape[1] != 2:
         raise DataError(
@@ -115,7 +115,7 @@ def parse_points(value: Any, where: str) -> XY:
         DataError: it is neither.
     """
     if not isinstance(value, str):
-        return as_points(value or [], where)
+        return as_points([] if value is None else value, where)
     pieces = [piece for piece in value.split(";") if piece.strip()]
     return as_points([as_numbers(piece, where, separator=",").tolist() for piece in pieces], where)
 

@@ -26,7 +26,7 @@ from sd4match_lib.data.reading import as_number
 from sd4match_lib.data.types import Pair
 from sd4match_lib.errors import DataError, UserError
 from sd4match_lib.geometry import HW, stretch_points
-from sd4match_lib.utils.files import atomic_write_text
+from sd4match_lib.utils.files import atomic_write_text, check_output
 from sd4match_lib.utils.reading import check_file, read_csv
 
 COLUMNS = ("pair_id", "keypoint", "x", "y")
@@ -121,13 +121,15 @@ def to_input(pair: Pair, points: Points, frame: HW | None, hw_in: HW) -> Points:
 
 
 def check_template(path: Path) -> None:
-    """Make sure that a form would overwrite nothing.
+    """Make sure that a form can be written and overwrites nothing.
 
     Raises:
         UserError: the file exists.
+        WriteError: its folder cannot be written.
     """
     if path.exists():
         raise UserError(f"{path} is there already; name another file for the template.")
+    check_output(path)
 
 
 def write_template(path: Path, pairs: Sequence[Pair]) -> int:
@@ -138,6 +140,7 @@ def write_template(path: Path, pairs: Sequence[Pair]) -> int:
 
     Raises:
         UserError: the file exists.
+        WriteError: its folder cannot be written.
     """
     check_template(path)
     text = io.StringIO()

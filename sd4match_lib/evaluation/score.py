@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from sd4match_lib.config.profile import Profile
+from sd4match_lib.data.types import PairDataset
 from sd4match_lib.errors import UserError
 from sd4match_lib.evaluation.evaluate import KEYPOINTS_FILE, EvaluationResult, open_pairs, pck_metrics
 from sd4match_lib.evaluation.predictions import parse_frame, read_predictions, to_input, write_template
@@ -64,7 +65,7 @@ def score(
     check_method(name)
     in_path = re.sub("[^A-Za-z0-9.+-]+", "_", name)
     hw_frame = parse_frame(frame)
-    pairs = open_pairs(profile, dataset, split, data_root, max_pairs)
+    pairs = _some_pairs(profile, dataset, split, data_root, max_pairs)
     all_pairs = list(pairs)
     points = read_predictions(path, all_pairs, hw_frame)
     hw_in = profile.model.image_hw
@@ -131,4 +132,13 @@ def template(
         profile, dataset, split, data_root, max_pairs: as for `score`.
         path: the file to write; it must not exist.
     """
-    return write_template(user_path(path), list(open_pairs(profile, dataset, split, data_root, max_pairs)))
+    return write_template(user_path(path), list(_some_pairs(profile, dataset, split, data_root, max_pairs)))
+
+
+def _some_pairs(
+    profile: Profile, dataset: str, split: str, root: Path | str | None, max_pairs: int | None
+) -> PairDataset:
+    pairs = open_pairs(profile, dataset, split, root, max_pairs)
+    if not len(pairs):
+        raise UserError(f"{dataset} {split} at {pairs.root} has no pairs to score; name another split.")
+    return pairs

@@ -34,7 +34,8 @@ class LayerMixture(nn.Module):
         """
         super().__init__()
         self.layers = tuple(layers)
-        if len(self.layers) < 2 or len(set(self.layers)) < len(self.layers):
+        named = not isinstance(layers, str) and all(isinstance(layer, str) for layer in layers)
+        if not named or len(self.layers) < 2 or len(set(self.layers)) < len(self.layers):
             raise UserError(f"a mixture is of two or more different layers, not of {list(self.layers)}.")
         self.logits = nn.Parameter(torch.zeros(len(self.layers)))
         self.logits.data[0] = _START

@@ -38,9 +38,11 @@ class ClassPrompt(LearnedPrompt):
             init: "random" (the paper), "empty", or a text, with the category in the place of "{category}".
 
         Raises:
-            UserError: there is no such space, or a category is none.
+            UserError: there is no such space, or the categories are none, or one is there twice.
         """
         super().__init__(space)
+        if isinstance(categories, str) or len(set(categories)) < len(categories):
+            raise UserError(f"the categories of a class prompt are different words, not {categories!r}.")
         odd = [name for name in categories if not is_category(name)]
         if odd:
             raise UserError(

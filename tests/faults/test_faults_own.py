@@ -6,8 +6,10 @@ import layouts
 import pytest
 from refusal import refused
 
+from sd4match_lib.config.profile import load_profile
 from sd4match_lib.data.own import OwnPairs
 from sd4match_lib.evaluation.predictions import parse_frame, read_predictions
+from sd4match_lib.evaluation.score import score, template
 from sd4match_lib.matcher.files import read_points
 
 GOOD = {"src": "a.png", "trg": "b.png", "src_points": [[5, 6]], "trg_points": [[7, 8]], "category": "cat"}
@@ -59,6 +61,10 @@ FIELDS = [
             "inf,1",
             "1e400,2",
             "0x10,5",
+            0,
+            False,
+            {},
+            [[]],
             "1_0,5",
             "\uff11\uff12,5",
             "5,6;7",
@@ -68,10 +74,26 @@ FIELDS = [
             [[10**30, 1]],
         )
     ),
-    *(("trg_points", value) for value in ([[1, 2], [3, 4]], [[900, 1]], "1,2;3,4", [[1, "2"]], 7, {"a": 1})),
+    *(
+        ("trg_points", value)
+        for value in ([[1, 2], [3, 4]], [[900, 1]], "1,2;3,4", [[1, "2"]], 7, {"a": 1}, 0, False, {}, [[]])
+    ),
     *(
         ("category", value)
-        for value in ("a/b", "../x", 3, ["cat"], "x" * 100, "two\\nlines", "\\u0000", "\\u202e")
+        for value in (
+            "a/b",
+            "../x",
+            3,
+            0,
+            False,
+            [],
+            {},
+            ["cat"],
+            "x" * 100,
+            "two\\nlines",
+            "\\u0000",
+            "\\u202e",
+        )
     ),
     ("surplus", 1),
 ]
@@ -187,6 +209,16 @@ def test_predictions_that_do_not_fit_are_named(folder, rows, words):
     path.write_text("pair_id,keypoint,x,y\n" + rows.replace("{id}", pairs[0].pair_id) + "\n")
     said = words.replace("{id}", pairs[0].pair_id)
     refused(lambda: read_predictions(path, pairs, None), "predictions.csv", said)
+
+
+def test_a_split_without_pairs_has_nothing_to_score(tmp_path):
+    root = layouts.write_spair(tmp_path / "SPair-71k", [("a", "b", "cat")])
+    (root / "Layout" / "large" / "val.txt").write_text("")
+    request = {"dataset": "spair", "split": "val", "data_root": root}
+    for call in (score, template):
+        refused(
+            lambda call=call: call(load_profile("mini"), tmp_path / "p.csv", **request), "no pairs to score"
+        )
 
 
 @pytest.mark.parametrize(

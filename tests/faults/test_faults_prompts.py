@@ -98,6 +98,18 @@ FILES = {
     "a class prompt of other names": prompt_file(
         {"theta": torch.zeros(1, 5, 8)}, kind="class", config=SINGLE | {"categories": ["../x"]}
     ),
+    "a class prompt of a category twice": prompt_file(
+        {"theta": torch.zeros(2, 5, 8)}, kind="class", config=SINGLE | {"categories": ["cat", "cat"]}
+    ),
+    "a class prompt of one word's letters": prompt_file(
+        {"theta": torch.zeros(3, 5, 8)}, kind="class", config=SINGLE | {"categories": "dog"}
+    ),
+    **{
+        f"a mixture of {layers!r}": prompt_file(
+            {"theta": THETA, "mixture.logits": torch.zeros(2)}, config=SINGLE | {"mixture": layers}
+        )
+        for layers in ("ab", [3, 4], ["a", "a"])
+    },
     "cpm, a billion patches": prompt_file({}, kind="cpm", config=CPM | {"patches": 10**9}),
     "cpm, no tensors": prompt_file({}, kind="cpm", config=CPM),
 }

@@ -93,8 +93,9 @@ def file_hash(path: Path, cache_dir: Path | None) -> str:
         pass  # never hashed, or a damaged note: hash again
     digest = sha256_file(path)
     try:
-        if note.is_symlink():  # caches may come from elsewhere: nothing is written through them
-            note.unlink()
+        for place in (note.parent, note):
+            if place.is_symlink():  # caches may come from elsewhere: nothing is written through them
+                place.unlink()
         write_json(note, {"path": str(path), "stamp": stamp, "sha256": digest})
     except OSError as error:  # a WriteError is one
         _log.warning("%s The hash of %s is not remembered.", error, path)

@@ -6,14 +6,12 @@ from typing import Any, TypeAlias
 
 from sd4match_lib.config.names import Extractor
 from sd4match_lib.config.profile import Profile
-from sd4match_lib.data.categories import DEFAULT_CATEGORY
+from sd4match_lib.data.categories import DEFAULT_CATEGORY, is_category
 from sd4match_lib.errors import UserError
 from sd4match_lib.features.methods import MethodSettings, method_settings
 from sd4match_lib.matcher.options import MatchOptions
 from sd4match_lib.prompts.base import Prompt
 from sd4match_lib.prompts.factory import make_prompt
-
-_LONGEST_CATEGORY = 80
 
 PromptLike: TypeAlias = Prompt | str | Path
 """A prompt, the name of one, or the path of a learned one's file."""
@@ -102,8 +100,8 @@ def changed_settings(
 
 def _category(category: str | None) -> str | None:
     """The category as it was given, where it is one that prompts and records can name."""
-    if category and not (category.isprintable() and len(category) <= _LONGEST_CATEGORY):
-        raise UserError(f"the category is {category!r}; give a word or two, without new lines.")
+    if category and not is_category(category):
+        raise UserError(f"the category is {category!r}; give a word or two, without '/' and new lines.")
     return category
 
 

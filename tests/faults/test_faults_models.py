@@ -244,6 +244,11 @@ def test_a_hash_is_not_noted_through_a_link(tmp_path):
     assert file_hash(tmp_path / "weights", tmp_path / "cache") == digest
     assert (tmp_path / "elsewhere.txt").read_text() == "mine"
     assert json.loads(note.read_text())["sha256"] == digest and not note.is_symlink()
+    shutil.rmtree(note.parent)
+    (tmp_path / "folder").mkdir()
+    note.parent.symlink_to(tmp_path / "folder")
+    assert file_hash(tmp_path / "weights", tmp_path / "cache") == digest
+    assert not list((tmp_path / "folder").iterdir()) and note.is_file()
 
 
 def test_features_that_are_not_finite_are_no_answer():

@@ -8,6 +8,8 @@ from sd4match_lib import __version__
 
 _DOCS = Path(__file__).parent
 _PROJECT = _DOCS.parent
+_SHOWN = Path("results") / "overnight"
+"""The results that are committed."""
 
 project = "sd4match"
 version = release = __version__
@@ -44,7 +46,7 @@ autodoc_member_order = "bysource"
 # Docstrings say `name` where reStructuredText means a reference; most are arguments: set them as code.
 default_role = "code"
 
-# Notebooks are shown as they were executed on the miniature, or as they are; building never runs one.
+# Notebooks are shown as they were executed (`_SHOWN`), or as they are; building never runs one.
 nb_execution_mode = "off"
 # What a cell shows as Markdown has tables, which plain CommonMark has not.
 nb_render_markdown_format = "myst"
@@ -60,11 +62,10 @@ def _bring_notebooks(_app: object) -> None:
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir()
     for source in sorted((_PROJECT / "notebooks").glob("*.ipynb")):
-        executed = _PROJECT / "results" / "mini" / "notebooks" / source.name
+        executed = _PROJECT / _SHOWN / "notebooks" / source.name
         shutil.copyfile(executed if executed.is_file() else source, target / source.name)
     # The report shows figures by their path from the notebooks' folder.
-    figures = Path("results") / "mini" / "figures"
-    shutil.copytree(_PROJECT / figures, _DOCS / figures, dirs_exist_ok=True)
+    shutil.copytree(_PROJECT / _SHOWN / "figures", _DOCS / _SHOWN / "figures", dirs_exist_ok=True)
 
 
 def _link_pictures(_app: object, _page: str, _template: str, context: dict[str, str], _tree: object) -> None:

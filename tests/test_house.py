@@ -20,7 +20,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
 EXECUTED = sorted(
     path
-    for path in (PROJECT / "results" / "mini" / "notebooks").glob("*.ipynb")
+    for path in (PROJECT / "results" / "overnight" / "notebooks").glob("*.ipynb")
     if not path.stem.endswith(".partial")
 )
 

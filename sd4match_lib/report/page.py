@@ -129,7 +129,7 @@ def _runs_s(record: RunRecord, profile: Profile) -> float:
     names, where = record.config.get("runs"), f"the record of {record.name}"
     listed = names if isinstance(names, list) else []
     paths = [inside(folder, f"{name}/{RECORD_FILE}", where) for name in listed]
-    return sum(RunRecord.read(path).wall_s or 0.0 for path in paths if path.is_file())
+    return sum(RunRecord.read(path).wall_s for path in paths if path.is_file())
 
 
 def _claims(profile: Profile, claims: pd.DataFrame) -> list[str]:
